@@ -1,0 +1,53 @@
+# `make help` lists the targets.
+VENV ?= .venv
+PYTHON ?= python3
+TORCH_INDEX ?=   # a package index with CPU-only builds of torch, for those who do not want the CUDA wheels
+RUN := $(VENV)/bin/python run.py
+DEMO := outputs/demo
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format tensorboard lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED)  ## make the environment; TORCH_INDEX=URL takes torch from another package index
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(if $(strip $(TORCH_INDEX)),$(VENV)/bin/pip install --quiet -c constraints.txt --index-url $(strip $(TORCH_INDEX)) torch torchvision)
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## train, index and search on pictures that the project draws (no download), in a few minutes
+	$(RUN) task=classify data=synthetic data.source=$(DEMO)/pictures trainer.max_epochs=10 hydra.run.dir=$(DEMO)/classify
+	$(RUN) task=triplet data=synthetic data.source=$(DEMO)/pictures trainer.max_epochs=5 task.pretrained=$(DEMO)/classify hydra.run.dir=$(DEMO)/triplet
+	$(RUN) task=index data=synthetic data.source=$(DEMO)/pictures encoder=$(DEMO)/triplet catalog=$(DEMO)/catalog hydra.run.dir=$(DEMO)/index
+	$(RUN) task=search catalog=$(DEMO)/catalog query='$(DEMO)/pictures/test/*/*_0.jpg' rows=10 hydra.run.dir=$(DEMO)/search
+	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png"
+
+test: lint  ## lint, format and type checks, then the whole suite
+	$(VENV)/bin/python -m pytest
+
+test-fast: setup  ## the suite without its slow tests
+	$(VENV)/bin/python -m pytest -m 'not slow'
+
+lint: setup  ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup  ## let ruff mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+tensorboard: setup  ## watch all runs
+	$(VENV)/bin/tensorboard --logdir outputs
+
+lock:  ## write constraints.txt anew (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --upgrade -o constraints.txt
+
+clean:  ## remove caches; outputs and the environment stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache build *.egg-info src/*.egg-info
+	find src tests -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,30 @@
+"""Fashion visual search: name a garment, and find the ones that look like it.
+
+The public names are loaded when first used, so that searching with an exported (ONNX) encoder never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fashion.backbone import Backbone
+    from fashion.classifier import ClassifierModule
+    from fashion.search.engine import VisualSearchEngine
+    from fashion.search.index import FAISSIndex
+    from fashion.triplet import TripletModule
+
+__all__ = ["Backbone", "ClassifierModule", "FAISSIndex", "TripletModule", "VisualSearchEngine"]
+
+_HOMES = {
+    "Backbone": "fashion.backbone",
+    "ClassifierModule": "fashion.classifier",
+    "FAISSIndex": "fashion.search.index",
+    "TripletModule": "fashion.triplet",
+    "VisualSearchEngine": "fashion.search.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fashion' has no attribute {name!r}")

@@ -1,0 +1,115 @@
+"""Training the network to name garments: cross-entropy over the class logits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from fashion.errors import FashionError
+from fashion.metrics import classification, confusion_matrix
+from fashion.network import network_from
+from fashion.optim import one_cycle
+
+
+class ClassifierModule(LightningModule):
+    """The classification task.
+
+    Args:
+        backbone: settings for `fashion.backbone.build_backbone`.
+        class_names: in the order that labels are numbered.
+        image_size: width and height of the pictures, pixels.
+        lr, weight_decay, warmup: of AdamW and its one-cycle schedule, see `fashion.optim`.
+        label_smoothing: share of the target spread over all classes.
+        class_weights: weight of each class in the loss, or None for equal ones.
+        mixup: probability that a batch is mixed with itself by mixup (https://arxiv.org/abs/1710.09412).
+        cutmix: the same by cutmix (https://arxiv.org/abs/1905.04899); a batch gets one of the two at most.
+        dropout: share of the pooled features dropped.
+    """
+
+    monitor, mode = "val/acc", "max"
+    """The metric by which the best epoch is chosen, logged in `on_validation_epoch_end`."""
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        class_names: Sequence[str],
+        image_size: int = 64,
+        *,
+        lr: float = 3e-3,
+        weight_decay: float = 0.05,
+        warmup: float = 0.3,
+        label_smoothing: float = 0.1,
+        class_weights: Sequence[float] | None = None,
+        mixup: float = 0.5,
+        cutmix: float = 0.0,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if min(mixup, cutmix) < 0 or mixup + cutmix > 1:
+            raise FashionError(f"task.module: mixup {mixup} and cutmix {cutmix} are probabilities of one or the other.")
+        self.save_hyperparameters()
+        self.network = network_from(self.hparams)
+        weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
+        return self.network(pictures)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        pictures, labels = batch
+        mixed, targets = mix(
+            pictures.float(), F.one_hot(labels, len(self.hparams["class_names"])).float(),
+            self.hparams["mixup"], self.hparams["cutmix"],
+        )  # fmt: skip
+        _, logits = self(mixed)
+        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.hparams["label_smoothing"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        if dataloader_idx == 0:  # the second loader is the gallery, which naming does not need
+            pictures, labels = batch
+            self._seen.append((self(pictures)[1].float().cpu(), labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self._seen.clear()
+        matrix = confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+        scores = classification(matrix)
+        self.log("val/loss", F.cross_entropy(logits, labels))
+        self.log("val/acc", scores["accuracy"], prog_bar=True)
+        self.log("val/f1", scores["f1_macro"])
+
+    def configure_optimizers(self) -> Any:
+        return one_cycle(self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"])
+
+
+def mix(pictures: Tensor, targets: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:
+    """Blend (mixup) or patch (cutmix) each picture of a batch with another of it, and their targets in proportion.
+
+    [N,3,H,W] and [N,classes] of floats → the same shapes.  The share of the other picture is drawn from
+    Beta(0.4, 0.4) for mixup and evenly from 0…1 for cutmix, once a batch.
+    """
+    draw = torch.rand(()).item()
+    if draw >= mixup + cutmix:
+        return pictures, targets
+    other = torch.randperm(len(pictures), device=pictures.device)
+    if draw < mixup:
+        share = torch.distributions.Beta(0.4, 0.4).sample().item()
+        blended = torch.lerp(pictures, pictures[other], share)
+    else:
+        height, width = pictures.shape[2:]
+        side = torch.rand(()).sqrt().item()
+        tall, wide = round(height * side), round(width * side)
+        top = int(torch.randint(height - tall + 1, ()))
+        left = int(torch.randint(width - wide + 1, ()))
+        blended = pictures.clone()
+        blended[:, :, top : top + tall, left : left + wide] = pictures[other, :, top : top + tall, left : left + wide]
+        share = tall * wide / (height * width)
+    return blended, torch.lerp(targets, targets[other], share)

@@ -1,0 +1,226 @@
+"""The LightningDataModules: batches of pictures for the classifier, batches with triplets in them for the encoder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
+
+from fashion.data.datasets import ImageDataset, PictureArray, TripletDataset, members_of, picture_array
+from fashion.data.samplers import PKBatchSampler
+from fashion.data.sources import SPLITS, Source, read_source
+from fashion.data.transforms import Augmentation
+from fashion.errors import FashionError
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ImageDataModule(LightningDataModule):
+    """Pictures and labels of a data source, decoded once, in batches.
+
+    Validation gives two loaders: the validation pictures, then the training pictures without augmentation, which
+    are the gallery that validation pictures are searched in.
+
+    Args:
+        kind, source, drawing, classes, validation_fraction: see `fashion.data.sources.read_source`.
+        image_size: width and height of what the network sees, pixels.
+        stored_scale: training pictures are kept larger by this factor, so that crops lose no sharpness.
+        cache_dir: where downloads, extracted archives and decoded pictures are kept.
+        batch_size: training pictures a batch (of one process).
+        num_workers: processes that prepare training batches; 0 prepares them between steps, and is fastest on a CPU.
+        augment: arguments of `Augmentation`, or None for none.
+        on_bad_image: `fail` stops at the first picture that cannot be read; `skip` leaves such out and lists them.
+        digests: split → digest that its pictures must have, where a source is pinned; None checks nothing.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        source: str | None = None,
+        *,
+        cache_dir: str,
+        drawing: Mapping[str, Any] | None = None,
+        classes: Sequence[str] | None = None,
+        validation_fraction: float = 0.15,
+        image_size: int = 64,
+        stored_scale: float = 1.25,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augment: Mapping[str, Any] | None = None,
+        on_bad_image: Literal["fail", "skip"] = "fail",
+        digests: Mapping[str, str] | None = None,
+    ):
+        super().__init__()
+        if on_bad_image not in ("fail", "skip"):
+            raise FashionError(f"data.on_bad_image is {on_bad_image!r}; it should be fail or skip.")
+        if image_size < 32 or image_size % 16:
+            raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
+        if stored_scale < 1 or batch_size < 2:
+            raise FashionError(f"data: stored_scale {stored_scale} should be 1 at least, and batch_size {batch_size} 2.")
+        self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
+        self.classes, self.validation_fraction = classes, validation_fraction
+        self.image_size, self.stored_size = image_size, round(image_size * stored_scale)
+        self.cache = Path(cache_dir).expanduser().resolve()
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.augment = Augmentation(image_size, **augment) if augment is not None else None
+        self.on_bad_image, self.digests = on_bad_image, dict(digests or {})
+        self._source: Source | None = None
+        self._arrays: dict[tuple[str, int], PictureArray] = {}
+
+    @property
+    def source(self) -> Source:
+        """The items of all splits; read (downloaded, drawn) when first asked for."""
+        if self._source is None:
+            self._source = read_source(
+                self.kind,
+                self.location,
+                cache=self.cache,
+                drawing=self.drawing,
+                classes=self.classes,
+                validation=self.validation_fraction,
+            )
+        return self._source
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    def array(self, split: str, size: int | None = None) -> PictureArray:
+        """The decoded pictures of a split at size×size (default: what the network sees).
+
+        Raises:
+            FashionError: if the source has no such split, or it is not the pinned content.
+        """
+        size = size or self.image_size
+        if (split, size) not in self._arrays:
+            items = self.source.split(split)
+            if not items:
+                has = ", ".join(name for name in SPLITS if self.source.split(name))
+                raise FashionError(f"{self.source.root} has no {split} pictures; it has {has}.")
+            array = picture_array(self.source.root, items, self.class_names, size, self.cache, self.on_bad_image)
+            pinned = self.digests.get(split)
+            if pinned and not self.classes and pinned != array.digest:
+                raise FashionError(
+                    f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
+                    f"{pinned}); delete that folder to fetch them again, or set data.digests=null to use others."
+                )
+            self._arrays[split, size] = array
+        return self._arrays[split, size]
+
+    def has(self, split: str) -> bool:
+        return bool(self.source.split(split))
+
+    def prepare_data(self) -> None:
+        """Download, draw and decode; on one process of a machine, before the others map the files."""
+        self.array("train", self.stored_size)
+        for split in SPLITS:
+            if self.has(split):
+                self.array(split)
+
+    def class_counts(self) -> list[int]:
+        """Training pictures of each class, in class order."""
+        return np.bincount(self.array("train").labels, minlength=len(self.class_names)).tolist()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        dataset = ImageDataset(self.training_array(), self.augment)
+        return self.loader(dataset, sampler=shuffled(dataset), batch_size=self.batch_size, drop_last=True)
+
+    def training_array(self) -> PictureArray:
+        array = self.array("train", self.stored_size if self.augment else self.image_size)
+        if len(np.unique(array.labels)) < 2:
+            raise FashionError("The training split has one class only; there is nothing to tell apart. Add another class.")
+        if len(array.labels) < self.batch_size:
+            raise FashionError(
+                f"data.batch_size is {self.batch_size}, and there are {len(array.labels)} training pictures; lower it."
+            )
+        return array
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        return [self.evaluation_loader("validation"), self.evaluation_loader("train")]
+
+    def evaluation_loader(self, split: str) -> DataLoader[Batch]:
+        """Every picture of a split once, in order, without augmentation.
+
+        It is not divided among processes: each sees them all, so that every picture counts once in each process's
+        (equal) metrics, without padding.
+        """
+        return DataLoader(ImageDataset(self.array(split)), batch_size=256, collate_fn=_as_it_is)
+
+    def loader(self, dataset: Any, **options: Any) -> DataLoader[Batch]:
+        """A DataLoader over one of our datasets, which fetch whole batches themselves."""
+        return DataLoader(
+            dataset,
+            collate_fn=_as_it_is,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+
+class TripletDataModule(LightningDataModule):
+    """Batches that hold triplets, over the pictures of an `ImageDataModule`.
+
+    Args:
+        images: where the pictures come from; its validation loaders are used as they are.
+        mode: `mined`: P classes × K pictures a batch, for a loss that mines triplets among them; `explicit`: random
+            (anchor, positive, negative), `images.batch_size` // 3 of them a batch, for `loss.miner=given`.
+        classes_per_batch, pictures_per_class: P (None: all classes, at most 8) and K of `mined`.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        images: ImageDataModule,
+        *,
+        mode: Literal["mined", "explicit"] = "mined",
+        classes_per_batch: int | None = None,
+        pictures_per_class: int = 8,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if mode not in ("mined", "explicit"):
+            raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
+        self.images = images
+        self.mode, self.seed = mode, seed
+        self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
+
+    def prepare_data(self) -> None:
+        self.images.prepare_data()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        array, rank, world = self.images.training_array(), *_place()
+        if self.mode == "explicit":
+            triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
+            size = max(self.images.batch_size // 3, 1)
+            return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
+        members = members_of(array)
+        classes = self.classes_per_batch or min(len(members), 8)
+        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world)
+        return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        return self.images.val_dataloader()
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def shuffled(dataset: Any) -> Sampler[int]:
+    """All indices in a new random order each epoch, divided among the processes of a distributed run."""
+    rank, world = _place()
+    if world > 1:
+        return DistributedSampler(dataset, world, rank, shuffle=True, drop_last=True)
+    return RandomSampler(dataset)

@@ -1,0 +1,217 @@
+"""Decoded pictures as one memory-mapped uint8 array a split, and the datasets over it; an epoch decodes nothing."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fashion.data.images import THREADS, BadPicture, Picture, keep_good, load_pictures
+from fashion.data.sources import Item
+from fashion.errors import FashionError
+
+LOADER_VERSION = 1
+"""Raised whenever `load_picture` changes what it returns, so that old caches are not used."""
+
+Augment = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PictureArray:
+    """The readable pictures of one split, decoded.
+
+    pictures: [N,3,S,S] uint8, memory-mapped.  labels: [N] int64.  items: N, in the same order.
+    skipped: (path, reason) of what could not be read.  digest: of all files' names and contents.
+    """
+
+    pictures: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    items: tuple[Item, ...]
+    skipped: tuple[tuple[str, str], ...]
+    digest: str
+
+
+def picture_array(
+    root: Path, items: Sequence[Item], class_names: Sequence[str], size: int, cache: Path, on_bad_image: str = "fail"
+) -> PictureArray:
+    """Decode `items` at size×size once; later calls map the file, keyed by the pictures' content and the size.
+
+    Raises:
+        FashionError: if a picture cannot be read and `on_bad_image` is `fail`, or none can.
+    """
+    digest, key = _digests(root, items, size)
+    folder = cache / "pictures" / key
+    if not (folder / "skipped.json").exists():
+        _decode(root, items, size, folder, on_bad_image)
+    skipped: dict[str, str] = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
+    if skipped and on_bad_image == "fail":
+        path, reason = next(iter(skipped.items()))
+        raise BadPicture(f"{reason} ({len(skipped)} such pictures, {path} the first; on_bad_image=skip leaves them out)")
+    kept = tuple(item for item in items if item.path not in skipped)
+    numbers = {name: at for at, name in enumerate(class_names)}
+    return PictureArray(
+        np.load(folder / "pictures.npy", mmap_mode="r"),
+        np.array([numbers[item.label] for item in kept], dtype=np.int64),
+        kept,
+        tuple(skipped.items()),
+        digest,
+    )
+
+
+def _digests(root: Path, items: Sequence[Item], size: int) -> tuple[str, str]:
+    """A digest of names and contents (what `data.digests` pins), and the cache's key, which knows the settings too."""
+
+    def content(item: Item) -> str:
+        try:
+            return hashlib.sha256((root / item.path).read_bytes()).hexdigest()
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        contents = list(pool.map(content, items))
+    lines = sorted(f"{item.path} {digest}" for item, digest in zip(items, contents, strict=True))
+    settings = [LOADER_VERSION, size, [(item.path, item.box) for item in items], lines]
+    return (
+        hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
+        hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24],
+    )
+
+
+def _decode(root: Path, items: Sequence[Item], size: int, folder: Path, on_bad_image: str) -> None:
+    from rich.progress import track
+
+    folder.mkdir(parents=True, exist_ok=True)
+    skipped: dict[str, str] = {}
+    handle, name = tempfile.mkstemp(prefix=".pictures-", suffix=".npy", dir=folder)
+    os.close(handle)
+    part = Path(name)
+    try:
+        array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(items), 3, size, size))
+        count = 0
+        decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items])
+        shown = track(decoded, f"Decoding pictures at {size}×{size}", total=len(items))
+        for _, picture in keep_good(shown, on_bad_image, lambda at, bad: skipped.update({items[at].path: str(bad)})):
+            array[count] = picture
+            count += 1
+        if not count:
+            raise FashionError(f"None of the {len(items)} pictures below {root} can be read; check the data source.")
+        array.flush()
+        if count < len(items):  # the file is as long as the pictures that could be read
+            np.save(part, np.array(array[:count]))
+        del array
+        part.replace(folder / "pictures.npy")
+    except OSError as error:
+        raise FashionError(
+            f"{folder}: the decoded pictures could not be written ({error.strerror}); free some disk space, or set "
+            "data.cache_dir to a larger disk."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    # Written last: its presence says that the array beside it is whole.
+    report = part.with_suffix(".json")
+    report.write_text(json.dumps(skipped), encoding="utf-8")
+    report.replace(folder / "skipped.json")
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Pictures and labels; whole batches are fetched at once, and augmented on the way if `augment` is given.
+
+    An item is (picture [3,S,S] uint8, label); a batch, from a list of indices, (pictures [B,3,S,S], labels [B]).
+    """
+
+    def __init__(self, array: PictureArray, augment: Augment | None = None):
+        self.array = array
+        self.labels = torch.from_numpy(array.labels)
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        pictures, labels = self.__getitems__([index])
+        return pictures[0], labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        pictures = torch.from_numpy(self.array.pictures[np.asarray(indices)])
+        return self.augment(pictures) if self.augment else pictures, self.labels[list(indices)]
+
+
+class TripletDataset(Dataset[Tensor]):
+    """Explicit random triplets: item i is picture i as the anchor, another of its class, and one of another class.
+
+    Positives and negatives are drawn anew at every access, from a generator that is seeded by `seed` and, in a
+    worker process, by torch's own seed of that worker.  A batch of B triplets is fetched as (pictures [3B,3,S,S],
+    labels [3B]): all anchors, then all positives, then all negatives, so that one forward pass serves all three.
+
+    Raises:
+        FashionError: if there is one class only, or a class with one picture.
+    """
+
+    def __init__(self, array: PictureArray, augment: Augment | None = None, seed: int = 0):
+        self.images = ImageDataset(array, augment)
+        self.members = members_of(array)
+        self.seed = seed
+        self._generator: np.random.Generator | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, anchors: Sequence[int]) -> NDArray[np.int64]:
+        """[3B] indices: the anchors, a positive each, a negative each."""
+        random = self._random()
+        labels = self.images.array.labels
+        positives, negatives = [], []
+        for anchor in anchors:
+            same = self.members[int(labels[anchor])]
+            at = random.integers(len(same) - 1)
+            positives.append(same[at] if same[at] != anchor else same[-1])
+            other = random.integers(len(labels) - len(same))
+            # The other-th picture that is not of the anchor's class, without listing them all.
+            negatives.append(self._outside(int(labels[anchor]), int(other)))
+        return np.concatenate([np.asarray(anchors), positives, negatives]).astype(np.int64)
+
+    def _random(self) -> np.random.Generator:
+        if self._generator is None:
+            worker = torch.utils.data.get_worker_info()
+            self._generator = np.random.default_rng([self.seed, worker.seed if worker else 0])
+        return self._generator
+
+    def _outside(self, label: int, at: int) -> int:
+        for other, members in self.members.items():
+            if other == label:
+                continue
+            if at < len(members):
+                return int(members[at])
+            at -= len(members)
+        raise IndexError(at)
+
+    def __getitem__(self, index: int) -> Tensor:
+        pictures, _ = self.__getitems__([index])
+        return pictures
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self.images.__getitems__(self.draw(indices).tolist())
+
+
+def members_of(array: PictureArray) -> dict[int, NDArray[np.int64]]:
+    """Class number → indices of its pictures, checked for what triplets need."""
+    numbers, counts = np.unique(array.labels, return_counts=True)
+    if len(numbers) < 2:
+        raise FashionError("Triplets need two classes at least, and the training split has one; add another class.")
+    if counts.min() < 2:
+        lonely = next(item.label for item, label in zip(array.items, array.labels, strict=True)
+                      if label == numbers[counts.argmin()])  # fmt: skip
+        raise FashionError(
+            f"The class {lonely!r} has one training picture, and a triplet needs two; add one, or leave the class out "
+            "with data.classes."
+        )
+    return {int(number): np.flatnonzero(array.labels == number) for number in numbers}

@@ -1,0 +1,185 @@
+"""The one hardened picture loader: whatever the file is, out comes a small uint8 RGB array, or one clear sentence.
+
+Training, indexing and serving all read pictures through `load_picture`, so a query is resized exactly as the
+pictures that the model learned from.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fashion.errors import FashionError
+
+Picture = NDArray[np.uint8]
+"""[3, H, W] uint8 RGB."""
+
+MAX_PIXELS = 64_000_000
+"""Pictures with more pixels are refused before any is decoded; a 64-megapixel camera still fits."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What may be decoded at all: Pillow knows formats that start other programs (EPS) or are seldom exercised."""
+
+THREADS = 4
+
+
+class BadPicture(FashionError):
+    """A picture that cannot be used; the message names the file and the reason."""
+
+
+def load_picture(source: str | Path | bytes, size: int, box: Sequence[float] | None = None) -> Picture:
+    """Read one picture, upright, on white, as [3, size, size] uint8 RGB.
+
+    The picture is stretched to a square, not cut: garments fill the frame, and their ends tell them apart.
+    JPEGs are decoded at a reduced scale, never below twice `size` ("draft"), which is nearly twice as fast and
+    changes values by 0.7 of 255 on average.
+
+    Args:
+        source: a path, or the bytes of a picture file.
+        size: width and height of the result, pixels.
+        box: (left, top, right, bottom) in pixels of the upright picture, to look at a part of it only.
+
+    Raises:
+        BadPicture: if the file is missing, is no picture, is damaged or truncated, or has too many pixels.
+    """
+    image = open_picture(source, draft=2 * size if box is None else None)
+    if box is not None:
+        image = _cut(image, box, _name(source))
+    image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.Image:
+    """Decode one picture: upright by its EXIF orientation, mode RGB, transparency laid on white.
+
+    Args:
+        source: a path, or the bytes of a picture file.
+        draft: decode a JPEG at the smallest scale that keeps both sides at least this long, pixels.
+
+    Raises:
+        BadPicture: as for `load_picture`.
+    """
+    name = _name(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb and EXIF warnings: MAX_PIXELS decides
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise BadPicture(
+                        f"{name} has {width}×{height} pixels, more than the {MAX_PIXELS:,} that are decoded; "
+                        "make it smaller first."
+                    )
+                if draft is not None and image.format == "JPEG":
+                    image.draft("RGB", (draft, draft))
+                image.load()
+                return _rgb(ImageOps.exif_transpose(image))
+    except BadPicture:
+        raise
+    except FileNotFoundError:
+        raise BadPicture(f"{name}: no such file; check the path.") from None
+    except IsADirectoryError:
+        raise BadPicture(f"{name} is a folder; name a picture in it.") from None
+    except UnidentifiedImageError:
+        raise BadPicture(f"{name} is not a picture that can be read ({', '.join(FORMATS)}).") from None
+    # Pillow's decoders raise many kinds of error on damaged files; each of them means just that.
+    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, MemoryError,
+            Image.DecompressionBombError) as error:  # fmt: skip
+        raise BadPicture(f"{name} is damaged ({error}); replace the file or leave it out.") from error
+
+
+def _name(source: str | Path | bytes) -> str:
+    return "the picture" if isinstance(source, bytes) else str(source)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        # 16-bit (and wider) grey: Pillow's own conversion clips at 255 instead of scaling.
+        grey = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") and grey.max(initial=0) > 255 else max(grey.max(initial=0), 1.0)
+        if image.mode.startswith("I") and grey.max(initial=0) <= 255:
+            top = 255.0
+        return Image.fromarray(np.clip(grey / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
+    left, top, right, bottom = (round(value) for value in box)
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
+    if left >= right or top >= bottom:
+        raise BadPicture(f"{name}: the bbox {tuple(box)} holds no pixel of its {image.width}×{image.height}.")
+    return image.crop((left, top, right, bottom))
+
+
+def load_pictures(
+    sources: Sequence[str | Path | bytes],
+    size: int,
+    boxes: Sequence[Sequence[float] | None] | None = None,
+) -> Iterator[Picture | BadPicture]:
+    """`load_picture` over many, in order, on a few threads; a bad picture is yielded as its error, not raised.
+
+    Only a bounded number of pictures is decoded ahead of the consumer.
+    """
+
+    def load(at: int) -> Picture | BadPicture:
+        try:
+            return load_picture(sources[at], size, boxes[at] if boxes else None)
+        except BadPicture as error:
+            return error
+
+    ahead = 16 * THREADS
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting = [pool.submit(load, at) for at in range(min(ahead, len(sources)))]
+        waiting.reverse()
+        coming = len(waiting)
+        while waiting:
+            result = waiting.pop().result()
+            if coming < len(sources):
+                waiting.insert(0, pool.submit(load, coming))
+                coming += 1
+            yield result
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures below `folder` in sorted order, hidden files and folders left out.
+
+    Raises:
+        FashionError: if there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise FashionError(f"{folder}: no such folder; check the path.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
+    return found
+
+
+def keep_good(
+    results: Iterable[Picture | BadPicture],
+    policy: str,
+    skipped: Callable[[int, BadPicture], None],
+) -> Iterator[tuple[int, Picture]]:
+    """(position, picture) of the readable ones; a bad one is raised (`fail`) or reported to `skipped` (`skip`)."""
+    for at, result in enumerate(results):
+        if not isinstance(result, BadPicture):
+            yield at, result
+        elif policy == "fail":
+            raise BadPicture(f"{result} (on_bad_image=skip leaves such pictures out)")
+        else:
+            skipped(at, result)

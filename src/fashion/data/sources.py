@@ -1,0 +1,168 @@
+"""Where pictures come from: a folder, an archive, a URL, a table, or our own drawing — one list of items out."""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fashion.data.download import local_root
+from fashion.data.images import find_pictures
+from fashion.errors import FashionError
+
+SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+COLUMNS = ("path", "label", "split")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture: its path below the root, its class, and whatever else a table says about it."""
+
+    path: str
+    label: str
+    split: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def box(self) -> tuple[float, ...] | None:
+        """(left, top, right, bottom) in pixels where a table has a `bbox`, "left top right bottom"."""
+        text = self.extra.get("bbox")
+        if text in (None, ""):
+            return None
+        try:
+            left, top, right, bottom = (float(value) for value in str(text).replace(",", " ").split())
+        except ValueError:
+            raise FashionError(
+                f"{self.path}: bbox {text!r} should be four numbers: left top right bottom, in pixels."
+            ) from None
+        return left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Source:
+    """All items below one root, and the class names in the order that labels are numbered."""
+
+    root: Path
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...]
+
+    def split(self, name: str) -> list[Item]:
+        return [item for item in self.items if item.split == name]
+
+
+def read_source(
+    kind: str,
+    source: str | None,
+    *,
+    cache: Path,
+    drawing: dict[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    validation: float = 0.15,
+) -> Source:
+    """The items of a data source.
+
+    Args:
+        kind: `folder`, `table` or `synthetic`.
+        source: for a folder: a path, archive, URL or `file:` URL; for a table: the CSV or Parquet file.
+        cache: where downloads, extracted archives and drawings are kept.
+        drawing: arguments of `synthetic.write_dataset`.
+        classes: only these classes, in this order.
+        validation: the share of each class that becomes the validation split where the source has no splits.
+
+    Raises:
+        FashionError: if the source is missing, empty or malformed, or `classes` names one it does not have.
+    """
+    if kind == "synthetic":
+        found = _table(_draw(cache, drawing or {}))
+    elif source is None:
+        raise FashionError("data.source is not set; name a folder, an archive, a URL or a table.")
+    elif kind == "table":
+        found = _table(Path(source).expanduser())
+    elif kind == "folder":
+        found = _folder(local_root(source, cache), validation)
+    else:
+        raise FashionError(f"data.kind is {kind!r}; it should be folder, table or synthetic.")
+    return _subset(found, classes) if classes else found
+
+
+def _draw(cache: Path, drawing: dict[str, Any]) -> Path:
+    from fashion.data.synthetic import write_dataset
+
+    key = "-".join(f"{name}{value}" for name, value in sorted(drawing.items())) or "default"
+    return write_dataset(cache / "synthetic" / key, **drawing) / "items.csv"
+
+
+def _folder(root: Path, validation: float) -> Source:
+    """root/{train,validation,test}/<class>/…, or root/<class>/… which is then split by a hash of each path."""
+    split_folders = {SPLIT_NAMES[p.name]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name in SPLIT_NAMES}
+    items: list[Item] = []
+    for split, folder in (split_folders or {"": root}).items():
+        for path in find_pictures(folder):
+            below = path.relative_to(folder)
+            if len(below.parts) < 2:
+                raise FashionError(
+                    f"{path} lies in no class folder; lay pictures out as "
+                    f"{root}/{{train,validation,test}}/<class>/ (or use data=table)."
+                )
+            name = path.relative_to(root).as_posix()
+            items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
+    return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+
+
+def _hashed_split(name: str, validation: float) -> str:
+    """Stable under added files: a picture's split depends on its own path alone."""
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return "validation" if share < validation else "train"
+
+
+def _table(path: Path) -> Source:
+    if not path.is_file():
+        raise FashionError(f"{path}: no such table; name a CSV or Parquet file with columns {', '.join(COLUMNS)}.")
+    rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    if not rows:
+        raise FashionError(f"{path} holds no rows; each row should name one picture.")
+    missing = [name for name in COLUMNS if name not in rows[0]]
+    if missing:
+        raise FashionError(f"{path} lacks the column {missing[0]}; a table needs {', '.join(COLUMNS)}.")
+    root = path.parent.resolve()
+    items = []
+    for line, row in enumerate(rows, start=1):
+        name, label, split = (str(row.pop(column) or "").strip() for column in COLUMNS)
+        if not name or not label or split not in SPLIT_NAMES:
+            raise FashionError(
+                f"{path}, row {line}: path {name!r}, label {label!r}, split {split!r}; "
+                f"each must be given and the split one of {', '.join(SPLITS)}."
+            )
+        if not (root / name).resolve().is_relative_to(root):
+            raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
+        items.append(Item(name, label, SPLIT_NAMES[split], row))
+    return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file, restkey="_more"))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise FashionError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return list(parquet.read_table(path).to_pylist())
+    except pa.ArrowException as error:
+        raise FashionError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}).") from error
+
+
+def _subset(source: Source, classes: Sequence[str]) -> Source:
+    unknown = [name for name in classes if name not in source.class_names]
+    if unknown:
+        raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")
+    if len(set(classes)) != len(classes):
+        raise FashionError(f"data.classes names a class twice: {', '.join(classes)}.")
+    return Source(source.root, tuple(item for item in source.items if item.label in classes), tuple(classes))

@@ -1,0 +1,105 @@
+"""What a model is worth on pictures it was not trained on: naming, and search in both protocols."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion.data.datasets import PictureArray
+from fashion.encoder import Encoder
+from fashion.errors import FashionError
+from fashion.files import write_text
+from fashion.metrics import Retrieval, bootstrap_interval, classification, confusion_matrix, retrieval
+
+PROTOCOLS = ("gallery", "leave-one-out")
+PREFIX = {"gallery": "gallery", "leave-one-out": "loo"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one model on one split.
+
+    metrics: name → value; search metrics carry their protocol, as in `gallery/top1` and `loo/map`.
+    intervals: name → 95% bootstrap interval (over pictures) of those that are means over pictures.
+    per_class: class → precision, recall, f1, support.
+    """
+
+    split: str
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    per_class: dict[str, dict[str, float]]
+    confusion: NDArray[np.int64]
+    retrievals: dict[str, Retrieval]
+
+
+def evaluate(
+    encoder: Encoder,
+    queries: PictureArray,
+    gallery: PictureArray,
+    *,
+    split: str = "validation",
+    protocols: Sequence[str] = PROTOCOLS,
+) -> Evaluation:
+    """Name and search every picture of `queries`.
+
+    Protocol `gallery` searches the pictures of `gallery`; `leave-one-out` searches the other queries.
+
+    Raises:
+        FashionError: if the pictures' classes are not the encoder's.
+    """
+    embeddings, probabilities = encoder(queries.pictures)
+    truth = queries.labels
+    if probabilities.shape[1] != len(encoder.class_names) or truth.max() >= len(encoder.class_names):
+        raise FashionError("The data has more classes than the model knows; choose the data it was trained on.")
+    predicted = probabilities.argmax(axis=1)
+    matrix = confusion_matrix(truth, predicted, len(encoder.class_names))
+    scores = classification(matrix)
+    metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
+    intervals = {"accuracy": bootstrap_interval((truth == predicted).astype(float))}
+    retrievals: dict[str, Retrieval] = {}
+    for protocol in protocols:
+        if protocol == "gallery":
+            found = retrieval(embeddings, truth, encoder(gallery.pictures)[0], gallery.labels)
+        else:
+            found = retrieval(embeddings, truth, embeddings, truth, exclude=np.arange(len(truth)))
+        retrievals[protocol] = found
+        metrics |= found.summary(f"{PREFIX[protocol]}/")
+        for name, values in _per_query(found).items():
+            intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values)
+    support = matrix.sum(axis=1)
+    per_class = {
+        name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}
+        for at, name in enumerate(encoder.class_names)
+    }
+    return Evaluation(split, metrics, intervals, per_class, matrix, retrievals)
+
+
+def _per_query(found: Retrieval) -> dict[str, NDArray[np.float64]]:
+    """The values that the summary's means are taken over, of queries that have anything to find."""
+    counted = found.relevant > 0
+    values = {"top1": found.hit[1], "top5": found.hit[5], "mrr": found.reciprocal_rank, "map": found.average_precision}
+    return {name: np.asarray(value, dtype=np.float64)[counted] for name, value in values.items()}
+
+
+def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any]) -> None:
+    """`metrics.json`: the figures with their intervals, what they were taken on, and with which versions."""
+    content = {
+        **facts,
+        "split": result.split,
+        "pictures": int(result.confusion.sum()),
+        "protocols": list(result.retrievals),
+        "metrics": result.metrics,
+        "intervals_95": result.intervals,
+        "per_class": result.per_class,
+        "confusion": result.confusion.tolist(),
+        "versions": {name: version(name) for name in ("fashion", "numpy", "faiss-cpu")},
+        "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""What a trained model becomes: a bundle that runs without torch."""

@@ -1,0 +1,100 @@
+"""The one network behind both tasks: pictures → (unit embedding, class logits) in one forward pass."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fashion.backbone import build_backbone
+from fashion.errors import FashionError
+
+EMBEDDING = 64
+"""Length of an embedding."""
+
+MEAN, STD = 127.5, 64.0
+"""Centre and scale that the network subtracts and divides by, of 255."""
+
+
+class SiameseEncoder(nn.Module):
+    """Backbone → mean over the map → embedding of length 1, and class logits from the same embedding.
+
+    "Siamese" because the same weights see the anchor, the positive and the negative.  The logits are cosines
+    between the embedding and one learned direction a class, times a learned scale ("NormFace",
+    https://arxiv.org/abs/1704.06369): what is trained to classify is then already arranged for search by cosine.
+
+    Args:
+        backbone: settings for `build_backbone`.
+        classes: how many classes; at least 2.
+        dropout: share of the pooled features dropped in training.
+    """
+
+    def __init__(self, backbone: Mapping[str, Any], classes: int, dropout: float = 0.0):
+        super().__init__()
+        self.backbone = build_backbone(backbone)
+        self.dropout = nn.Dropout(dropout)
+        self.embed = nn.Linear(self.backbone.out_channels, EMBEDDING)
+        self.directions = nn.Parameter(torch.randn(classes, EMBEDDING))
+        self.log_scale = nn.Parameter(torch.tensor(16.0).log())
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """[N,3,H,W] pictures of values 0…255 (uint8 or float) → embeddings [N,64] of length 1, logits [N,classes]."""
+        x = (pictures.to(self.embed.weight.dtype) - MEAN) / STD
+        features = self.backbone(x).mean(dim=(2, 3))
+        embeddings = F.normalize(self.embed(self.dropout(features)).float())
+        logits = self.log_scale.exp() * embeddings @ F.normalize(self.directions.float()).T
+        return embeddings, logits
+
+
+def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:
+    """A network with fresh weights, as a checkpoint's (or bundle's) hyper-parameters describe it."""
+    return SiameseEncoder(hparams["backbone"], len(hparams["class_names"]), hparams.get("dropout", 0.0))
+
+
+def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
+    """The network of a checkpoint, in eval mode, and its hyper-parameters.
+
+    Only tensors and plain values are read (`weights_only=True`): a checkpoint cannot run code.
+
+    Returns:
+        The network, and the hyper-parameters: `backbone`, `class_names`, `image_size` and the training settings.
+
+    Raises:
+        FashionError: if the file is missing, is damaged, or was not written by one of our training tasks.
+    """
+    if not checkpoint.is_file():
+        raise FashionError(f"{checkpoint}: no such checkpoint; name a run folder or a .ckpt file.")
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        hparams = saved["hyper_parameters"]
+        hparams = {**hparams, "backbone": {**hparams["backbone"], "weights": None}} if "weights" in hparams[
+            "backbone"] else hparams  # fmt: skip
+        network = network_from(hparams)
+        prefix = "network."
+        network.load_state_dict({k[len(prefix):]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
+    except Exception as error:  # damaged archives raise whatever the unpickler met
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FashionError(
+            f"{checkpoint} is not a checkpoint of this project ({reason}); name one that task=classify or "
+            "task=triplet wrote."
+        ) from error
+    return network.eval(), dict(hparams)
+
+
+def fingerprint(tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str]) -> str:
+    """16 hex digits that change whenever the weights, the picture size or the classes do.
+
+    Args:
+        tensors: name → array of the network's weights (numpy arrays, or tensors on the CPU).
+    """
+    digest = hashlib.sha256(json.dumps([image_size, list(class_names)]).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        array = array.detach().cpu().contiguous().numpy() if isinstance(array, Tensor) else array
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]

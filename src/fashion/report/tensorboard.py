@@ -1,0 +1,54 @@
+"""What TensorBoard shows beside the scalars: what the network sees, the graph, confusion, and the HParams tab."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from fashion.evaluation import Evaluation
+from fashion.report.pictures import confusion_picture
+
+FINAL = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/map")
+"""Which of the final metrics stand in the HParams tab."""
+
+
+class FirstBatch(Callback):
+    """Logs the first training batch as the network sees it, after augmentation, and the network's graph."""
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        from torchvision.utils import make_grid
+
+        writer = trainer.logger.experiment
+        writer.add_image("train/first_batch", make_grid(batch[0][:64].cpu(), nrow=8), 0)
+        network = module.network
+        assert isinstance(network, torch.nn.Module)
+        training = network.training
+        with torch.no_grad():
+            # The tracer warns that shapes become constants, which is what a picture of the graph needs.
+            logging.captureWarnings(True)
+            writer.add_graph(network.eval(), module.example_input_array.to(module.device))
+            logging.captureWarnings(False)
+        network.train(training)
+
+
+def log_results(
+    logger: TensorBoardLogger, module: LightningModule, result: Evaluation, class_names: Sequence[str]
+) -> None:
+    """The final figures: one row of the HParams tab for the run, and the confusion matrix."""
+    logger.log_hyperparams(_flat(module.hparams_initial), {f"final/{k}": result.metrics[k] for k in FINAL})
+    picture = np.asarray(confusion_picture(result.confusion, class_names))
+    logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
+    logger.save()
+
+
+def _flat(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The HParams tab takes scalars only: the backbone by its name, lists as text."""
+    flat = {key: value for key, value in hparams.items() if isinstance(value, int | float | str | bool)}
+    return flat | {"model": hparams["backbone"].get("name", ""), "classes": len(hparams["class_names"])}

@@ -1,0 +1,1 @@
+"""Search: the FAISS index, the catalogue folder, and the engine over both."""

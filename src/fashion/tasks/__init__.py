@@ -1,0 +1,33 @@
+"""What `run.py task=…` can do: one file a task, each with `run(cfg)`.
+
+The table names functions instead of importing them, so that a search does not wait for torch.
+"""
+
+from pkgutil import resolve_name
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fashion.errors import FashionError
+
+TASKS = {
+    "classify": "fashion.tasks.classify:run",
+    "triplet": "fashion.tasks.triplet:run",
+    "evaluate": "fashion.tasks.evaluate:run",
+    "index": "fashion.tasks.index:run",
+    "search": "fashion.tasks.search:run",
+    "export": "fashion.tasks.export:run",
+    "summary": "fashion.tasks.summary:run",
+}
+
+
+def run_task(cfg: DictConfig) -> Any:
+    """Run the task that `cfg.task.name` names, and return what it returns (for a training: the metric of a sweep).
+
+    Raises:
+        FashionError: if a value that has no default was not given, or whatever the task refuses.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise FashionError(f"{missing[0]} has no default; add {missing[0]}=… to the command line.")
+    return resolve_name(TASKS[cfg.task.name])(cfg)

@@ -1,0 +1,45 @@
+"""What each task reads from the configuration, checked once where it enters."""
+
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fashion.errors import FashionError
+
+GROUPS = ("data", "model", "trainer", "index", "loss")
+"""Checked by the constructors that they are the arguments of."""
+
+
+class Options(BaseModel):
+    """Keys that every task has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    seed: int = Field(ge=0)
+    cache_dir: str
+    sweep_name: str
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
+    """The task's own keys, those at the top level and those under `task`, as one checked object.
+
+    Raises:
+        FashionError: naming the key, its value, and what is wrong with it.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    task = values.pop("task")
+    flat = {key: value for key, value in values.items() if key not in GROUPS}
+    flat |= {key: value for key, value in task.items() if key not in ("module", "batches")}
+    try:
+        return kind(**flat)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if key.split(".")[0] in task:
+            key = f"task.{key}"
+        raise FashionError(f"{key} is {first['input']!r}: {first['msg']}.") from error

@@ -1,0 +1,111 @@
+"""task=search: which garments of a catalogue look like this picture?"""
+
+import glob
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from pydantic import Field
+
+from fashion.data.images import find_pictures
+from fashion.errors import FashionError
+from fashion.files import write_text
+from fashion.search.engine import SearchResult, VisualSearchEngine
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+
+
+class SearchOptions(Options):
+    catalog: str
+    encoder: str | None
+    query: str | list[str] | None
+    k: int = Field(ge=1)
+    rows: int = Field(ge=1)
+
+
+def run(cfg: DictConfig) -> int:
+    """Search and show; returns the number of queries."""
+    options = read_options(cfg, SearchOptions)
+    engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if options.query is None:
+        return _ask(engine, options, folder)
+    queries = expand(options.query)
+    results = engine.search(queries, k=options.k)
+    write_results(engine, results, options.rows, folder)
+    return len(results)
+
+
+def expand(query: str | list[str]) -> list[Path]:
+    """The pictures that `query` names: paths, patterns such as `shoes/*.jpg`, and folders, in order.
+
+    Raises:
+        FashionError: if a pattern matches nothing or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for text in [query] if isinstance(query, str) else query:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            found += find_pictures(path)
+        elif path.exists() or not glob.has_magic(text):
+            found.append(path)
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))
+            if not matches:
+                raise FashionError(f"query={text} matches no file; check the path.")
+            found += map(Path, matches)
+    return found
+
+
+def write_results(engine: VisualSearchEngine, results: Sequence[SearchResult], rows: int, folder: Path) -> None:
+    """Print the hits, and write `results.json`, the grid `results.png` and the page `results.html`."""
+    from fashion.report.html import Section, write_page
+
+    # Evenly spread, so that a few rows speak for the whole of a sorted folder.
+    shown = [results[at * len(results) // min(rows, len(results))] for at in range(min(rows, len(results)))]
+    grid = engine.display_results(shown, path=folder / "results.png")
+    write_text(folder / "results.json", json.dumps([result.to_dict() for result in results], indent=2) + "\n")
+    table = [
+        [Path(result.query).name, result.predicted or "", f"{hit.rank}", f"{hit.score:.3f}", hit.label or "", str(hit.path)]
+        for result in shown
+        for hit in result.hits
+    ]
+    note = f"{len(results)} queries in a catalogue of {len(engine.catalog or ())} pictures."
+    write_page(
+        folder / "results.html",
+        "What looks like this?",
+        [
+            Section("Results", text=note, picture=grid, caption="Left the query; right what is most alike, best first."),
+            Section("As a table", table=(["query", "named", "rank", "score", "label", "picture"], table)),
+        ],
+    )
+    if len(shown) < len(results):
+        log.info("%d of %d queries are shown; results.json holds all.", len(shown), len(results))
+    for name in ("results.png", "results.html", "results.json"):
+        log.info("Written: %s", folder / name)
+
+
+def _ask(engine: VisualSearchEngine, options: SearchOptions, folder: Path) -> int:
+    """Ask for pictures until told to quit; a bad one is explained, and asked again."""
+    count = 0
+    while True:
+        try:
+            text = input("Picture to search for (quit to end): ").strip().strip("'\"")
+        except EOFError:
+            break
+        if text.lower() in ("quit", "q", "exit"):
+            break
+        if not text:
+            continue
+        try:
+            results = engine.search(expand(text), k=options.k)
+        except FashionError as error:
+            print(error)
+            continue
+        count += len(results)
+        write_results(engine, results, options.rows, folder / f"{count:03d}")
+    return count

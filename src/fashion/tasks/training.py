@@ -1,0 +1,154 @@
+"""What both training tasks share: one Lightning fit, its checkpoints and logs, and the metrics that follow."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pydantic import Field
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+
+from fashion.data.datamodules import ImageDataModule
+from fashion.encoder import find_model, load_encoder
+from fashion.errors import FashionError
+from fashion.evaluation import evaluate, write_metrics
+from fashion.network import load_network
+from fashion.optim import averaging
+from fashion.report.tables import metrics_table, show
+from fashion.report.tensorboard import FirstBatch, log_results
+from fashion.tasks.options import Options
+
+log = logging.getLogger(__name__)
+
+
+class TrainingOptions(Options):
+    """Keys of a training task, beside those of its module, data and trainer."""
+
+    resume: str | None
+    pretrained: str | None
+    ema: float | None = Field(ge=0, lt=1)
+    early_stopping: int | None = Field(ge=1)
+    channels_last: bool
+
+
+def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, images: ImageDataModule) -> float:
+    """Fit `module` on `data`, then evaluate what became of it on the validation split.
+
+    Writes into the run's folder: `checkpoints/{best,last}.ckpt`, TensorBoard events, `metrics.json`.  The run's
+    model is the last epoch's, whose number was fixed beforehand; the best epoch's only with early stopping, since
+    picking it is a choice made on the validation pictures.
+
+    Returns:
+        The metric that the module monitors, of that model.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    resume = _resume(options, folder)
+    if options.pretrained:
+        warm_start(module.network, find_model(Path(options.pretrained)))
+    if options.channels_last:
+        module.network.to(memory_format=torch.channels_last)
+    logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
+    checkpoints = folder / "checkpoints"
+    callbacks = _callbacks(module, options, checkpoints)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
+    _quiet()
+    started = time.perf_counter()
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - started
+    chosen = checkpoints / ("best.ckpt" if options.early_stopping else "last.ckpt")
+    encoder = load_encoder(chosen)
+    result = evaluate(encoder, images.array("validation"), images.array("train"))
+    facts = {
+        "checkpoint": chosen.name,
+        "epochs": trainer.current_epoch,
+        "train_seconds": round(seconds, 1),
+        "collapsed": getattr(module, "collapsed", False),
+        "data_skipped": len(images.array("train").skipped),
+    }
+    write_metrics(folder / "metrics.json", result, facts)
+    log_results(logger, module, result, encoder.class_names)
+    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", result.metrics, result.intervals))
+    log.info("Run folder: %s", folder)
+    return result.metrics[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
+
+
+def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list[Callback]:
+    common = {"dirpath": checkpoints, "enable_version_counter": False, "auto_insert_metric_name": False}
+    callbacks: list[Callback] = [
+        ModelCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
+        LearningRateMonitor("step"),
+        RichProgressBar(leave=False),
+        FirstBatch(),
+    ]
+    if options.ema:
+        # First, so that it has put its average into the network when others validate or save.
+        callbacks.insert(0, averaging(options.ema))
+    if options.early_stopping:
+        callbacks.append(EarlyStopping(module.monitor, mode=module.mode, patience=options.early_stopping))
+    return callbacks
+
+
+def _resume(options: TrainingOptions, folder: Path) -> str | None:
+    """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`)."""
+    if options.resume is None:
+        return None
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise FashionError("resume goes on with one run; leave it out of a multirun (-m).")
+    run = Path(options.resume).expanduser()
+    if options.resume == "latest":
+        runs = sorted(run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder)
+        if not runs:
+            raise FashionError(f"resume=latest finds no unfinished or finished run in {folder.parent}; leave it out.")
+        run = runs[-1]
+    checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
+    load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
+    log.info("Going on from %s", checkpoint)
+    return str(checkpoint)
+
+
+def warm_start(network: nn.Module, checkpoint: Path) -> None:
+    """Copy into `network` what the checkpoint's network shares with it: at least the whole backbone.
+
+    Raises:
+        FashionError: if the backbones differ.
+    """
+    trained, hparams = load_network(checkpoint)
+    own = network.state_dict()
+    shared = {k: v for k, v in trained.state_dict().items() if k in own and own[k].shape == v.shape}
+    if {k for k in own if k.startswith("backbone.")} - shared.keys():
+        raise FashionError(
+            f"{checkpoint} holds the backbone {hparams['backbone'].get('name')!r}, another than this run's; "
+            "choose the same model=…."
+        )
+    network.load_state_dict(shared, strict=False)
+    log.info("Starting from %s (%d of %d tensors)", checkpoint, len(shared), len(own))
+
+
+def guard_multirun(cfg: DictConfig) -> None:
+    """Refuse plain DDP inside a multirun: each child process would run the whole sweep again."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.get("strategy") == "ddp":
+        raise FashionError(
+            "trainer=ddp cannot run inside a multirun: its processes would each start the whole sweep again; "
+            "add trainer.strategy=ddp_spawn, or launch jobs through Slurm."
+        )
+
+
+def _quiet() -> None:
+    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers."""
+    for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
+                 ".*already exists and is not empty.*", ".*`lr_scheduler.step.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message=text)
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.callbacks.weight_averaging"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,26 @@
+"""task=triplet: train the siamese encoder, so that the same kind of garment lies close together."""
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fashion.data.datamodules import ImageDataModule
+from fashion.tasks.options import read_options
+from fashion.tasks.training import TrainingOptions, guard_multirun, train
+
+
+def run(cfg: DictConfig) -> float:
+    """Train; returns the validation map (gallery protocol) of the run's model."""
+    options = read_options(cfg, TrainingOptions)
+    guard_multirun(cfg)
+    pl.seed_everything(options.seed, workers=True, verbose=False)
+    images: ImageDataModule = instantiate(cfg.data)
+    batches = instantiate(cfg.task.batches, images=images, seed=options.seed)
+    module = instantiate(
+        cfg.task.module,
+        loss=instantiate(cfg.loss),
+        backbone=OmegaConf.to_container(cfg.model),
+        class_names=list(images.class_names),
+        image_size=images.image_size,
+    )
+    return train(cfg, options, module, batches, images)

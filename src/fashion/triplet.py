@@ -1,0 +1,124 @@
+"""Training the siamese encoder with triplets: same-class pictures nearer to each other than to any other class's."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fashion.losses import TripletLoss
+from fashion.metrics import retrieval
+from fashion.network import SiameseEncoder, network_from
+from fashion.optim import one_cycle
+
+__all__ = ["SiameseEncoder", "TripletModule"]
+
+log = logging.getLogger(__name__)
+
+COLLAPSED_SPREAD = 0.02
+"""Below this share of the spread that embeddings can have, all pictures have practically the same one."""
+
+
+class TripletModule(LightningModule):
+    """The metric-learning task: a loss of signature (embeddings, labels), and cross-entropy beside it on request.
+
+    Args:
+        loss: a module that maps embeddings [N,64] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of
+            another library.
+        backbone, class_names, image_size: as in `ClassifierModule`.
+        lr, weight_decay, warmup: see `fashion.optim`.
+        classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
+            model names no classes.
+        label_smoothing: of that cross-entropy.
+        dropout: share of the pooled features dropped.
+    """
+
+    monitor, mode = "val/map", "max"
+    """The metric by which the best epoch is chosen, logged in `on_validation_epoch_end`."""
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        backbone: Mapping[str, Any],
+        class_names: Sequence[str],
+        image_size: int = 64,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        classification: float = 1.0,
+        label_smoothing: float = 0.1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.save_hyperparameters(ignore=["loss"])
+        self.network = network_from(self.hparams)
+        self.loss = loss
+        self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
+        self.collapsed = False
+        self._seen: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._labels: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._spread: list[Tensor] = []
+        self._at_margin: list[Tensor] = []
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
+        return self.network(pictures)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        pictures, labels = batch  # of explicit triplets too, all three views go through the backbone at once
+        embeddings, logits = self(pictures)
+        loss = metric = self.loss(embeddings, labels)
+        if self.hparams["classification"]:
+            naming = F.cross_entropy(logits, labels, label_smoothing=self.hparams["label_smoothing"])
+            loss = metric + self.hparams["classification"] * naming
+        self._log_training(loss, metric, embeddings.detach())
+        return loss
+
+    def _log_training(self, loss: Tensor, metric: Tensor, embeddings: Tensor) -> None:
+        spread = 1 - embeddings.mean(dim=0).square().sum()
+        values = {"train/loss": loss, "train/metric_loss": metric, "train/spread": spread}
+        if isinstance(self.loss, TripletLoss) and self.loss.triplets and len(self.loss.triplets.positive):
+            positive, negative = self.loss.triplets
+            values |= {
+                "train/positive_distance": positive.mean(),
+                "train/negative_distance": negative.mean(),
+                "train/active": (positive - negative + self.loss.margin > 0).float().mean(),
+            }
+            self._at_margin.append((metric.detach() - self.loss.margin).abs() < 0.02 * self.loss.margin)
+        self._spread.append(spread)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(embeddings))
+
+    def on_train_epoch_end(self) -> None:
+        spread = torch.stack(self._spread).mean().item()
+        stuck = bool(self._at_margin) and torch.stack(self._at_margin).float().mean().item() > 0.9
+        self._spread.clear()
+        self._at_margin.clear()
+        self.collapsed = spread < COLLAPSED_SPREAD
+        if self.collapsed:
+            log.warning(
+                "Collapse: all pictures get nearly the same embedding (spread %.3f of 1%s). Lower task.module.lr, use "
+                "loss.miner=semihard or all instead of hard, or start from a classifier with task.pretrained.",
+                spread,
+                ", loss stuck at the margin" if stuck else "",
+            )
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        pictures, labels = batch
+        self._seen[dataloader_idx].append(self(pictures)[0].float().cpu())
+        self._labels[dataloader_idx].append(labels.cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        queries, gallery = (torch.cat(parts).numpy() for parts in self._seen)
+        truth, gallery_labels = (torch.cat(parts).numpy() for parts in self._labels)
+        for parts in (*self._seen, *self._labels):
+            parts.clear()
+        scores = retrieval(queries, truth, gallery, gallery_labels).summary()
+        for name in ("top1", "top5", "mrr", "map"):
+            self.log(f"val/{name}", scores[name], prog_bar=name in ("top1", "map"))
+
+    def configure_optimizers(self) -> Any:
+        return one_cycle(self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"])

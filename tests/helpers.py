@@ -1,0 +1,24 @@
+"""What tests share: where things are, a tiny model, and small folders of pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+TINY: dict[str, Any] = {"name": "tiny", "stem": 8, "blocks": [[2, 8, 1, 2], [2, 16, 1, 2], [2, 16, 1, 2]]}
+COLOURS = {"dress": (200, 40, 40), "hat": (40, 180, 60), "shoes": (50, 60, 200), "skirt": (200, 180, 40)}
+
+
+def write_pictures(root: Path, counts: dict[str, dict[str, int]], size: int = 40) -> Path:
+    """root/<split>/<class>/<n>.png: noise around one colour a class, which the smallest net can tell apart."""
+    random = np.random.default_rng(0)
+    for split, classes in counts.items():
+        for label, count in classes.items():
+            folder = root / split / label
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                noise = random.normal(COLOURS[label], 25, (size, size, 3))
+                Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+    return root
