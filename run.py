@@ -26,7 +26,9 @@ def main(cfg: DictConfig) -> Any:
         if hydra_config.mode == RunMode.MULTIRUN:
             # One failing job must not lose the others: it is listed in the final table, with this sentence.
             Path(hydra_config.runtime.output_dir, "error.txt").write_text(str(error) or repr(error), encoding="utf-8")
-            logging.getLogger(__name__).error("%s", error if isinstance(error, FashionError) else traceback.format_exc())
+            logging.getLogger(__name__).error(
+                "%s", error if isinstance(error, FashionError) else traceback.format_exc()
+            )
             return float("nan")
         if isinstance(error, FashionError):
             sys.exit(f"error: {error}")

@@ -13,7 +13,11 @@ from omegaconf import DictConfig
 def pictures(tmp_path: Path) -> Path:
     """Three classes: 12 training, 4 validation and 3 test pictures each."""
     labels = ("dress", "hat", "shoes")
-    counts = {"train": dict.fromkeys(labels, 12), "validation": dict.fromkeys(labels, 4), "test": dict.fromkeys(labels, 3)}
+    counts = {
+        "train": dict.fromkeys(labels, 12),
+        "validation": dict.fromkeys(labels, 4),
+        "test": dict.fromkeys(labels, 3),
+    }
     return write_pictures(tmp_path / "pictures", counts)
 
 

@@ -126,7 +126,9 @@ class TripletLoss(nn.Module):
         if miner not in MINERS:
             raise FashionError(f"loss.miner is {miner!r}; it should be one of {', '.join(MINERS)}.")
         if not 0 < margin <= 2:
-            raise FashionError(f"loss.margin is {margin}; embeddings of length 1 are at most 2 apart: set 0 < margin ≤ 2.")
+            raise FashionError(
+                f"loss.margin is {margin}; embeddings of length 1 are at most 2 apart: set 0 < margin ≤ 2."
+            )
         self.margin, self.miner = margin, miner
         self.triplets: Triplets | None = None
 

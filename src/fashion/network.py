@@ -75,7 +75,7 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
             "backbone"] else hparams  # fmt: skip
         network = network_from(hparams)
         prefix = "network."
-        network.load_state_dict({k[len(prefix):]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
+        network.load_state_dict({k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
     except Exception as error:  # damaged archives raise whatever the unpickler met
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FashionError(

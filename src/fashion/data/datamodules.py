@@ -60,7 +60,9 @@ class ImageDataModule(LightningDataModule):
         if image_size < 32 or image_size % 16:
             raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
         if stored_scale < 1 or batch_size < 2:
-            raise FashionError(f"data: stored_scale {stored_scale} should be 1 at least, and batch_size {batch_size} 2.")
+            raise FashionError(
+                f"data: stored_scale {stored_scale} should be 1 at least, and batch_size {batch_size} 2."
+            )
         self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
         self.classes, self.validation_fraction = classes, validation_fraction
         self.image_size, self.stored_size = image_size, round(image_size * stored_scale)
@@ -132,7 +134,9 @@ class ImageDataModule(LightningDataModule):
     def training_array(self) -> PictureArray:
         array = self.array("train", self.stored_size if self.augment else self.image_size)
         if len(np.unique(array.labels)) < 2:
-            raise FashionError("The training split has one class only; there is nothing to tell apart. Add another class.")
+            raise FashionError(
+                "The training split has one class only; there is nothing to tell apart. Add another class."
+            )
         if len(array.labels) < self.batch_size:
             raise FashionError(
                 f"data.batch_size is {self.batch_size}, and there are {len(array.labels)} training pictures; lower it."

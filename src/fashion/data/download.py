@@ -63,7 +63,9 @@ def download(url: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "fashion"} | ({"Range": f"bytes={done}-"} if done else {}))
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "fashion"} | ({"Range": f"bytes={done}-"} if done else {})
+    )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             resumed = answer.status == 206
@@ -91,7 +93,13 @@ def download(url: str, folder: Path) -> Path:
 def _copy(source: IO[bytes], file: IO[bytes], name: str, done: int, total: int | None) -> None:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         bar = progress.add_task(f"Downloading {name}", completed=done, total=total)
         while chunk := source.read(CHUNK):
@@ -151,7 +159,9 @@ def _unpack(archive: Path, folder: Path) -> None:
         nonlocal count, size
         count, size = count + 1, size + more
         if count > MAX_FILES or size > MAX_BYTES:
-            raise FashionError(f"{archive} unpacks to over {MAX_BYTES >> 30} GiB or {MAX_FILES:,} files; unpack it by hand.")
+            raise FashionError(
+                f"{archive} unpacks to over {MAX_BYTES >> 30} GiB or {MAX_FILES:,} files; unpack it by hand."
+            )
         if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
             raise FashionError(f"{archive} holds {name!r}, which would land outside its folder; it is not unpacked.")
 

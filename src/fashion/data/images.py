@@ -6,8 +6,9 @@ pictures that the model learned from.
 
 import io
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What may be decoded at all: Pillow knows formats that start other programs (EPS) or are seldom exercised."""
 
 THREADS = 4
+AHEAD = 64
+"""How many pictures are decoded before the first of them is used."""
 
 
 class BadPicture(FashionError):
@@ -70,18 +73,14 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb and EXIF warnings: MAX_PIXELS decides
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise BadPicture(
-                        f"{name} has {width}×{height} pixels, more than the {MAX_PIXELS:,} that are decoded; "
-                        "make it smaller first."
-                    )
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
                 if draft is not None and image.format == "JPEG":
                     image.draft("RGB", (draft, draft))
                 image.load()
                 return _rgb(ImageOps.exif_transpose(image))
-    except BadPicture:
-        raise
+    except Image.DecompressionBombError:
+        raise BadPicture(f"{name} has more than the {MAX_PIXELS:,} pixels that are decoded; make it smaller.") from None
     except FileNotFoundError:
         raise BadPicture(f"{name}: no such file; check the path.") from None
     except IsADirectoryError:
@@ -89,8 +88,7 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
     except UnidentifiedImageError:
         raise BadPicture(f"{name} is not a picture that can be read ({', '.join(FORMATS)}).") from None
     # Pillow's decoders raise many kinds of error on damaged files; each of them means just that.
-    except (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, MemoryError,
-            Image.DecompressionBombError) as error:  # fmt: skip
+    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, EOFError, MemoryError) as error:
         raise BadPicture(f"{name} is damaged ({error}); replace the file or leave it out.") from error
 
 
@@ -100,16 +98,13 @@ def _name(source: str | Path | bytes) -> str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        # 16-bit (and wider) grey: Pillow's own conversion clips at 255 instead of scaling.
+        # 16-bit grey and wider: Pillow's own conversion clips at 255 instead of scaling.
         grey = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") and grey.max(initial=0) > 255 else max(grey.max(initial=0), 1.0)
-        if image.mode.startswith("I") and grey.max(initial=0) <= 255:
-            top = 255.0
-        return Image.fromarray(np.clip(grey / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
+        top = 65535.0 if grey.max(initial=0.0) > 255 else 255.0
+        return Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
@@ -137,17 +132,18 @@ def load_pictures(
         except BadPicture as error:
             return error
 
-    ahead = 16 * THREADS
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting = [pool.submit(load, at) for at in range(min(ahead, len(sources)))]
-        waiting.reverse()
-        coming = len(waiting)
-        while waiting:
-            result = waiting.pop().result()
-            if coming < len(sources):
-                waiting.insert(0, pool.submit(load, coming))
-                coming += 1
-            yield result
+        ahead: deque[Future[Picture | BadPicture]] = deque()
+        try:
+            for at in range(len(sources)):
+                ahead.append(pool.submit(load, at))
+                if len(ahead) >= AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for left in ahead:
+                left.cancel()
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -53,5 +53,3 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
             row["error"] = error.read_text(encoding="utf-8") if error.exists() else "it wrote no metrics.json"
         rows.append(row)
     return rows
-
-

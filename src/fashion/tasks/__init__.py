@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.errors import FashionError
 
 TASKS = {
+    "help": "fashion.tasks.help:run",
     "classify": "fashion.tasks.classify:run",
     "triplet": "fashion.tasks.triplet:run",
     "evaluate": "fashion.tasks.evaluate:run",

@@ -46,9 +46,7 @@ def run(cfg: DictConfig) -> float:
     )
     shown = select(result.metrics, options.metrics)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    write_metrics(
-        folder / "metrics.json", result, {"encoder": str(encoder.source), "fingerprint": encoder.fingerprint}
-    )
+    write_metrics(folder / "metrics.json", result, {"encoder": str(encoder.source), "fingerprint": encoder.fingerprint})
     confusion = confusion_picture(result.confusion, encoder.class_names)
     save_picture(confusion, folder / "confusion.png")
     title = f"{encoder.source} on {options.split} ({len(data.array(options.split).labels)} pictures)"

@@ -70,7 +70,14 @@ def write_results(engine: VisualSearchEngine, results: Sequence[SearchResult], r
     grid = engine.display_results(shown, path=folder / "results.png")
     write_text(folder / "results.json", json.dumps([result.to_dict() for result in results], indent=2) + "\n")
     table = [
-        [Path(result.query).name, result.predicted or "", f"{hit.rank}", f"{hit.score:.3f}", hit.label or "", str(hit.path)]
+        [
+            Path(result.query).name,
+            result.predicted or "",
+            f"{hit.rank}",
+            f"{hit.score:.3f}",
+            hit.label or "",
+            str(hit.path),
+        ]
         for result in shown
         for hit in result.hits
     ]
@@ -79,7 +86,9 @@ def write_results(engine: VisualSearchEngine, results: Sequence[SearchResult], r
         folder / "results.html",
         "What looks like this?",
         [
-            Section("Results", text=note, picture=grid, caption="Left the query; right what is most alike, best first."),
+            Section(
+                "Results", text=note, picture=grid, caption="Left the query; right what is most alike, best first."
+            ),
             Section("As a table", table=(["query", "named", "rank", "score", "label", "picture"], table)),
         ],
     )

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -108,7 +107,9 @@ def _resume(options: TrainingOptions, folder: Path) -> str | None:
         raise FashionError("resume goes on with one run; leave it out of a multirun (-m).")
     run = Path(options.resume).expanduser()
     if options.resume == "latest":
-        runs = sorted(run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder)
+        runs = sorted(
+            run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder
+        )
         if not runs:
             raise FashionError(f"resume=latest finds no unfinished or finished run in {folder.parent}; leave it out.")
         run = runs[-1]

@@ -1,0 +1,217 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import write_pictures
+from PIL import Image
+
+from fashion.data import datasets
+from fashion.data.datamodules import ImageDataModule, TripletDataModule
+from fashion.data.datasets import ImageDataset, TripletDataset, picture_array
+from fashion.data.images import BadPicture, load_picture
+from fashion.data.sources import read_source
+from fashion.data.transforms import Augmentation
+from fashion.errors import FashionError
+
+
+@pytest.fixture
+def source(pictures, tmp_path):
+    return read_source("folder", str(pictures), cache=tmp_path / "cache")
+
+
+def array(source, cache: Path, split: str = "train", **options):
+    return picture_array(source.root, source.split(split), source.class_names, 32, cache, **options)
+
+
+def test_the_array_holds_what_the_loader_reads(source, tmp_path):
+    decoded = array(source, tmp_path)
+    for at in (0, 17, 35):
+        np.testing.assert_array_equal(decoded.pictures[at], load_picture(source.root / decoded.items[at].path, 32))
+    assert [source.class_names[label] for label in decoded.labels] == [item.label for item in decoded.items]
+
+
+def test_a_second_call_decodes_nothing(source, tmp_path, monkeypatch):
+    first = array(source, tmp_path)
+    monkeypatch.setattr(datasets, "load_pictures", lambda *args: pytest.fail("decoded again"))
+    np.testing.assert_array_equal(array(source, tmp_path).pictures, first.pictures)
+
+
+def test_changed_content_or_size_is_decoded_anew(source, tmp_path):
+    first = array(source, tmp_path)
+    path = source.root / source.split("train")[0].path
+    times = path.stat()
+    Image.new("RGB", (40, 40), "white").save(path)
+    os.utime(path, (times.st_atime, times.st_mtime))
+    changed = array(source, tmp_path)
+    assert (changed.pictures[0] == 255).all()
+    assert changed.digest != first.digest
+
+
+def test_bad_pictures_fail_or_are_skipped_and_reported(source, tmp_path):
+    (source.root / "train/hat/3.png").write_bytes(b"not a picture")
+    with pytest.raises(BadPicture, match=r"train/hat/3\.png.*on_bad_image=skip"):
+        array(source, tmp_path)
+    kept = array(source, tmp_path, on_bad_image="skip")
+    assert len(kept.pictures) == len(kept.labels) == len(kept.items) == 35
+    assert [path for path, _ in kept.skipped] == ["train/hat/3.png"]
+    with pytest.raises(BadPicture, match=r"3\.png"):  # also from the cache that skip has written
+        array(source, tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(source, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    with pytest.raises(FashionError, match=r"No space left.*data.cache_dir"):
+        array(source, tmp_path)
+    assert not [path for path in (tmp_path / "pictures").rglob("*") if path.is_file() and "pictures" in path.parts[-2]]
+
+
+def test_an_interrupted_decoding_starts_again(source, tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(datasets, "load_pictures", interrupted)
+        array(source, tmp_path)
+    assert len(array(source, tmp_path).pictures) == 36
+
+
+def test_batches_are_fetched_whole_and_augmented(source, tmp_path):
+    dataset = ImageDataset(array(source, tmp_path), lambda pictures: 255 - pictures)
+    pictures, labels = dataset.__getitems__([3, 20])
+    np.testing.assert_array_equal(pictures.numpy(), 255 - dataset.array.pictures[[3, 20]])
+    assert labels.tolist() == dataset.array.labels[[3, 20]].tolist()
+    assert dataset[3][0].shape == (3, 32, 32)
+
+
+def test_explicit_triplets_have_a_positive_and_a_negative(source, tmp_path):
+    dataset = TripletDataset(array(source, tmp_path), seed=1)
+    labels = dataset.images.array.labels
+    anchors = list(range(36)) * 200
+    drawn = dataset.draw(anchors).reshape(3, -1)
+    assert drawn[0].tolist() == anchors
+    assert (labels[drawn[0]] == labels[drawn[1]]).all()
+    assert (drawn[0] != drawn[1]).all()
+    assert (labels[drawn[0]] != labels[drawn[2]]).all()
+    assert {(a, p) for a, p, _ in drawn.T if a == 0} == {(0, p) for p in range(1, 12)}  # every positive comes up
+    pictures, batch = dataset.__getitems__([0, 12])
+    assert pictures.shape == (6, 3, 32, 32)
+    assert batch.tolist()[:4] == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"), [({"dress": 5}, "two classes"), ({"dress": 5, "hat": 1}, "'hat' has one training picture")]
+)
+def test_triplets_need_two_of_everything(tmp_path, counts, words):
+    root = write_pictures(tmp_path / "p", {"train": counts})
+    with pytest.raises(FashionError, match=words):
+        TripletDataset(array(read_source("folder", str(root), cache=tmp_path), tmp_path))
+
+
+def test_augmentation_keeps_type_changes_pictures_and_follows_the_seed():
+    pictures = torch.randint(0, 256, (20, 3, 40, 40), dtype=torch.uint8)
+    augment = Augmentation(32)
+    torch.manual_seed(0)
+    first = augment(pictures)
+    torch.manual_seed(0)
+    assert first.shape == (20, 3, 32, 32)
+    assert first.dtype == torch.uint8
+    assert torch.equal(augment(pictures), first)
+    assert not torch.equal(augment(pictures), first)
+
+
+def test_augmentation_that_is_all_off_only_resizes():
+    pictures = torch.full((3, 3, 40, 40), 77, dtype=torch.uint8)
+    off = Augmentation(32, crop_scale=1, flip=0, trivial_augment=False, erasing=0)
+    assert torch.equal(off(pictures), torch.full((3, 3, 32, 32), 77, dtype=torch.uint8))
+
+
+def test_chunks_draw_for_themselves():
+    same = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8).expand(16, -1, -1, -1)
+    torch.manual_seed(0)
+    result = Augmentation(32, chunk=8)(same)
+    assert torch.equal(result[0], result[7])
+    assert not torch.equal(result[0], result[8])
+
+
+def module(pictures, tmp_path, **options) -> ImageDataModule:
+    defaults = {"source": str(pictures), "cache_dir": str(tmp_path / "cache"), "batch_size": 8, "image_size": 32}
+    return ImageDataModule("folder", **(defaults | options))
+
+
+def test_the_image_module_gives_every_picture_once_an_epoch(pictures, tmp_path):
+    images = module(pictures, tmp_path, batch_size=9)
+    assert images.class_names == ("dress", "hat", "shoes")
+    assert images.class_counts() == [12, 12, 12]
+    labels = torch.cat([labels for _, labels in images.train_dataloader()])
+    assert torch.bincount(labels).tolist() == [12, 12, 12]
+    queries, gallery = images.val_dataloader()
+    assert sum(len(labels) for _, labels in queries) == 12
+    assert sum(len(labels) for _, labels in gallery) == 36
+
+
+@pytest.mark.parametrize("mode", ["mined", "explicit"])
+def test_the_triplet_module_gives_usable_batches(pictures, tmp_path, mode):
+    triplets = TripletDataModule(module(pictures, tmp_path, augment={}), mode=mode, pictures_per_class=4)
+    pictures_, labels = next(iter(triplets.train_dataloader()))
+    assert pictures_.shape[1:] == (3, 32, 32)
+    assert len(labels) == (12 if mode == "mined" else 6)
+    if mode == "mined":
+        assert torch.bincount(labels).tolist() == [4, 4, 4]
+    else:
+        anchors, positives, negatives = labels.chunk(3)
+        assert torch.equal(anchors, positives)
+        assert (anchors != negatives).all()
+
+
+def test_workers_give_batches_too(pictures, tmp_path):
+    images = module(pictures, tmp_path, num_workers=2, augment={})
+    assert len(list(images.train_dataloader())) == 4
+
+
+def test_pinned_content_is_verified(pictures, tmp_path):
+    digest = module(pictures, tmp_path).array("train").digest
+    assert len(module(pictures, tmp_path, digests={"train": digest}).array("train").labels) == 36
+    with pytest.raises(FashionError, match="not the pinned ones"):
+        module(pictures, tmp_path, digests={"train": "0" * 16}).array("train")
+
+
+def test_a_missing_test_split_is_fine_until_it_is_asked_for(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 8, "hat": 8}, "validation": {"dress": 2, "hat": 2}})
+    images = module(root, tmp_path)
+    images.prepare_data()
+    with pytest.raises(FashionError, match="has no test pictures; it has train, validation"):
+        images.array("test")
+
+
+def test_one_class_only_is_refused(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 20}, "validation": {"dress": 2}})
+    with pytest.raises(FashionError, match="one class only"):
+        module(root, tmp_path).train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image_size": 50}, "multiple of 16"),
+        ({"on_bad_image": "ignore"}, "fail or skip"),
+        ({"augment": {"flip": 1.5}}, "data.augment.flip is 1.5"),
+        ({"batch_size": 1}, "batch_size 1"),
+        ({"batch_size": 100}, "there are 36 training pictures"),
+    ],
+)
+def test_bad_settings_are_refused(pictures, tmp_path, options, words):
+    with pytest.raises(FashionError, match=words):
+        module(pictures, tmp_path, **options).train_dataloader()
+
+
+def test_the_report_of_skipped_pictures_is_plain_json(source, tmp_path):
+    (source.root / "train/hat/3.png").write_bytes(b"")
+    array(source, tmp_path, on_bad_image="skip")
+    (report,) = tmp_path.rglob("skipped.json")
+    assert list(json.loads(report.read_text())) == ["train/hat/3.png"]

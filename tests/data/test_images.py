@@ -1,0 +1,138 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion.data.images import BadPicture, find_pictures, keep_good, load_picture, load_pictures, open_picture
+from fashion.errors import FashionError
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gradient(width: int = 60, height: int = 40) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 255 - x], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_formats_give_the_same_picture(kind):
+    exact = load_picture(saved(gradient(), "PNG"), 32).astype(int)
+    picture = load_picture(saved(gradient(), kind), 32)
+    assert picture.shape == (3, 32, 32)
+    assert picture.dtype == np.uint8
+    assert np.abs(picture.astype(int) - exact).mean() < 3
+
+
+def test_draft_changes_little():
+    large = gradient(1200, 1600)
+    data = saved(large, "JPEG", quality=95)
+    full = np.asarray(open_picture(data).resize((64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert open_picture(data, draft=128).width < 1200
+    assert np.abs(load_picture(data, 64).astype(int) - full).mean() < 1
+
+
+def test_exif_orientation_is_applied():
+    image = gradient()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate 90° clockwise to display"
+    turned = open_picture(saved(image, "PNG", exif=exif))
+    np.testing.assert_array_equal(np.asarray(turned), np.asarray(image.rotate(-90, expand=True)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_is_laid_on_white(mode):
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    image = clear if mode == "RGBA" else clear.convert("LA") if mode == "LA" else clear.quantize(4)
+    assert (load_picture(saved(image, "PNG"), 8) == 255).all()
+
+
+def test_grey_palette_cmyk_and_16_bit_become_rgb():
+    grey = gradient().convert("L")
+    wide = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    expected = np.asarray(grey).astype(int)
+    for data in (saved(grey, "PNG"), saved(wide, "PNG"), saved(grey.convert("P"), "PNG"), saved(wide, "TIFF")):
+        rgb = np.asarray(open_picture(data)).astype(int)
+        assert rgb.shape == (40, 60, 3)
+        assert np.abs(rgb - expected[:, :, None]).mean() < 2
+    cmyk = np.asarray(open_picture(saved(gradient().convert("CMYK"), "JPEG", quality=95))).astype(int)
+    assert np.abs(cmyk - np.asarray(gradient()).astype(int)).mean() < 4
+
+
+def test_a_box_looks_at_a_part():
+    image = Image.new("RGB", (40, 40), "black")
+    image.paste("white", (10, 20, 30, 40))
+    data = saved(image, "PNG")
+    assert (load_picture(data, 16, box=(10, 20, 30, 40)) == 255).all()
+    with pytest.raises(BadPicture, match="holds no pixel"):
+        load_picture(data, 16, box=(50, 50, 60, 60))
+
+
+@pytest.mark.parametrize("side", [9_000, 30_000])
+def test_too_many_pixels_are_refused_before_decoding(side):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    with pytest.raises(BadPicture, match="more than the 64,000,000 pixels"):
+        load_picture(bomb, 64)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_damaged_files_give_one_sentence_or_a_picture(kind):
+    """Never another exception: every cut, and random flips, of each format."""
+    whole = saved(gradient(), kind)
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(whole[: random.integers(0, len(whole))])
+        for at in random.integers(0, max(len(data), 1), 3):
+            if data:
+                data[at] = random.integers(256)
+        try:
+            assert load_picture(bytes(data), 16).shape == (3, 16, 16)
+        except BadPicture as error:
+            assert "\n" not in str(error)
+
+
+def test_missing_wrong_and_folder_paths_are_named(tmp_path: Path):
+    text = tmp_path / "page.jpg"
+    text.write_text("<html>")
+    for path, words in ((tmp_path / "no.jpg", "no such file"), (text, "not a picture"), (tmp_path, "is a folder")):
+        with pytest.raises(BadPicture, match=words) as caught:
+            load_picture(path, 16)
+        assert str(path) in str(caught.value)
+
+
+def test_many_are_loaded_in_order_and_bad_ones_follow_the_policy(tmp_path: Path):
+    paths = []
+    for number in range(150):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(paths[-1])
+    paths[70].write_bytes(b"")
+    skipped: list[int] = []
+    good = list(keep_good(load_pictures(paths, 4), "skip", lambda at, error: skipped.append(at)))
+    assert skipped == [70]
+    assert [at for at, _ in good] == [at for at in range(150) if at != 70]
+    assert all(picture[0, 0, 0] == at for at, picture in good)
+    with pytest.raises(BadPicture, match=r"70\.png.*on_bad_image=skip"):
+        list(keep_good(load_pictures(paths, 4), "fail", lambda at, error: None))
+
+
+def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):
+    for name in ("b/2.jpg", "a/1.PNG", ".cache/3.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == ["a/1.PNG", "b/2.jpg"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FashionError, match="holds no pictures"):
+        find_pictures(tmp_path / "empty")
+    with pytest.raises(FashionError, match="no such folder"):
+        find_pictures(tmp_path / "nowhere")

@@ -1,0 +1,72 @@
+from collections import Counter
+from itertools import chain, islice
+
+import numpy as np
+import pytest
+
+from fashion.data.samplers import PKBatchSampler
+from fashion.errors import FashionError
+
+
+def members(*counts: int) -> dict[int, np.ndarray]:
+    edges = np.cumsum([0, *counts])
+    return {label: np.arange(edges[label], edges[label + 1]) for label in range(len(counts))}
+
+
+def label_of(index: int, groups: dict[int, np.ndarray]) -> int:
+    return next(label for label, indices in groups.items() if index in indices)
+
+
+@pytest.mark.parametrize(("counts", "classes"), [((20, 30, 40, 50), 2), ((20, 30, 40, 50), 4), ((9, 9), 2)])
+def test_each_batch_holds_p_classes_and_k_of_each(counts, classes):
+    groups = members(*counts)
+    batches = list(PKBatchSampler(groups, classes, 4))
+    assert batches
+    for batch in batches:
+        labels = Counter(label_of(index, groups) for index in batch)
+        assert len(labels) == classes
+        assert set(labels.values()) == {4}
+        assert len(set(batch)) == len(batch)
+
+
+def test_pictures_are_drawn_without_replacement_until_exhausted():
+    groups = members(12, 12, 12)
+    drawn = Counter(chain.from_iterable(PKBatchSampler(groups, 3, 4)))
+    assert set(drawn.values()) == {1}
+    assert len(drawn) == 36
+
+
+def test_classes_come_equally_often_whatever_their_size():
+    groups = members(8, 100, 12, 60)
+    seen = Counter(label_of(batch[at], groups) for batch in PKBatchSampler(groups, 2, 4) for at in (0, 4))
+    assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_a_class_smaller_than_k_repeats_only_its_own():
+    groups = members(2, 20)
+    for batch in PKBatchSampler(groups, 2, 4):
+        repeated = {index for index, times in Counter(batch).items() if times > 1}
+        assert repeated == {0, 1}
+
+
+def test_the_batches_of_all_ranks_together_are_those_of_one():
+    groups = members(16, 16, 16)
+    alone = list(islice(PKBatchSampler(groups, 2, 4, seed=3), 6))
+    shared = [list(PKBatchSampler(groups, 2, 4, seed=3, rank=rank, world=2)) for rank in range(2)]
+    assert [len(batches) for batches in shared] == [3, 3]
+    assert [shared[at % 2][at // 2] for at in range(6)] == alone
+
+
+def test_passes_differ_and_seeds_repeat():
+    sampler, again = PKBatchSampler(members(16, 16), 2, 4, seed=5), PKBatchSampler(members(16, 16), 2, 4, seed=5)
+    first = list(sampler)
+    assert list(again) == first
+    assert list(sampler) != first
+
+
+@pytest.mark.parametrize(
+    ("classes", "pictures", "words"), [(3, 4, "set it to 2 or less"), (1, 4, "two"), (2, 1, "two")]
+)
+def test_impossible_batches_are_refused(classes, pictures, words):
+    with pytest.raises(FashionError, match=words):
+        PKBatchSampler(members(5, 5), classes, pictures)

@@ -1,0 +1,197 @@
+import csv
+import functools
+import http.server
+import io
+import shutil
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from helpers import write_pictures
+from pyarrow import parquet
+
+from fashion.data import download
+from fashion.data.sources import read_source
+from fashion.errors import FashionError
+
+
+def packed(folder: Path, target: Path) -> Path:
+    """An archive in the layout of GitHub's: one folder on top."""
+    if target.suffix == ".zip":
+        with zipfile.ZipFile(target, "w") as archive:
+            for path in sorted(folder.rglob("*")):
+                archive.write(path, Path("repo-123") / path.relative_to(folder))
+    else:
+        with tarfile.open(target, "w:gz") as archive:
+            archive.add(folder, "repo-123")
+    return target
+
+
+def names(source) -> set[tuple[str, str, str]]:
+    return {(item.path, item.label, item.split) for item in source.items}
+
+
+def test_folder_archive_and_file_url_are_the_same_source(pictures, tmp_path):
+    folder = read_source("folder", str(pictures), cache=tmp_path)
+    assert folder.class_names == ("dress", "hat", "shoes")
+    assert len(folder.split("train")) == 36
+    for name in ("a.tar.gz", "a.zip"):
+        archive = packed(pictures, tmp_path / name)
+        assert names(read_source("folder", str(archive), cache=tmp_path / "c")) == names(folder)
+        assert names(read_source("folder", archive.as_uri(), cache=tmp_path / "c")) == names(folder)
+
+
+def test_a_folder_without_splits_is_split_stably(tmp_path):
+    root = write_pictures(tmp_path / "p", {".": {"dress": 60, "hat": 60}})
+    source = read_source("folder", str(root), cache=tmp_path, validation=0.2)
+    share = len(source.split("validation")) / 120
+    assert 0.1 < share < 0.3
+    (root / "dress" / "0.png").unlink()
+    assert names(read_source("folder", str(root), cache=tmp_path, validation=0.2)) < names(source)
+
+
+def test_classes_choose_and_order(pictures, tmp_path):
+    source = read_source("folder", str(pictures), cache=tmp_path, classes=["shoes", "dress"])
+    assert source.class_names == ("shoes", "dress")
+    assert {item.label for item in source.items} == {"shoes", "dress"}
+    with pytest.raises(FashionError, match="'gloves'"):
+        read_source("folder", str(pictures), cache=tmp_path, classes=["gloves"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables(pictures, tmp_path, kind):
+    rows = [
+        {"path": "train/dress/0.png", "label": "dress", "split": "train", "product_id": "7", "bbox": "1 2 30 40"},
+        {"path": "train/hat/0.png", "label": "hat", "split": "val", "product_id": "8", "bbox": ""},
+    ]
+    table = pictures / f"items.{kind}"
+    if kind == "csv":
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        parquet.write_table(pa.Table.from_pylist(rows), table)
+    dress, hat = read_source("table", str(table), cache=tmp_path).items
+    assert (dress.box, hat.box) == ((1, 2, 30, 40), None)
+    assert (dress.extra["product_id"], hat.split) == ("7", "validation")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\na.png,hat\n", "lacks the column split"),
+        ("path,label,split\n", "holds no rows"),
+        ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
+        ("path,label,split\na.png,hat,trian\n", "'trian'"),
+        ("path,label,split\na.png,,train\n", "row 1"),
+    ],
+)
+def test_malformed_tables_are_refused(tmp_path, text, words):
+    (tmp_path / "items.csv").write_text(text)
+    with pytest.raises(FashionError, match=words):
+        read_source("table", str(tmp_path / "items.csv"), cache=tmp_path)
+
+
+def test_missing_sources_are_named(tmp_path):
+    with pytest.raises(FashionError, match=r"nowhere does not exist"):
+        read_source("folder", str(tmp_path / "nowhere"), cache=tmp_path)
+    with pytest.raises(FashionError, match="no such table"):
+        read_source("table", str(tmp_path / "no.csv"), cache=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FashionError, match="holds no pictures"):
+        read_source("folder", str(tmp_path / "empty"), cache=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_a_corrupt_archive_is_refused_and_leaves_nothing(pictures, tmp_path, name):
+    archive = packed(pictures, tmp_path / name)
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    with pytest.raises(FashionError, match=f"{name} is damaged"):
+        read_source("folder", str(archive), cache=tmp_path / "c")
+    assert not list((tmp_path / "c" / "extracted").iterdir())
+
+
+def evil(kind: str, path: Path) -> Path:
+    """An archive that tries to leave its folder."""
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo({"parent": "../out.txt", "absolute": "/tmp/out.txt"}.get(kind, "inside"))
+        if kind in ("symlink", "hardlink"):
+            member.type = tarfile.SYMTYPE if kind == "symlink" else tarfile.LNKTYPE
+            member.linkname = "/etc/passwd"
+        elif kind == "device":
+            member.type = tarfile.CHRTYPE
+        content = b"" if kind in ("symlink", "hardlink", "device") else b"x"
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parent", "absolute", "symlink", "hardlink", "device"])
+def test_archives_cannot_reach_outside(tmp_path, kind):
+    with pytest.raises(FashionError, match="not unpacked"):
+        download.extract(evil(kind, tmp_path / "evil.tar.gz"), tmp_path / "c")
+    assert not (tmp_path / "out.txt").exists()
+    assert not list((tmp_path / "c").iterdir())
+
+
+def test_archives_that_grow_too_large_are_refused(pictures, tmp_path, monkeypatch):
+    archive = packed(pictures, tmp_path / "a.tar.gz")
+    monkeypatch.setattr(download, "MAX_FILES", 10)
+    with pytest.raises(FashionError, match="10 files"):
+        download.extract(archive, tmp_path / "c")
+
+
+class Ranged(http.server.SimpleHTTPRequestHandler):
+    """A file server that knows Range, and can break off after some bytes."""
+
+    limit: int | None = None
+    asked: list[str | None]
+
+    def do_GET(self):
+        data = (Path(self.directory) / self.path.lstrip("/")).read_bytes()
+        wanted = self.headers.get("Range")
+        type(self).asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start:][: self.limit])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    handler = type("Handler", (Ranged,), {"asked": []})
+    served = tmp_path / "served"
+    served.mkdir()
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(served))
+    ) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        yield served, handler, f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
+
+
+def test_a_download_that_breaks_off_is_continued(server, pictures, tmp_path):
+    served, handler, address = server
+    packed(pictures, served / "a.tar.gz")
+    handler.limit = 1000
+    with pytest.raises(FashionError, match=r"broke off after 1,000 of|could not be downloaded"):
+        read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c")
+    handler.limit = None
+    source = read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c")
+    assert len(source.items) == 57
+    assert handler.asked == [None, "bytes=1000-"]
+    shutil.rmtree(served)
+    assert read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c") == source  # no second download
+
+
+def test_no_network_says_the_way_out(tmp_path):
+    with pytest.raises(FashionError, match=r"could not be downloaded.*data.source.*data=synthetic"):
+        read_source("folder", "http://127.0.0.1:9/a.tar.gz", cache=tmp_path)
