@@ -71,7 +71,7 @@ def evaluate(
             found = retrieval(embeddings, truth, embeddings, truth, exclude=np.arange(len(truth)))
         retrievals[protocol] = found
         metrics |= found.summary(f"{PREFIX[protocol]}/")
-        for name, values in _per_query(found).items():
+        for name, values in found.per_query().items():
             intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values)
     support = matrix.sum(axis=1)
     per_class = {
@@ -79,13 +79,6 @@ def evaluate(
         for at, name in enumerate(encoder.class_names)
     }
     return Evaluation(split, metrics, intervals, per_class, matrix, retrievals)
-
-
-def _per_query(found: Retrieval) -> dict[str, NDArray[np.float64]]:
-    """The values that the summary's means are taken over, of queries that have anything to find."""
-    counted = found.relevant > 0
-    values = {"top1": found.hit[1], "top5": found.hit[5], "mrr": found.reciprocal_rank, "map": found.average_precision}
-    return {name: np.asarray(value, dtype=np.float64)[counted] for name, value in values.items()}
 
 
 def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any]) -> None:

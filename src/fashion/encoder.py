@@ -1,0 +1,161 @@
+"""What turns pictures into unit vectors and class probabilities: torch or ONNX Runtime behind one call."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion.errors import FashionError
+from fashion.files import sha256
+
+if TYPE_CHECKING:
+    from fashion.network import SiameseEncoder
+
+BATCH = 64
+"""Pictures of one forward pass: enough to be fast, small enough to stay in the processor's cache."""
+
+Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+class Encoder(Protocol):
+    """Pictures [N,3,S,S] uint8 → embeddings [N,64] of length 1, class probabilities [N,classes]."""
+
+    class_names: tuple[str, ...]
+    image_size: int
+    fingerprint: str
+    source: Path
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> Embedded: ...
+
+
+class TorchEncoder:
+    """The network of a checkpoint, run by torch on the CPU (or on `device`)."""
+
+    def __init__(self, checkpoint: Path, device: str = "cpu"):
+        import torch
+
+        from fashion.network import fingerprint, load_network
+
+        network, hparams = load_network(checkpoint)
+        self.source = checkpoint
+        self.class_names = tuple(hparams["class_names"])
+        self.image_size = int(hparams["image_size"])
+        self.fingerprint = fingerprint(network_arrays(network), self.image_size, self.class_names)
+        self.device = device
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
+        import torch
+
+        parts = []
+        with torch.inference_mode():
+            for at in range(0, len(pictures), BATCH):
+                batch = torch.from_numpy(np.array(pictures[at : at + BATCH])).to(self.device)
+                embeddings, logits = self.network(batch)
+                parts.append((embeddings.cpu().numpy(), logits.softmax(dim=1).cpu().numpy()))
+        return _joined(parts, len(self.class_names))
+
+
+class OnnxEncoder:
+    """The network of a bundle, run by ONNX Runtime; nothing here needs torch.
+
+    Args:
+        folder: the bundle.
+        threads: of one forward pass; one is best for single pictures.
+
+    Raises:
+        FashionError: if the bundle is incomplete, or its network is not the one that its manifest describes.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1):
+        import onnxruntime as ort
+
+        manifest = read_manifest(folder)
+        path = folder / "encoder.onnx"
+        if sha256(path) != manifest["files"]["encoder.onnx"]:
+            raise FashionError(f"{path} was changed or damaged after its export; export the bundle again.")
+        self.source = folder
+        self.class_names = tuple(manifest["class_names"])
+        self.image_size = int(manifest["image_size"])
+        self.fingerprint = str(manifest["fingerprint"])
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
+        parts = []
+        for at in range(0, len(pictures), BATCH):
+            batch = np.ascontiguousarray(pictures[at : at + BATCH])
+            embeddings, logits = self.session.run(["embedding", "logits"], {"pictures": batch})
+            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+            parts.append((embeddings, powers / powers.sum(axis=1, keepdims=True)))
+        return _joined(parts, len(self.class_names))
+
+
+def _joined(parts: list[Embedded], classes: int) -> Embedded:
+    if not parts:
+        return np.zeros((0, 64), np.float32), np.zeros((0, classes), np.float32)
+    embeddings, probabilities = zip(*parts, strict=True)
+    return np.concatenate(embeddings), np.concatenate(probabilities)
+
+
+def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
+    """Name → contiguous array of all that the network computes with; batch norm's step counters are left out."""
+    return {
+        name: value.detach().cpu().contiguous().numpy()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A bundle's `manifest.json`, checked for what loading needs."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["schema_version"] != 1:
+            raise FashionError(
+                f"{path} has schema version {manifest['schema_version']}; this version reads 1. Update fashion."
+            )
+        for key in ("class_names", "image_size", "fingerprint", "files"):
+            manifest[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FashionError(f"{path} is not the manifest of a bundle ({error}); export the bundle again.") from error
+    return dict(manifest)
+
+
+def find_model(path: Path) -> Path:
+    """The checkpoint or bundle that `path` means: a .ckpt file, a bundle folder, or a run folder.
+
+    A run folder means the checkpoint that its `metrics.json` names, else the last one, else its bundle.
+
+    Raises:
+        FashionError: if there is none.
+    """
+    path = path.expanduser()
+    if path.suffix == ".ckpt" and path.is_file():
+        return path
+    if (path / "encoder.onnx").is_file():
+        return path
+    try:
+        named = str(json.loads((path / "metrics.json").read_text(encoding="utf-8"))["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        named = "last.ckpt"
+    for name in (named, "last.ckpt"):
+        checkpoint = path / "checkpoints" / Path(name).name
+        if checkpoint.is_file():
+            return checkpoint
+    if (path / "bundle" / "encoder.onnx").is_file():
+        return path / "bundle"
+    what = "holds no checkpoint or bundle" if path.exists() else "does not exist"
+    raise FashionError(
+        f"{path} {what}; name a run folder of task=classify or task=triplet, a .ckpt file, or an exported bundle."
+    )
+
+
+def load_encoder(path: Path) -> Encoder:
+    """The encoder that `find_model` finds there."""
+    model = find_model(path)
+    return OnnxEncoder(model) if model.is_dir() else TorchEncoder(model)

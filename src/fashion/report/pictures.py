@@ -1,0 +1,116 @@
+"""Pictures that people look at: grids of search results, and confusion matrices."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from fashion.data.images import BadPicture, open_picture
+from fashion.files import replacing
+
+if TYPE_CHECKING:
+    from fashion.search.engine import Hit, SearchResult
+
+TILE, GAP, TEXT = 128, 10, 34
+RIGHT, WRONG, PLAIN = (32, 140, 70), (200, 50, 50), (150, 150, 150)
+
+
+def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], tile: int = TILE) -> Image.Image:
+    """One row a query: the query and what it is taken for, then its hits, best first.
+
+    Where the query lies in a folder named after a class, hits of that class have a green frame and a ✓, others a
+    red one and a ✗.
+
+    Args:
+        tile: width and height of one picture, pixels.
+    """
+    columns = max((len(result.hits) for result in results), default=0)
+    height, first = tile + TEXT + GAP, tile + 3 * GAP
+    sheet = Image.new("RGB", (first + columns * (tile + GAP) + GAP, TEXT + max(len(results), 1) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((0, 0, first - GAP, sheet.height), fill=(240, 242, 245))
+    draw.text((GAP, 9), "query", fill="black", font=_font(15))
+    if columns:
+        draw.text((first, 9), "most alike, best first", fill="black", font=_font(15))
+    for row, result in enumerate(results):
+        top = TEXT + row * height
+        folder = Path(result.query).parent.name
+        truth = folder if folder in class_names else None
+        sheet.paste(_tile(result.query, tile), (GAP, top))
+        named = f"{result.predicted} {result.probability:.0%}"
+        _caption(draw, (GAP, top + tile + 2), (truth or Path(result.query).name, f"named {named}"), tile)
+        for column, hit in enumerate(result.hits):
+            _paste_hit(sheet, draw, hit, truth, (first + column * (tile + GAP), top), tile)
+    return sheet
+
+
+def _paste_hit(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, hit: "Hit", truth: str | None, at: tuple[int, int], tile: int
+) -> None:
+    known = truth is not None and hit.label is not None
+    colour = (RIGHT if hit.label == truth else WRONG) if known else PLAIN
+    mark = ("✓ " if hit.label == truth else "✗ ") if known else ""
+    sheet.paste(_tile(hit.path, tile), at)
+    draw.rectangle((at[0] - 2, at[1] - 2, at[0] + tile + 1, at[1] + tile + 1), outline=colour, width=3)
+    _caption(draw, (at[0], at[1] + tile + 2), (f"{mark}{hit.label or ''}", f"{hit.score:.3f}"), tile)
+
+
+def _tile(path: str, size: int) -> Image.Image:
+    """The picture, whole, in a square; a grey one that says so if it cannot be read."""
+    try:
+        return ImageOps.pad(open_picture(path, draft=size), (size, size), color=(250, 250, 250))
+    except BadPicture:
+        grey = Image.new("RGB", (size, size), (225, 225, 225))
+        ImageDraw.Draw(grey).text((8, size // 2 - 8), "not readable", fill="black", font=_font(13))
+        return grey
+
+
+def _caption(draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], width: int) -> None:
+    for number, line in enumerate(lines):
+        font = _font(13 if number == 0 else 12)
+        while line and draw.textlength(line, font=font) > width:
+            line = line[:-2].rstrip("…") + "…" if len(line) > 2 else ""
+        draw.text((at[0], at[1] + 15 * number), line, fill="black" if number == 0 else (90, 90, 90), font=font)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    try:
+        from matplotlib import get_data_path
+
+        return ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+    except (ImportError, OSError):  # matplotlib belongs to the `train` extra
+        return ImageFont.load_default(size)
+
+
+def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
+    """Counts, shaded by their share of the true class; rows are the true classes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side = 2.5 + 0.62 * len(class_names)
+    figure = Figure(figsize=(side, side * 0.95), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places = range(len(class_names))
+    axes.set_xticks(places, class_names, rotation=45, ha="right")
+    axes.set_yticks(places, class_names)
+    axes.set_xlabel("named")
+    axes.set_ylabel("is")
+    for row in places:
+        for column in places:
+            if matrix[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write the picture in the format of its suffix, whole or not at all."""
+    with replacing(path) as part:
+        image.save(part)

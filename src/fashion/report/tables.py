@@ -1,0 +1,69 @@
+"""Tables for the terminal."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fashion.search.engine import SearchResult
+
+
+def show(what: RenderableType) -> None:
+    """Print to standard output; where that is no terminal, wide enough that nothing is cut."""
+    Console(width=None if sys.stdout.isatty() else 160).print(what)
+
+
+def hits_table(result: "SearchResult") -> Table:
+    """Rank, score, label and path of a query's hits, under the query and what the model takes it for."""
+    table = Table(title=f"{result.query}: {result.predicted} ({result.probability:.0%})", title_justify="left")
+    for name in ("rank", "score"):
+        table.add_column(name, justify="right")
+    table.add_column("label")
+    table.add_column("picture", overflow="fold")
+    for hit in result.hits:
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.path)
+    return table
+
+
+def metrics_table(
+    title: str, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
+) -> Table:
+    """Figures with their 95% intervals where they have one."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95% interval", justify="right")
+    for name, value in metrics.items():
+        low_high = (intervals or {}).get(name)
+        table.add_row(name, f"{value:.4g}", f"{low_high[0]:.3f} – {low_high[1]:.3f}" if low_high else "")
+    return table
+
+
+def per_class_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """One row a class."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    columns = list(next(iter(rows.values()), {}))
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, values in rows.items():
+        table.add_row(name, *(f"{values[c]:.3f}" if isinstance(values[c], float) else str(values[c]) for c in columns))
+    return table
+
+
+def runs_table(rows: Sequence[Mapping[str, Any]], sort_by: str) -> Table:
+    """One row a run, in the order given: settings that differ, then figures, and the error of a failed one."""
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    differing = [
+        name for name in names if name == "run" or len({str(row.get(name)) for row in rows}) > 1 or name == sort_by
+    ]
+    table = Table(title=f"{len(rows)} runs, best {sort_by} first", title_justify="left")
+    for name in differing:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        cells = [row.get(name, "") for name in differing]
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+    return table

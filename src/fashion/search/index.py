@@ -1,0 +1,177 @@
+"""Nearest neighbours by cosine, with FAISS."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fashion.errors import FashionError
+from fashion.files import replacing
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "flat": {},
+    "hnsw": {"m": 32, "ef_construction": 200, "ef_search": 64},
+    "ivf": {"lists": "auto", "nprobe": 16},
+    "ivfpq": {"lists": "auto", "nprobe": 16, "subquantizers": 16, "bits": 8},
+}
+"""Kind → its settings and their defaults.  `flat` is exact; the others trade recall for speed."""
+
+
+class FAISSIndex:
+    """Unit vectors with stable int64 ids, searched by inner product, which for them is the cosine.
+
+    ```python
+    index = FAISSIndex(dimension=64)
+    index.build(embeddings)
+    scores, ids = index.search(query, k=10)
+    ```
+
+    Args:
+        dimension: length of a vector.
+        kind: `flat` (exact), `hnsw`, `ivf` or `ivfpq`.
+        settings: of that kind, see `SETTINGS`.
+
+    Raises:
+        FashionError: for an unknown kind or setting.
+    """
+
+    def __init__(self, dimension: int = 64, kind: str = "flat", **settings: Any):
+        if kind not in SETTINGS:
+            raise FashionError(f"index.kind is {kind!r}; it should be one of {', '.join(SETTINGS)}.")
+        for name in settings:
+            if name not in SETTINGS[kind]:
+                raise FashionError(
+                    f"index={kind} has no setting {name!r}; it has {', '.join(SETTINGS[kind]) or 'none'}."
+                )
+        self.dimension, self.kind = dimension, kind
+        self.settings = SETTINGS[kind] | settings
+        for name, value in self.settings.items():
+            if not (value == "auto" and name == "lists") and (not isinstance(value, int) or value < 1):
+                raise FashionError(f"index.{name} is {value!r}; it should be a whole number above 0.")
+        self._index: Any = None
+
+    def __len__(self) -> int:
+        return 0 if self._index is None else int(self._index.ntotal)
+
+    def build(self, embeddings: ArrayLike, ids: ArrayLike | None = None) -> None:
+        """Index `embeddings` [N,dimension] under `ids` [N] (default 0…N-1), in place of whatever was indexed.
+
+        Raises:
+            FashionError: if there are none, they are not finite, or have another dimension; if ids repeat; or if
+                there are too few to train an `ivf` or `ivfpq`.
+        """
+        vectors = self._vectors(embeddings)
+        numbers = np.arange(len(vectors)) if ids is None else np.asarray(ids, dtype=np.int64)
+        if len(numbers) != len(vectors) or len(np.unique(numbers)) != len(numbers):
+            raise FashionError(
+                f"There are {len(vectors)} embeddings and {len(np.unique(numbers))} different ids for them."
+            )
+        index = faiss.IndexIDMap2(self._empty(len(vectors)))
+        try:
+            index.train(vectors)
+        except RuntimeError as error:
+            raise FashionError(
+                f"index={self.kind} cannot be trained on {len(vectors)} pictures; use index=flat."
+            ) from error
+        index.add_with_ids(vectors, numbers)
+        self._index = index
+
+    def _empty(self, count: int) -> Any:
+        s, d, metric = self.settings, self.dimension, faiss.METRIC_INNER_PRODUCT
+        if self.kind == "flat":
+            return faiss.IndexFlatIP(d)
+        if self.kind == "hnsw":
+            index = faiss.IndexHNSWFlat(d, s["m"], metric)
+            index.hnsw.efConstruction, index.hnsw.efSearch = s["ef_construction"], s["ef_search"]
+            return index
+        # FAISS wants 39 vectors a list to place its centre well; 4·√count lists balance both steps of a search.
+        lists = min(round(4 * math.sqrt(count)), count // 39) if s["lists"] == "auto" else s["lists"]
+        if not 1 <= lists <= count or (self.kind == "ivfpq" and count < 2 ** s["bits"]):
+            raise FashionError(f"index={self.kind} cannot be trained on {count} pictures; use index=flat.")
+        if self.kind == "ivfpq" and d % s["subquantizers"]:
+            raise FashionError(f"index.subquantizers is {s['subquantizers']}; it should divide {d}.")
+        centres = faiss.IndexFlatIP(d)
+        if self.kind == "ivf":
+            index = faiss.IndexIVFFlat(centres, d, lists, metric)
+        else:
+            index = faiss.IndexIVFPQ(centres, d, lists, s["subquantizers"], s["bits"], metric)
+        index.nprobe = min(s["nprobe"], lists)
+        index.cp.min_points_per_centroid = 1  # small catalogues: said once by us, not warned about by FAISS
+        return index
+
+    def search(self, query: ArrayLike, k: int = 10) -> Found:
+        """The k nearest to each query: scores (cosines, best first) and ids, [Q,k]; equal scores in order of id.
+
+        A k larger than the index gives all there are.  An approximate index may find fewer than k: missing places
+        have id -1 and score -inf, at the end.
+
+        Args:
+            query: [dimension] (gives [k] and [k]) or [Q,dimension].
+        """
+        if self._index is None:
+            raise FashionError("The index is empty; build it, or load one, before searching.")
+        if k < 1:
+            raise FashionError(f"k is {k}; it should be 1 at least.")
+        array = np.asarray(query, dtype=np.float32)
+        vectors = self._vectors(array[None] if array.ndim == 1 else array)
+        scores, ids = self._index.search(vectors, min(k, len(self)))
+        scores[ids < 0] = -np.inf
+        order = np.lexsort((ids, -scores), axis=1)
+        scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        return (scores[0], ids[0]) if array.ndim == 1 else (scores, ids)
+
+    def _vectors(self, embeddings: ArrayLike) -> NDArray[np.float32]:
+        vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
+        if vectors.ndim != 2 or not len(vectors):
+            raise FashionError(
+                f"Embeddings of shape {vectors.shape} cannot be indexed; they should be [N,{self.dimension}]."
+            )
+        if vectors.shape[1] != self.dimension:
+            raise FashionError(f"Embeddings have {vectors.shape[1]} dimensions, and the index {self.dimension}.")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all() or not lengths.all():
+            raise FashionError("Some embeddings are zero or not finite; the model that made them is broken.")
+        # Already of length 1 in most cases; dividing again would only add rounding.
+        return vectors if np.abs(lengths - 1).max() < 1e-5 else vectors / lengths
+
+    def save(self, path: str | Path) -> None:
+        """Write the index to one file, whole or not at all."""
+        if self._index is None:
+            raise FashionError("The index is empty; build it before saving.")
+        with replacing(Path(path)) as part:
+            faiss.write_index(self._index, str(part))
+
+    @classmethod
+    def load(cls, path: str | Path, kind: str = "flat", **settings: Any) -> "FAISSIndex":
+        """Read an index that `save` wrote.  Check where a file comes from first: FAISS trusts its content.
+
+        Args:
+            kind, settings: what it was built with; a search's settings (`ef_search`, `nprobe`) may differ.
+        """
+        if not Path(path).is_file():
+            raise FashionError(f"{path}: no such index; build it first.")
+        try:
+            loaded = faiss.read_index(str(path))
+            index = cls(loaded.d, kind, **settings)
+        except RuntimeError as error:
+            raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
+        inner = faiss.downcast_index(loaded.index)
+        if kind == "hnsw":
+            inner.hnsw.efSearch = index.settings["ef_search"]
+        elif kind in ("ivf", "ivfpq"):
+            inner.nprobe = min(index.settings["nprobe"], inner.nlist)
+        index._index = loaded
+        return index
+
+
+def recall(index: FAISSIndex, embeddings: NDArray[np.float32], queries: NDArray[np.float32], k: int = 10) -> float:
+    """Share of the k true nearest neighbours that `index`, built of `embeddings`, finds; 1 for an exact one."""
+    exact = FAISSIndex(embeddings.shape[1])
+    exact.build(embeddings)
+    truth, found = exact.search(queries, k)[1], index.search(queries, k)[1]
+    return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]))

@@ -1,0 +1,95 @@
+"""Every shipped configuration composes, and what it names exists."""
+
+import pytest
+from helpers import ROOT
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from fashion.errors import FashionError
+from fashion.tasks import TASKS, run_task
+from fashion.tasks.options import Options, read_options
+
+CONF = ROOT / "conf"
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def targets(node) -> list[str]:
+    if OmegaConf.is_dict(node):
+        own = [node["_target_"]] if "_target_" in node else []
+        return own + [target for key in node if not OmegaConf.is_missing(node, key) for target in targets(node[key])]
+    return []
+
+
+@pytest.mark.parametrize("task", choices("task"))
+def test_every_task_composes_and_can_be_dispatched(composed, task):
+    cfg = composed(f"task={task}")
+    assert cfg.task.name == task
+    assert task in TASKS
+    for target in targets(cfg):
+        assert get_class(target)
+
+
+@pytest.mark.parametrize(
+    ("task", "group"),
+    [("classify", "model"), ("classify", "data"), ("classify", "trainer"), ("triplet", "loss"), ("index", "index")],
+)
+def test_every_choice_of_every_group_composes(composed, task, group):
+    for choice in choices(group):
+        cfg = composed(f"task={task}", f"{group}={choice}")
+        assert group in cfg
+        for target in targets(cfg):
+            assert get_class(target)
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes(composed, experiment):
+    assert composed(f"+experiment={experiment}") if not experiment else composed(f"experiment={experiment}")
+
+
+@pytest.mark.parametrize(
+    "override", ["modle=base", "model.stemm=3", "data.sauce=x", "task.lr=1", "trainer.max_epoch=3", "task.module.lrr=1"]
+)
+def test_a_misspelt_key_is_refused(composed, override):
+    with pytest.raises(ConfigCompositionException, match=override.split("=")[0].split(".")[-1]):
+        composed("task=classify", override)
+
+
+def test_a_group_that_a_task_does_not_use_is_refused(composed):
+    with pytest.raises(ConfigCompositionException, match="trainer"):
+        composed("task=search", "trainer=cpu")
+
+
+def test_a_picked_group_beats_the_tasks_default(composed):
+    assert composed("task=classify", "model=tiny").model.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("task=search", "k=0"), "k is 0"),
+        (("task=search", "k=many"), "k is 'many'"),
+        (("task=evaluate", "encoder=x", "split=tset"), "split is 'tset'"),
+        (("task=classify", "data=synthetic", "task.ema=1.5"), "task.ema is 1.5"),
+        (("task=classify", "data=synthetic", "seed=-1"), "seed is -1"),
+        (("task=classify", "data=synthetic", "+task.emma=0.9"), "emma"),
+        (("task=summary", "image_size=50"), "image_size is 50"),
+    ],
+)
+def test_a_bad_value_is_named(composed, overrides, words):
+    with pytest.raises(FashionError, match=words):
+        run_task(composed(*overrides))
+
+
+def test_a_value_without_default_is_asked_for(composed):
+    with pytest.raises(FashionError, match="encoder has no default; add encoder="):
+        run_task(composed("task=evaluate"))
+    with pytest.raises(FashionError, match="data.source has no default"):
+        run_task(composed("task=classify", "data=folder"))
+
+
+def test_options_know_the_keys_that_all_tasks_share(composed):
+    assert read_options(composed("task=help"), Options).seed == 1
