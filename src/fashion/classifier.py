@@ -53,6 +53,7 @@ class ClassifierModule(LightningModule):
         self.save_hyperparameters()
         self.network = network_from(self.hparams)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
+        self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self._seen: list[tuple[Tensor, Tensor]] = []

@@ -201,7 +201,7 @@ def bootstrap_interval(
     if not len(values):
         return 0.0, 0.0
     if groups is None:
-        sums, counts = np.asarray(values, dtype=np.float64), np.ones(len(values))
+        sums, counts = np.asarray(values, dtype=float), np.ones(len(values))
     else:
         _, number = np.unique(groups, return_inverse=True)
         sums, counts = np.bincount(number, values), np.bincount(number).astype(np.float64)
@@ -216,7 +216,7 @@ def bootstrap_interval(
 
 
 def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[str, float]:
-    """Those of `metrics` that `names` asks for, with or without their protocol: `map` means `gallery/map` and `loo/map`.
+    """Those of `metrics` that `names` asks for; `map` without a protocol means `gallery/map` and `loo/map`.
 
     Raises:
         FashionError: for a name that is no metric.

@@ -39,8 +39,8 @@ def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         if torch.is_floating_point(averaged[0]):
-            torch._foreach_lerp_(averaged, current, share)  # type: ignore[arg-type]
+            torch._foreach_lerp_(list(averaged), list(current), share)
         else:  # batch norm's step counters
-            torch._foreach_copy_(averaged, current)  # type: ignore[arg-type]
+            torch._foreach_copy_(list(averaged), list(current))
 
     return update

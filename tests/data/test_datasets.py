@@ -75,9 +75,10 @@ def test_an_interrupted_decoding_starts_again(source, tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(datasets, "load_pictures", interrupted)
-        array(source, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            array(source, tmp_path)
     assert len(array(source, tmp_path).pictures) == 36
 
 

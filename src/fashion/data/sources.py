@@ -65,7 +65,8 @@ def read_source(
 
     Args:
         kind: `folder`, `table` or `synthetic`.
-        source: for a folder: a path, archive, URL or `file:` URL; for a table: the CSV or Parquet file.
+        source: for a folder: a path, archive, URL or `file:` URL; for a table: the CSV or Parquet file; for
+            `synthetic`: where to draw, or None for a folder in the cache.
         cache: where downloads, extracted archives and drawings are kept.
         drawing: arguments of `synthetic.write_dataset`.
         classes: only these classes, in this order.
@@ -75,7 +76,7 @@ def read_source(
         FashionError: if the source is missing, empty or malformed, or `classes` names one it does not have.
     """
     if kind == "synthetic":
-        found = _table(_draw(cache, drawing or {}))
+        found = _table(_draw(source, cache, drawing or {}))
     elif source is None:
         raise FashionError("data.source is not set; name a folder, an archive, a URL or a table.")
     elif kind == "table":
@@ -87,11 +88,12 @@ def read_source(
     return _subset(found, classes) if classes else found
 
 
-def _draw(cache: Path, drawing: dict[str, Any]) -> Path:
+def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
     from fashion.data.synthetic import write_dataset
 
     key = "-".join(f"{name}{value}" for name, value in sorted(drawing.items())) or "default"
-    return write_dataset(cache / "synthetic" / key, **drawing) / "items.csv"
+    folder = Path(source).expanduser() if source else cache / "synthetic" / key
+    return write_dataset(folder, **drawing) / "items.csv"
 
 
 def _folder(root: Path, validation: float) -> Source:

@@ -58,4 +58,4 @@ class Augmentation:
         self.transform = v2.Compose(steps)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        return torch.cat([self.transform(part) for part in pictures.split(self.chunk)])
+        return torch.cat([self.transform(part) for part in torch.split(pictures, self.chunk)])

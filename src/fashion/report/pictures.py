@@ -106,8 +106,9 @@ def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> 
             if matrix[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3].copy())
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels[:, :, :3].copy())
 
 
 def save_picture(image: Image.Image, path: Path) -> None:

@@ -27,13 +27,14 @@ class FirstBatch(Callback):
 
         writer = trainer.logger.experiment
         writer.add_image("train/first_batch", make_grid(batch[0][:64].cpu(), nrow=8), 0)
-        network = module.network
+        network, example = module.network, module.example_input_array
         assert isinstance(network, torch.nn.Module)
+        assert isinstance(example, torch.Tensor)
         training = network.training
         with torch.no_grad():
             # The tracer warns that shapes become constants, which is what a picture of the graph needs.
             logging.captureWarnings(True)
-            writer.add_graph(network.eval(), module.example_input_array.to(module.device))
+            writer.add_graph(network.eval(), example.to(module.device))
             logging.captureWarnings(False)
         network.train(training)
 

@@ -121,7 +121,7 @@ class Catalog:
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
                 raise FashionError(
-                    f"{path} is missing, truncated or altered; build the catalogue again with task=index catalog={folder}."
+                    f"{path} is missing, truncated or altered; rebuild with task=index catalog={folder}."
                 )
         items = parquet.read_table(folder / "items.parquet")
         embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)

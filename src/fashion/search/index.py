@@ -86,7 +86,7 @@ class FAISSIndex:
         if self.kind == "flat":
             return faiss.IndexFlatIP(d)
         if self.kind == "hnsw":
-            index = faiss.IndexHNSWFlat(d, s["m"], metric)
+            index: Any = faiss.IndexHNSWFlat(d, s["m"], metric)
             index.hnsw.efConstruction, index.hnsw.efSearch = s["ef_construction"], s["ef_search"]
             return index
         # FAISS wants 39 vectors a list to place its centre well; 4·√count lists balance both steps of a search.
@@ -156,11 +156,11 @@ class FAISSIndex:
         if not Path(path).is_file():
             raise FashionError(f"{path}: no such index; build it first.")
         try:
-            loaded = faiss.read_index(str(path))
+            loaded: Any = faiss.read_index(str(path))
             index = cls(loaded.d, kind, **settings)
         except RuntimeError as error:
             raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
-        inner = faiss.downcast_index(loaded.index)
+        inner: Any = faiss.downcast_index(loaded.index)
         if kind == "hnsw":
             inner.hnsw.efSearch = index.settings["ef_search"]
         elif kind in ("ivf", "ivfpq"):

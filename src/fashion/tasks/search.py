@@ -54,7 +54,7 @@ def expand(query: str | list[str]) -> list[Path]:
         elif path.exists() or not glob.has_magic(text):
             found.append(path)
         else:
-            matches = sorted(glob.glob(str(path), recursive=True))
+            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 — an absolute pattern is fine too
             if not matches:
                 raise FashionError(f"query={text} matches no file; check the path.")
             found += map(Path, matches)

@@ -44,7 +44,7 @@ def count(network: nn.Module, image_size: int) -> tuple[int, int]:
 
 
 def layer_rows(network: SiameseEncoder, image_size: int) -> list[list[str]]:
-    """[name, kind, output shape, parameters, multiply-accumulates] of each of the backbone's layers and of the heads."""
+    """[name, kind, output shape, parameters, multiply-accumulates] of each backbone layer, and of the heads."""
     rows = []
     x = torch.zeros(1, 3, image_size, image_size)
     network.eval()

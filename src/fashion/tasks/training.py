@@ -83,7 +83,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
 
 
 def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list[Callback]:
-    common = {"dirpath": checkpoints, "enable_version_counter": False, "auto_insert_metric_name": False}
+    common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False, "auto_insert_metric_name": False}
     callbacks: list[Callback] = [
         ModelCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),

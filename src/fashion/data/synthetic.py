@@ -1,0 +1,339 @@
+"""Garments drawn from a seed: a dataset of any size that needs no network.
+
+Ten classes; each product has a cut, colours and a pattern of its own, and each of its views another pose, background
+and light.  Classes differ by silhouette alone: colours and patterns say nothing about them.
+"""
+
+import colorsys
+import csv
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from fashion.errors import FashionError
+from fashion.files import replacing_folder
+
+CLASSES = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
+SPLITS = (("train", 0.7), ("validation", 0.15), ("test", 0.15))
+PATTERNS = ("plain", "plain", "stripes", "columns", "checks", "dots", "print", "fade")
+SCALE = 2  # drawn at twice the size, then reduced: smooth edges
+
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Product:
+    """One garment: its class and its look.  `cut` holds numbers of 0…1 that shape it, each class in its own way."""
+
+    product_id: int
+    label: str
+    colour: Colour
+    second: Colour
+    pattern: str
+    cut: tuple[float, ...]
+
+
+def product(product_id: int, seed: int) -> Product:
+    """The product with that number: classes take turns, the look is drawn from (seed, product_id) alone."""
+    random = np.random.default_rng([seed, product_id])
+
+    def colour() -> Colour:
+        red, green, blue = colorsys.hsv_to_rgb(random.random(), random.uniform(0.05, 0.85), random.uniform(0.2, 0.95))
+        return int(red * 255), int(green * 255), int(blue * 255)
+
+    return Product(
+        product_id,
+        CLASSES[product_id % len(CLASSES)],
+        colour(),
+        colour(),
+        PATTERNS[random.integers(len(PATTERNS))],
+        tuple(random.random(6).tolist()),
+    )
+
+
+def draw(item: Product, view: int, size: int, seed: int) -> Image.Image:
+    """One RGB picture, size×size; (seed, product_id, view) decide pose, background and light."""
+    random = np.random.default_rng([seed, item.product_id, view, 1])
+    side = size * SCALE
+    mask, detail = Image.new("L", (side, side)), Image.new("RGBA", (side, side))
+    shapes, lines = SHAPES[item.label](item.cut)
+    pose = _pose(random, side)
+    pen, marks = ImageDraw.Draw(mask), ImageDraw.Draw(detail)
+    for shape in shapes:
+        pen.polygon([pose(point) for point in shape], fill=255)
+    ink = (0, 0, 0, 110) if sum(item.colour) > 240 else (255, 255, 255, 120)
+    for line in lines:
+        marks.line([pose(point) for point in line], fill=ink, width=max(side // 90, 1), joint="curve")
+    mask = mask.filter(ImageFilter.GaussianBlur(side / 160))
+    cloth = Image.alpha_composite(_cloth(item, side, random).convert("RGBA"), detail).convert("RGB")
+    picture = _background(side, random)
+    drop = side * random.uniform(0.01, 0.04)
+    shadow = ImageChops.offset(mask, int(drop), int(drop)).filter(ImageFilter.GaussianBlur(side / 40))
+    picture = Image.composite(ImageChops.multiply(picture, Image.new("RGB", picture.size, (120,) * 3)), picture, shadow)
+    picture.paste(cloth, mask=mask)
+    picture = picture.reduce(SCALE)
+    pixels = np.asarray(picture, dtype=np.float32) * random.uniform(0.92, 1.06, 3) * random.uniform(0.75, 1.15)
+    pixels += random.normal(0, random.uniform(1, 7), pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _pose(random: np.random.Generator, side: int) -> Callable[[Point], Point]:
+    """Garment coordinates (−1…1, y down) → pixels: turned, scaled, moved, perhaps mirrored."""
+    angle, scale = random.normal(0, 0.14), side * random.uniform(0.36, 0.47)
+    mirror = 1 if random.random() < 0.5 else -1
+    squeeze = random.uniform(0.86, 1.1)
+    x0, y0 = side * random.uniform(0.45, 0.55), side * random.uniform(0.46, 0.54)
+    sine, cosine = math.sin(angle) * scale, math.cos(angle) * scale
+
+    def place(point: Point) -> Point:
+        x, y = point[0] * mirror * squeeze, point[1]
+        return x0 + cosine * x - sine * y, y0 + sine * x + cosine * y
+
+    return place
+
+
+def _grid(side: int) -> tuple[Floats, Floats]:
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    return x, y
+
+
+def _cloth(item: Product, side: int, random: np.random.Generator) -> Image.Image:
+    """The fabric, filling the whole square: pattern, folds and shade."""
+    x, y = _grid(side)
+    period = 0.06 + 0.1 * item.cut[5]
+    bands = {"stripes": (y / period) % 1 < 0.4, "columns": (x / period) % 1 < 0.4}
+    first = np.zeros_like(x)
+    if item.pattern in bands:
+        first = bands[item.pattern].astype(np.float32)
+    elif item.pattern == "checks":
+        first = (bands["stripes"].astype(np.float32) + bands["columns"]) / 2
+    elif item.pattern == "dots":
+        first = (((x / period) % 1 - 0.5) ** 2 + ((y / period) % 1 - 0.5) ** 2 < 0.06).astype(np.float32)
+    elif item.pattern == "print":
+        first = ((x - 0.5) ** 2 + (y - 0.42) ** 2 < (0.05 + 0.06 * item.cut[4]) ** 2).astype(np.float32)
+    elif item.pattern == "fade":
+        first = y
+    colours = np.array(item.colour) + first[..., None] * (np.array(item.second) - np.array(item.colour))
+    folds = 1 + 0.10 * np.sin(
+        (x * random.uniform(3, 9) + y * random.uniform(-4, 4)) * 2 * math.pi + random.uniform(0, 6)
+    )
+    light = 1 + random.uniform(-0.35, 0.35) * (x - 0.5) + random.uniform(-0.3, 0.3) * (y - 0.5)
+    return Image.fromarray((colours * (folds * light)[..., None]).clip(0, 255).astype(np.uint8))
+
+
+def _background(side: int, random: np.random.Generator) -> Image.Image:
+    x, y = _grid(side)
+    base = np.array([random.uniform(110, 245)] * 3) + random.normal(0, 14, 3)
+    kind = random.integers(4)
+    if kind == 0:  # a wall, lit from one side
+        texture = 1 + random.uniform(-0.3, 0.3) * x + random.uniform(-0.3, 0.3) * y
+    elif kind == 1:  # floor boards
+        base = np.array([175, 130, 90]) * random.uniform(0.6, 1.2)
+        texture = np.where((x / 0.17) % 1 < 0.05, 0.7, 1) * (1 + 0.06 * np.sin(y * 50 + np.floor(x / 0.17) * 2))
+    elif kind == 2:  # tiles
+        texture = np.where(((x / 0.26) % 1 < 0.04) | ((y / 0.26) % 1 < 0.04), 0.78, 1)
+    else:  # a bed, a carpet
+        cells = random.normal(1, 0.09, (24, 24)).clip(0, 2)
+        soft = Image.fromarray((cells * 127).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+        texture = np.asarray(soft, dtype=np.float32) / 127
+    picture = Image.fromarray((base * texture[..., None]).clip(0, 255).astype(np.uint8))
+    if random.random() < 0.3:  # something else lies at the edge
+        pen, at = ImageDraw.Draw(picture), random.choice([-0.08, 0.9]) * side
+        other = tuple(int(value) for value in random.integers(30, 230, 3))
+        pen.ellipse((at, random.uniform(0, 0.8) * side, at + 0.2 * side, side), fill=other)
+    return picture
+
+
+Drawn = tuple[list[list[Point]], list[list[Point]]]
+
+
+def _both(points: list[Point]) -> list[Point]:
+    """A symmetric outline from its right half, given from top to bottom."""
+    return points + [(-x, y) for x, y in reversed(points)]
+
+
+def _top(cut: tuple[float, ...], sleeve: float, spread: float, length: float, wide: float) -> list[list[Point]]:
+    """A body with two sleeves of length `sleeve` that hang at the angle `spread` (0 down, 1 sideways)."""
+    shoulder, hem = 0.42 + 0.1 * wide, 0.38 + 0.14 * wide
+    neck = 0.12 + 0.1 * cut[3]
+    body = _both([(0, -0.78 + 0.12 * cut[4]), (neck, -0.86), (shoulder, -0.74), (hem - 0.02, -0.3), (hem, length)])
+    angle = math.radians(20 + 55 * spread)
+    across, down = math.sin(angle), math.cos(angle)
+    thick = 0.22 + 0.06 * wide
+    tip = (shoulder + sleeve * across, -0.68 + sleeve * down)
+    arm = [(shoulder - 0.06, -0.8), (shoulder + 0.04, -0.72), tip,
+           (tip[0] - thick * down, tip[1] + thick * across * 0.8), (shoulder - 0.1, -0.72 + thick * 1.7)]  # fmt: skip
+    return [body, arm, [(-x, y) for x, y in arm]]
+
+
+def _dress(c: tuple[float, ...]) -> Drawn:
+    waist, hem, end = 0.2 + 0.08 * c[0], 0.38 + 0.3 * c[1], 0.6 + 0.38 * c[2]
+    half = [(0, -0.72), (0.14, -0.78), (0.2, -0.95), (0.28, -0.95), (0.32, -0.6), (waist, -0.2), (hem, end)]
+    straps = [(0.14, -0.78), (0.2, -0.95)] if c[3] < 0.5 else [(0.24, -0.9)]
+    sleeves = _top(c, 0.25, 0.7, -0.3, 0)[1:] if c[4] > 0.6 else []
+    return [_both(half), *sleeves], [[(-waist, -0.2), (waist, -0.2)], [(0.1, -0.1), (0.16, end - 0.1)], straps]
+
+
+def _hat(c: tuple[float, ...]) -> Drawn:
+    arc = [math.radians(180 + 180 * step / 12) for step in range(13)]
+    width, tall = 0.5 + 0.12 * c[0], 0.55 + 0.4 * c[1]
+    crown = [(width * math.cos(a), 0.15 + tall * math.sin(a)) for a in arc]
+    if c[2] < 0.5:  # a brim all round
+        rim = [(0.95 * math.cos(a), 0.2 + (0.16 + 0.14 * c[3]) * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 24)]
+        return [crown, rim], [[(-width, 0.1), (0, 0.2), (width, 0.1)]]
+    peak = [(0.2, 0.1), (width, 0.02), (0.98, 0.2), (0.95, 0.3), (0.3, 0.26), (-width, 0.2), (-width, 0.1)]
+    return [crown, peak], [[(0.1, 0.15 - tall), (0.14, 0.12)], [(-width, 0.14), (width, 0.1)]]
+
+
+def _longsleeve(c: tuple[float, ...]) -> Drawn:
+    sleeve, length = 1.0 + 0.25 * c[0], 0.5 + 0.3 * c[1]
+    return _top(c, sleeve, 0.35 * c[2], length, c[5] * 0.6), [[(-0.4, length - 0.08), (0.4, length - 0.08)]]
+
+
+def _outwear(c: tuple[float, ...]) -> Drawn:
+    length = 0.55 + 0.4 * c[1]
+    hood = [_both([(0, -1), (0.22, -0.95), (0.28, -0.74)])] if c[0] > 0.6 else []
+    zip_line: list[list[Point]] = [[(0, -0.75), (0, length)], [(0.04, -0.75), (0.04, length)]]
+    lapels: list[list[Point]] = [[(-0.2, -0.84), (0, -0.35), (0.2, -0.84)]]
+    pockets: list[list[Point]] = [[(0.16, 0.22), (0.36, 0.14)], [(-0.16, 0.22), (-0.36, 0.14)]]
+    return _top(c, 1.0 + 0.2 * c[2], 0.25 * c[3], length, 0.9) + hood, zip_line + lapels + pockets
+
+
+def _legs(c: tuple[float, ...], end: float, flare: float) -> Drawn:
+    hip, apart = 0.36 + 0.08 * c[0], 0.04 + 0.12 * c[1]
+    cuff = hip * 0.62 + 0.25 * flare
+    leg = [(0.3, -0.9), (hip, -0.5), (apart + cuff, end), (apart, end), (0, -0.3), (0, -0.9)]
+    return [leg, [(-x, y) for x, y in leg]], [[(-0.32, -0.78), (0.32, -0.78)], [(0, -0.78), (0, -0.35)],
+                                              [(0.18, -0.75), (0.33, -0.55)]]  # fmt: skip
+
+
+def _pants(c: tuple[float, ...]) -> Drawn:
+    return _legs(c, 0.75 + 0.24 * c[2], c[3])
+
+
+def _shorts(c: tuple[float, ...]) -> Drawn:
+    shapes, lines = _legs(c, -0.02 + 0.2 * c[2], 0.5 + 0.5 * c[3])
+    return [[(x * 1.35, y + 0.4) for x, y in s] for s in shapes], [[(x * 1.35, y + 0.4) for x, y in s] for s in lines]
+
+
+def _shirt(c: tuple[float, ...]) -> Drawn:
+    length = 0.55 + 0.25 * c[1]
+    sleeve = 1.05 if c[0] < 0.6 else 0.42
+    collar = [[(0, -0.68), (0.2, -0.95), (0.3, -0.78)], [(0, -0.68), (-0.2, -0.95), (-0.3, -0.78)]]
+    buttons: list[list[Point]] = [[(-0.03, y), (0.03, y)] for y in np.linspace(-0.55, length - 0.1, 6).tolist()]
+    edges: list[list[Point]] = [[(0.07, -0.68), (0.07, length)], [(-0.28, -0.8), (0, -0.62), (0.28, -0.8)]]
+    pocket: list[list[Point]] = [[(0.16, -0.3), (0.34, -0.3), (0.34, -0.1), (0.25, -0.05), (0.16, -0.1), (0.16, -0.3)]]
+    return _top(c, sleeve, 0.4 * c[2], length, 0.4) + collar, buttons + edges + (pocket if c[3] > 0.4 else [])
+
+
+def _shoes(c: tuple[float, ...]) -> Drawn:
+    ankle, nose = -0.3 - 0.45 * c[0] * (c[1] > 0.5), 0.05 + 0.12 * c[2]
+    shoe: list[Point] = [(-0.9, ankle), (-0.4, ankle - 0.03), (-0.2, -0.18), (0.45, nose), (0.85, nose + 0.1), (0.92, 0.3),
+                         (0.9, 0.4), (-0.92, 0.4), (-0.95, 0.1)]  # fmt: skip
+    lines: list[list[Point]] = [
+        [(-0.95, 0.28), (0.9, 0.28)],
+        [(-0.3, -0.2), (-0.12, -0.04)],
+        [(-0.12, -0.12), (0.06, 0.03)],
+    ]
+    if c[3] < 0.5:
+        return [[(x, y + 0.1) for x, y in shoe]], [[(x, y + 0.1) for x, y in line] for line in lines]
+    pair = [[(x * 0.8 + dx, y * 0.8 + dy) for x, y in shoe] for dx, dy in ((-0.14, -0.25), (0.14, 0.4))]
+    return pair, [
+        [(x * 0.8 + dx, y * 0.8 + dy) for x, y in s] for s in lines for dx, dy in ((-0.14, -0.25), (0.14, 0.4))
+    ]
+
+
+def _skirt(c: tuple[float, ...]) -> Drawn:
+    waist, hem, end = 0.3 + 0.08 * c[0], 0.42 + 0.42 * c[1], 0.2 + 0.6 * c[2]
+    pleats: list[list[Point]] = [[(waist * x, -0.5), (hem * x, end - 0.05)] for x in (-0.6, -0.2, 0.2, 0.6)]
+    half = [
+        (waist, -0.7),
+        (waist + 0.02, -0.55),
+        ((waist + hem) / 2 + 0.04, end / 2 - 0.3),
+        (hem, end),
+        (0, end + 0.06),
+    ]
+    return [_both(half)], [[(-waist, -0.56), (waist, -0.56)], *(pleats if c[3] > 0.35 else [])]
+
+
+def _t_shirt(c: tuple[float, ...]) -> Drawn:
+    length = 0.5 + 0.3 * c[1]
+    return _top(c, 0.34 + 0.16 * c[0], 0.45 + 0.4 * c[2], length, 0.35 + 0.4 * c[5]), [
+        [(-0.2, -0.82), (0, -0.7), (0.2, -0.82)]
+    ]
+
+
+SHAPES: dict[str, Callable[[tuple[float, ...]], Drawn]] = {
+    "dress": _dress,
+    "hat": _hat,
+    "longsleeve": _longsleeve,
+    "outwear": _outwear,
+    "pants": _pants,
+    "shirt": _shirt,
+    "shoes": _shoes,
+    "shorts": _shorts,
+    "skirt": _skirt,
+    "t-shirt": _t_shirt,
+}
+"""Class → its shapes (filled) and its lines (seams, buttons) in garment coordinates."""
+
+
+def write_dataset(
+    root: Path,
+    products: int = 300,
+    views: int = 6,
+    seed: int = 0,
+    size: int = 96,
+    shares: Sequence[tuple[str, float]] = SPLITS,
+) -> Path:
+    """Draw a dataset: root/<split>/<class>/<product_id>_<view>.jpg and root/items.csv; once, then it is kept.
+
+    All views of a product are in one split, and every split has every class.
+
+    Returns:
+        `root`.
+
+    Raises:
+        FashionError: if there are too few products, or `root` holds something else.
+    """
+    made = {"products": products, "views": views, "seed": seed, "size": size, "version": 1}
+    note = root / "dataset.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == made:
+        return root
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FashionError(f"{root} holds something other than this drawing; name another folder as data.source.")
+    splits = _splits(products, shares)
+    if min(views, size) < 1 or len(set(splits[:: len(CLASSES)])) < len(shares):
+        raise FashionError(f"data.drawing: {products} products, {views} views of {size} pixels are too few; draw more.")
+    from rich.progress import track
+
+    with replacing_folder(root) as part:
+        rows = []
+        for number in track(range(products), f"Drawing {products * views} pictures"):
+            item = product(number, seed)
+            for view in range(views):
+                path = Path(splits[number]) / item.label / f"{number:06d}_{view}.jpg"
+                (part / path).parent.mkdir(parents=True, exist_ok=True)
+                draw(item, view, size, seed).save(part / path, quality=90)
+                rows.append((path.as_posix(), item.label, splits[number], number))
+        with (part / "items.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("path", "label", "split", "product_id"), *rows])
+        (part / "dataset.json").write_text(json.dumps(made), encoding="utf-8")
+    return root
+
+
+def _splits(products: int, shares: Sequence[tuple[str, float]]) -> list[str]:
+    """The split of each product; within each class, the first products go to the first split, and so on."""
+    rounds = -(-products // len(CLASSES))
+    ends = np.cumsum([share for _, share in shares]) * rounds
+    return [
+        shares[int(np.searchsorted(ends - 1e-9, number // len(CLASSES), side="right"))][0] for number in range(products)
+    ]
