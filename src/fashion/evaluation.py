@@ -22,6 +22,10 @@ PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo"}
 
 
+HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/top5", "loo/map")
+"""What is shown of a training run; everything is in its `metrics.json`."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The figures of one model on one split.

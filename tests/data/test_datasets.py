@@ -11,7 +11,7 @@ from PIL import Image
 from fashion.data import datasets
 from fashion.data.datamodules import ImageDataModule, TripletDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset, picture_array
-from fashion.data.images import BadPicture, load_picture
+from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
@@ -52,12 +52,12 @@ def test_changed_content_or_size_is_decoded_anew(source, tmp_path):
 
 def test_bad_pictures_fail_or_are_skipped_and_reported(source, tmp_path):
     (source.root / "train/hat/3.png").write_bytes(b"not a picture")
-    with pytest.raises(BadPicture, match=r"train/hat/3\.png.*on_bad_image=skip"):
+    with pytest.raises(BadPictureError, match=r"train/hat/3\.png.*on_bad_image=skip"):
         array(source, tmp_path)
     kept = array(source, tmp_path, on_bad_image="skip")
     assert len(kept.pictures) == len(kept.labels) == len(kept.items) == 35
     assert [path for path, _ in kept.skipped] == ["train/hat/3.png"]
-    with pytest.raises(BadPicture, match=r"3\.png"):  # also from the cache that skip has written
+    with pytest.raises(BadPictureError, match=r"3\.png"):  # also from the cache that skip has written
         array(source, tmp_path)
 
 

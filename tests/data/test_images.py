@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion.data.images import BadPicture, find_pictures, keep_good, load_picture, load_pictures, open_picture
+from fashion.data.images import BadPictureError, find_pictures, keep_good, load_picture, load_pictures, open_picture
 from fashion.errors import FashionError
 
 
@@ -72,7 +72,7 @@ def test_a_box_looks_at_a_part():
     image.paste("white", (10, 20, 30, 40))
     data = saved(image, "PNG")
     assert (load_picture(data, 16, box=(10, 20, 30, 40)) == 255).all()
-    with pytest.raises(BadPicture, match="holds no pixel"):
+    with pytest.raises(BadPictureError, match="holds no pixel"):
         load_picture(data, 16, box=(50, 50, 60, 60))
 
 
@@ -83,7 +83,7 @@ def test_too_many_pixels_are_refused_before_decoding(side):
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    with pytest.raises(BadPicture, match="more than the 64,000,000 pixels"):
+    with pytest.raises(BadPictureError, match="more than the 64,000,000 pixels"):
         load_picture(bomb, 64)
 
 
@@ -97,7 +97,7 @@ def test_damaged_files_give_one_sentence_or_a_picture(kind):
         for at in random.integers(0, max(len(data), 1), 3):
             if data:
                 data[at] = random.integers(256)
-        with contextlib.suppress(BadPicture):
+        with contextlib.suppress(BadPictureError):
             assert load_picture(bytes(data), 16).shape == (3, 16, 16)
 
 
@@ -105,7 +105,7 @@ def test_missing_wrong_and_folder_paths_are_named(tmp_path: Path):
     text = tmp_path / "page.jpg"
     text.write_text("<html>")
     for path, words in ((tmp_path / "no.jpg", "no such file"), (text, "not a picture"), (tmp_path, "is a folder")):
-        with pytest.raises(BadPicture, match=words) as caught:
+        with pytest.raises(BadPictureError, match=words) as caught:
             load_picture(path, 16)
         assert str(path) in str(caught.value)
 
@@ -121,7 +121,7 @@ def test_many_are_loaded_in_order_and_bad_ones_follow_the_policy(tmp_path: Path)
     assert skipped == [70]
     assert [at for at, _ in good] == [at for at in range(150) if at != 70]
     assert all(picture[0, 0, 0] == at for at, picture in good)
-    with pytest.raises(BadPicture, match=r"70\.png.*on_bad_image=skip"):
+    with pytest.raises(BadPictureError, match=r"70\.png.*on_bad_image=skip"):
         list(keep_good(load_pictures(paths, 4), "fail", lambda at, error: None))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fashion.data.images import THREADS, BadPicture, keep_good, load_pictures
+from fashion.data.images import THREADS, BadPictureError, keep_good, load_pictures
 from fashion.data.sources import Item
 from fashion.errors import FashionError
 
@@ -55,7 +55,7 @@ def picture_array(
     skipped: dict[str, str] = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
     if skipped and on_bad_image == "fail":
         path, reason = next(iter(skipped.items()))
-        raise BadPicture(
+        raise BadPictureError(
             f"{reason} ({len(skipped)} such pictures, {path} the first; on_bad_image=skip leaves them out)"
         )
     kept = tuple(item for item in items if item.path not in skipped)

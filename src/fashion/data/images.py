@@ -32,7 +32,7 @@ AHEAD = 64
 """How many pictures are decoded before the first of them is used."""
 
 
-class BadPicture(FashionError):
+class BadPictureError(FashionError):
     """A picture that cannot be used; the message names the file and the reason."""
 
 
@@ -49,7 +49,7 @@ def load_picture(source: str | Path | bytes, size: int, box: Sequence[float] | N
         box: (left, top, right, bottom) in pixels of the upright picture, to look at a part of it only.
 
     Raises:
-        BadPicture: if the file is missing, is no picture, is damaged or truncated, or has too many pixels.
+        BadPictureError: if the file is missing, is no picture, is damaged or truncated, or has too many pixels.
     """
     image = open_picture(source, draft=2 * size if box is None else None)
     if box is not None:
@@ -66,7 +66,7 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
         draft: decode a JPEG at the smallest scale that keeps both sides at least this long, pixels.
 
     Raises:
-        BadPicture: as for `load_picture`.
+        BadPictureError: as for `load_picture`.
     """
     name = _name(source)
     try:
@@ -80,16 +80,18 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
                 image.load()
                 return _rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
-        raise BadPicture(f"{name} has more than the {MAX_PIXELS:,} pixels that are decoded; make it smaller.") from None
+        raise BadPictureError(
+            f"{name} has more than the {MAX_PIXELS:,} pixels that are decoded; make it smaller."
+        ) from None
     except FileNotFoundError:
-        raise BadPicture(f"{name}: no such file; check the path.") from None
+        raise BadPictureError(f"{name}: no such file; check the path.") from None
     except IsADirectoryError:
-        raise BadPicture(f"{name} is a folder; name a picture in it.") from None
+        raise BadPictureError(f"{name} is a folder; name a picture in it.") from None
     except UnidentifiedImageError:
-        raise BadPicture(f"{name} is not a picture that can be read ({', '.join(FORMATS)}).") from None
+        raise BadPictureError(f"{name} is not a picture that can be read ({', '.join(FORMATS)}).") from None
     # Pillow's decoders raise many kinds of error on damaged files; each of them means just that.
     except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, EOFError, MemoryError) as error:
-        raise BadPicture(f"{name} is damaged ({error}); replace the file or leave it out.") from error
+        raise BadPictureError(f"{name} is damaged ({error}); replace the file or leave it out.") from error
 
 
 def _name(source: str | Path | bytes) -> str:
@@ -112,7 +114,7 @@ def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
     left, top, right, bottom = (round(value) for value in box)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
     if left >= right or top >= bottom:
-        raise BadPicture(f"{name}: the bbox {tuple(box)} holds no pixel of its {image.width}×{image.height}.")
+        raise BadPictureError(f"{name}: the bbox {tuple(box)} holds no pixel of its {image.width}×{image.height}.")
     return image.crop((left, top, right, bottom))
 
 
@@ -120,20 +122,20 @@ def load_pictures(
     sources: Sequence[str | Path | bytes],
     size: int,
     boxes: Sequence[Sequence[float] | None] | None = None,
-) -> Iterator[Picture | BadPicture]:
+) -> Iterator[Picture | BadPictureError]:
     """`load_picture` over many, in order, on a few threads; a bad picture is yielded as its error, not raised.
 
     Only a bounded number of pictures is decoded ahead of the consumer.
     """
 
-    def load(at: int) -> Picture | BadPicture:
+    def load(at: int) -> Picture | BadPictureError:
         try:
             return load_picture(sources[at], size, boxes[at] if boxes else None)
-        except BadPicture as error:
+        except BadPictureError as error:
             return error
 
     with ThreadPoolExecutor(THREADS) as pool:
-        ahead: deque[Future[Picture | BadPicture]] = deque()
+        ahead: deque[Future[Picture | BadPictureError]] = deque()
         try:
             for at in range(len(sources)):
                 ahead.append(pool.submit(load, at))
@@ -167,15 +169,15 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def keep_good(
-    results: Iterable[Picture | BadPicture],
+    results: Iterable[Picture | BadPictureError],
     policy: str,
-    skipped: Callable[[int, BadPicture], None],
+    skipped: Callable[[int, BadPictureError], None],
 ) -> Iterator[tuple[int, Picture]]:
     """(position, picture) of the readable ones; a bad one is raised (`fail`) or reported to `skipped` (`skip`)."""
     for at, result in enumerate(results):
-        if not isinstance(result, BadPicture):
+        if not isinstance(result, BadPictureError):
             yield at, result
         elif policy == "fail":
-            raise BadPicture(f"{result} (on_bad_image=skip leaves such pictures out)")
+            raise BadPictureError(f"{result} (on_bad_image=skip leaves such pictures out)")
         else:
             skipped(at, result)

@@ -8,9 +8,10 @@ import colorsys
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from fashion.errors import FashionError
 from fashion.files import replacing_folder
 
 CLASSES = ("dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt")
-SPLITS = (("train", 0.7), ("validation", 0.15), ("test", 0.15))
 PATTERNS = ("plain", "plain", "stripes", "columns", "checks", "dots", "print", "fade")
 SCALE = 2  # drawn at twice the size, then reduced: smooth edges
 
@@ -110,7 +110,7 @@ def _cloth(item: Product, side: int, random: np.random.Generator) -> Image.Image
     x, y = _grid(side)
     period = 0.06 + 0.1 * item.cut[5]
     bands = {"stripes": (y / period) % 1 < 0.4, "columns": (x / period) % 1 < 0.4}
-    first = np.zeros_like(x)
+    first: NDArray[Any] = np.zeros_like(x)
     if item.pattern in bands:
         first = bands[item.pattern].astype(np.float32)
     elif item.pattern == "checks":
@@ -236,8 +236,8 @@ def _shirt(c: tuple[float, ...]) -> Drawn:
 
 def _shoes(c: tuple[float, ...]) -> Drawn:
     ankle, nose = -0.3 - 0.45 * c[0] * (c[1] > 0.5), 0.05 + 0.12 * c[2]
-    shoe: list[Point] = [(-0.9, ankle), (-0.4, ankle - 0.03), (-0.2, -0.18), (0.45, nose), (0.85, nose + 0.1), (0.92, 0.3),
-                         (0.9, 0.4), (-0.92, 0.4), (-0.95, 0.1)]  # fmt: skip
+    upper: list[Point] = [(-0.9, ankle), (-0.4, ankle - 0.03), (-0.2, -0.18), (0.45, nose), (0.85, nose + 0.1)]
+    shoe = [*upper, (0.92, 0.3), (0.9, 0.4), (-0.92, 0.4), (-0.95, 0.1)]
     lines: list[list[Point]] = [
         [(-0.95, 0.28), (0.9, 0.28)],
         [(-0.3, -0.2), (-0.12, -0.04)],
@@ -286,14 +286,7 @@ SHAPES: dict[str, Callable[[tuple[float, ...]], Drawn]] = {
 """Class → its shapes (filled) and its lines (seams, buttons) in garment coordinates."""
 
 
-def write_dataset(
-    root: Path,
-    products: int = 300,
-    views: int = 6,
-    seed: int = 0,
-    size: int = 96,
-    shares: Sequence[tuple[str, float]] = SPLITS,
-) -> Path:
+def write_dataset(root: Path, products: int = 300, views: int = 6, seed: int = 0, size: int = 96) -> Path:
     """Draw a dataset: root/<split>/<class>/<product_id>_<view>.jpg and root/items.csv; once, then it is kept.
 
     All views of a product are in one split, and every split has every class.
@@ -310,9 +303,12 @@ def write_dataset(
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FashionError(f"{root} holds something other than this drawing; name another folder as data.source.")
-    splits = _splits(products, shares)
-    if min(views, size) < 1 or len(set(splits[:: len(CLASSES)])) < len(shares):
-        raise FashionError(f"data.drawing: {products} products, {views} views of {size} pixels are too few; draw more.")
+    if products < 3 * len(CLASSES) or views < 1 or size < 16:
+        raise FashionError(
+            f"data.drawing: {products} products in {views} views of {size} pixels are too few; "
+            f"draw {3 * len(CLASSES)} products at least, of 16 pixels."
+        )
+    splits = _splits(products)
     from rich.progress import track
 
     with replacing_folder(root) as part:
@@ -330,10 +326,10 @@ def write_dataset(
     return root
 
 
-def _splits(products: int, shares: Sequence[tuple[str, float]]) -> list[str]:
-    """The split of each product; within each class, the first products go to the first split, and so on."""
-    rounds = -(-products // len(CLASSES))
-    ends = np.cumsum([share for _, share in shares]) * rounds
-    return [
-        shares[int(np.searchsorted(ends - 1e-9, number // len(CLASSES), side="right"))][0] for number in range(products)
-    ]
+def _splits(products: int) -> list[str]:
+    """The split of each product: of each class, the last 15% are for test, the 15% before them for validation."""
+    rounds = products // len(CLASSES)
+    held = max(round(0.15 * rounds), 1)
+    ends = {"train": rounds - 2 * held, "validation": rounds - held}
+    turns = (number // len(CLASSES) for number in range(products))
+    return [next((split for split, end in ends.items() if turn < end), "test") for turn in turns]

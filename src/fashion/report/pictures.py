@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fashion.data.images import BadPicture, open_picture
+from fashion.data.images import BadPictureError, open_picture
 from fashion.files import replacing
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _tile(path: str, size: int) -> Image.Image:
     """The picture, whole, in a square; a grey one that says so if it cannot be read."""
     try:
         return ImageOps.pad(open_picture(path, draft=size), (size, size), color=(250, 250, 250))
-    except BadPicture:
+    except BadPictureError:
         grey = Image.new("RGB", (size, size), (225, 225, 225))
         ImageDraw.Draw(grey).text((8, size // 2 - 8), "not readable", fill="black", font=_font(13))
         return grey

@@ -34,12 +34,37 @@ def metrics_table(
     """Figures with their 95% intervals where they have one."""
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("95% interval", justify="right")
+    table.add_column("value (95% interval)", justify="right")
     for name, value in metrics.items():
-        low_high = (intervals or {}).get(name)
-        table.add_row(name, f"{value:.4g}", f"{low_high[0]:.3f} – {low_high[1]:.3f}" if low_high else "")
+        interval = (intervals or {}).get(name)
+        table.add_row(name, _with_interval(value, interval) if interval else f"{value:.3f}")
     return table
+
+
+def search_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
+    """Search metrics by protocol: micro mean with its 95% interval, and macro mean over classes."""
+    protocols = {"gallery": "training gallery", "loo": "leave-one-out"}
+    table = Table(title="Search", title_justify="left")
+    table.add_column("metric")
+    for prefix, title in protocols.items():
+        if any(name.startswith(f"{prefix}/") for name in metrics):
+            table.add_column(title, justify="right")
+            table.add_column("macro", justify="right")
+    names = dict.fromkeys(name.partition("/")[2].removeprefix("macro_") for name in metrics if "/" in name)
+    for name in names:
+        row = [name]
+        for prefix in protocols:
+            key, macro = f"{prefix}/{name}", f"{prefix}/macro_{name}"
+            if key in metrics or macro in metrics:
+                row += [_with_interval(metrics.get(key), intervals.get(key)), f"{metrics.get(macro, float('nan')):.3f}"]
+        table.add_row(*row)
+    return table
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f} ({interval[0]:.3f} – {interval[1]:.3f})" if interval else f"{value:g}"
 
 
 def per_class_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:

@@ -1,6 +1,6 @@
 """What TensorBoard shows beside the scalars: what the network sees, the graph, confusion, and the HParams tab."""
 
-import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.evaluation import Evaluation
+from fashion.evaluation import HEADLINES, Evaluation
 from fashion.report.pictures import confusion_picture
-
-FINAL = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/map")
-"""Which of the final metrics stand in the HParams tab."""
 
 
 class FirstBatch(Callback):
@@ -32,10 +29,10 @@ class FirstBatch(Callback):
         assert isinstance(example, torch.Tensor)
         training = network.training
         with torch.no_grad():
-            # The tracer warns that shapes become constants, which is what a picture of the graph needs.
-            logging.captureWarnings(True)
-            writer.add_graph(network.eval(), example.to(module.device))
-            logging.captureWarnings(False)
+            # The tracer warns that it is deprecated: TensorBoard's writer knows no other way yet.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                writer.add_graph(network.eval(), example.to(module.device))
         network.train(training)
 
 
@@ -43,7 +40,7 @@ def log_results(
     logger: TensorBoardLogger, module: LightningModule, result: Evaluation, class_names: Sequence[str]
 ) -> None:
     """The final figures: one row of the HParams tab for the run, and the confusion matrix."""
-    logger.log_hyperparams(_flat(module.hparams_initial), {f"final/{k}": result.metrics[k] for k in FINAL})
+    logger.log_hyperparams(_flat(module.hparams_initial), {f"final/{k}": result.metrics[k] for k in HEADLINES})
     picture = np.asarray(confusion_picture(result.confusion, class_names))
     logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
     logger.save()

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.images import BadPicture, find_pictures, keep_good, load_picture, load_pictures
+from fashion.data.images import BadPictureError, find_pictures, keep_good, load_picture, load_pictures
 from fashion.encoder import BATCH, Embedded, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -184,7 +184,7 @@ def _loaded(picture: Query, size: int) -> NDArray[np.uint8]:
     try:
         image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     except (TypeError, ValueError) as error:
-        raise BadPicture(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
+        raise BadPictureError(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
     resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 

@@ -15,10 +15,8 @@ from fashion.evaluation import evaluate, write_metrics
 from fashion.metrics import select
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import confusion_picture, save_picture
-from fashion.report.tables import metrics_table, per_class_table, show
-from fashion.tasks.options import Options
-
-from fashion.tasks.options import read_options  # isort: skip
+from fashion.report.tables import metrics_table, per_class_table, search_table, show
+from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +48,13 @@ def run(cfg: DictConfig) -> float:
     confusion = confusion_picture(result.confusion, encoder.class_names)
     save_picture(confusion, folder / "confusion.png")
     title = f"{encoder.source} on {options.split} ({len(data.array(options.split).labels)} pictures)"
-    show(metrics_table(title, shown, result.intervals))
-    show(per_class_table("Per class", result.per_class))
+    naming = {name: value for name, value in shown.items() if "/" not in name}
+    if naming:
+        show(metrics_table(title, naming, result.intervals))
+    if len(naming) < len(shown):
+        show(search_table(shown, result.intervals))
+    if options.metrics is None:
+        show(per_class_table("Per class", result.per_class))
     write_page(
         folder / "report.html",
         "Evaluation",

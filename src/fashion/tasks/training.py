@@ -19,7 +19,7 @@ from torch import nn
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import evaluate, write_metrics
+from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.network import load_network
 from fashion.optim import averaging
 from fashion.report.tables import metrics_table, show
@@ -77,7 +77,8 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     }
     write_metrics(folder / "metrics.json", result, facts)
     log_results(logger, module, result, encoder.class_names)
-    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", result.metrics, result.intervals))
+    headlines = {name: result.metrics[name] for name in HEADLINES}
+    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
     log.info("Run folder: %s", folder)
     return result.metrics[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
 
@@ -139,7 +140,8 @@ def warm_start(network: nn.Module, checkpoint: Path) -> None:
 
 def guard_multirun(cfg: DictConfig) -> None:
     """Refuse plain DDP inside a multirun: each child process would run the whole sweep again."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.get("strategy") == "ddp":
+    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if multirun and cfg.trainer.get("strategy") == "ddp":
         raise FashionError(
             "trainer=ddp cannot run inside a multirun: its processes would each start the whole sweep again; "
             "add trainer.strategy=ddp_spawn, or launch jobs through Slurm."
