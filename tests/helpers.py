@@ -22,3 +22,22 @@ def write_pictures(root: Path, counts: dict[str, dict[str, int]], size: int = 40
                 noise = random.normal(COLOURS[label], 25, (size, size, 3))
                 Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
     return root
+
+
+def write_checkpoint(path: Path, class_names: tuple[str, ...] = ("dress", "hat", "shoes"), seed: int = 0) -> Path:
+    """An untrained tiny model in the form that a training run leaves behind."""
+    import torch
+
+    from fashion.network import SiameseEncoder
+
+    torch.manual_seed(seed)
+    network = SiameseEncoder(TINY, len(class_names))
+    # Batch norm must have seen something, or all pictures get nearly the same embedding.
+    for _ in range(20):
+        network(torch.rand(32, 3, 1, 1).expand(-1, -1, 64, 64) * 255)
+    torch.nn.init.zeros_(network.embed.bias)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hparams = {"backbone": TINY, "class_names": list(class_names), "image_size": 64}
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "hyper_parameters": hparams}, path)
+    return path

@@ -28,11 +28,10 @@ class FirstBatch(Callback):
         assert isinstance(network, torch.nn.Module)
         assert isinstance(example, torch.Tensor)
         training = network.training
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
             # The tracer warns that it is deprecated: TensorBoard's writer knows no other way yet.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                writer.add_graph(network.eval(), example.to(module.device))
+            warnings.simplefilter("ignore")
+            writer.add_graph(network.eval(), example.to(module.device))
         network.train(training)
 
 

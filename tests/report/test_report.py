@@ -1,0 +1,88 @@
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fashion.report.html import Section, write_page
+from fashion.report.pictures import PLAIN, RIGHT, TEXT, TILE, WRONG, confusion_picture, search_grid
+from fashion.report.tables import runs_table, search_table, show
+from fashion.search.engine import Hit, SearchResult
+
+
+class Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.text, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_a_page_stands_alone_and_escapes_what_it_shows(tmp_path):
+    picture = Image.new("RGB", (20, 10), "red")
+    sections = [
+        Section("One", text="<script>alert(1)</script>", picture=picture, caption="<b>"),
+        Section("Two", table=(["name", "value"], [["<i>", "1"]])),
+    ]
+    write_page(tmp_path / "page.html", "Title & more", sections)
+    reader = Reader()
+    page = (tmp_path / "page.html").read_text()
+    reader.feed(page)
+    assert "script" not in reader.tags
+    assert "i" not in reader.tags
+    assert "<script>alert(1)</script>" in reader.text
+    assert reader.links
+    assert all(link.startswith("data:image/jpeg;base64,") for link in reader.links)
+    assert "http" not in page
+
+
+@pytest.fixture
+def result(pictures) -> SearchResult:
+    names = ("hat", "dress", None)
+    hits = [
+        Hit(rank, 1 - rank / 10, rank, label, str(pictures / "train/hat/0.png"), {})
+        for rank, label in enumerate(names, 1)
+    ]
+    return SearchResult(str(pictures / "test/hat/0.png"), "hat", 0.9, hits)
+
+
+def frame(grid: Image.Image, column: int) -> tuple[int, ...]:
+    return grid.getpixel((TILE + 30 + column * (TILE + 10) - 1, TEXT + 20))
+
+
+def test_the_grid_frames_right_wrong_and_unknown(result):
+    grid = search_grid([result], ("dress", "hat", "shoes"))
+    assert [frame(grid, column) for column in range(3)] == [RIGHT, WRONG, PLAIN]
+    unknown = search_grid([result], ("gloves",))  # the query's folder is no class
+    assert {frame(unknown, column) for column in range(3)} == {PLAIN}
+
+
+def test_the_grid_shows_pictures_whole_and_survives_missing_ones(result, tmp_path):
+    missing = SearchResult(str(tmp_path / "gone.jpg"), "hat", 0.5, result.hits)
+    grid = search_grid([missing, result], ("hat",))
+    assert grid.getpixel((14, TEXT + 4)) == (225, 225, 225)
+    assert grid.height > search_grid([result], ("hat",)).height
+
+
+def test_the_confusion_matrix_is_a_picture():
+    picture = confusion_picture(np.array([[3, 1], [0, 4]]), ["dress", "hat"])
+    assert picture.mode == "RGB"
+    assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 10
+
+
+def test_tables_hold_the_figures(capsys):
+    metrics = {"gallery/top1": 0.8, "gallery/macro_top1": 0.7, "loo/top1": 0.6, "loo/macro_top1": 0.5}
+    show(search_table(metrics, {"gallery/top1": (0.75, 0.85)}))
+    show(
+        runs_table(
+            [{"run": "1", "lr": "0.1", "accuracy": 0.9}, {"run": "0", "lr": "0.2", "error": "it broke"}], "accuracy"
+        )
+    )
+    printed = capsys.readouterr().out
+    for words in ("0.800 (0.750 – 0.850)", "0.500", "it broke", "0.9"):
+        assert words in printed

@@ -1,0 +1,191 @@
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import write_checkpoint
+from PIL import Image
+
+from fashion import VisualSearchEngine
+from fashion.data.images import BadPictureError
+from fashion.errors import FashionError
+from fashion.search import catalog as catalog_module
+from fashion.search.catalog import Catalog
+
+
+@pytest.fixture
+def engine(run_folder, pictures) -> VisualSearchEngine:
+    engine = VisualSearchEngine(run_folder)
+    engine.embed_dataset(pictures / "train")
+    return engine
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_picture_in_the_catalogue_finds_itself_first(engine, pictures):
+    query = pictures / "train/hat/3.png"
+    (result,) = engine.search(query, k=5)
+    assert (result.hits[0].path, result.hits[0].label) == (str(query), "hat")
+    assert result.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert [hit.rank for hit in result.hits] == [1, 2, 3, 4, 5]
+    assert [hit.score for hit in result.hits] == sorted((hit.score for hit in result.hits), reverse=True)
+
+
+def test_search_is_brute_force_over_the_embeddings(engine, pictures):
+    query = engine.embed_image(pictures / "test/shoes/1.png")
+    assert np.linalg.norm(query) == pytest.approx(1, abs=1e-5)
+    expected = np.argsort(-(engine.catalog.embeddings @ query), kind="stable")[:7]
+    assert [hit.id for hit in engine.search(pictures / "test/shoes/1.png", k=7)[0].hits] == expected.tolist()
+
+
+def test_many_queries_give_what_each_gives_alone(engine, pictures):
+    queries = sorted((pictures / "test").rglob("*.png"))
+    together = engine.search(queries, k=3)
+    for query, result in zip(queries, together, strict=True):
+        alone = engine.search(query, k=3)[0]
+        assert [hit.id for hit in alone.hits] == [hit.id for hit in result.hits]
+        assert alone.predicted == result.predicted
+
+
+def test_pictures_may_come_in_any_form(engine, pictures):
+    path = pictures / "test/hat/0.png"
+    vector = engine.embed_image(path)
+    image = Image.open(path)
+    for form in (str(path), path.read_bytes(), image, np.asarray(image)):
+        np.testing.assert_allclose(engine.embed_image(form), vector, atol=1e-6)
+
+
+def test_classes_come_with_probabilities(engine, pictures):
+    ranked = engine.classify(pictures / "test/hat/0.png")
+    assert {name for name, _ in ranked} == {"dress", "hat", "shoes"}
+    assert sum(probability for _, probability in ranked) == pytest.approx(1, abs=1e-5)
+    assert ranked == sorted(ranked, key=lambda pair: -pair[1])
+
+
+def test_k_larger_than_the_catalogue_gives_all(engine, pictures):
+    assert len(engine.search(pictures / "test/hat/0.png", k=1000)[0].hits) == 36
+
+
+def test_a_catalogue_survives_its_folder(engine, pictures, run_folder, tmp_path):
+    query = pictures / "test/hat/0.png"
+    expected = [(hit.id, hit.path) for hit in engine.search(query)[0].hits]
+    engine.catalog.write(tmp_path / "c")
+    for reopened in (VisualSearchEngine(run_folder, tmp_path / "c"), VisualSearchEngine(tmp_path / "c")):
+        assert [(hit.id, hit.path) for hit in reopened.search(query)[0].hits] == expected
+    manifest = json.loads((tmp_path / "c/manifest.json").read_text())
+    assert (manifest["count"], manifest["dim"], manifest["metric"]) == (36, 64, "cosine")
+    columns = Catalog.open(tmp_path / "c").items.column_names
+    assert columns[:6] == ["id", "external_id", "path", "label", "product_id", "sha256"]
+
+
+def test_a_catalogue_of_another_model_is_refused(engine, tmp_path):
+    engine.catalog.write(tmp_path / "c")
+    other = write_checkpoint(tmp_path / "other.ckpt", seed=1)
+    with pytest.raises(FashionError, match=r"task=index encoder=.*other\.ckpt") as caught:
+        VisualSearchEngine(other, tmp_path / "c")
+    assert engine.encoder.fingerprint in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "items.parquet", "embeddings.npy"])
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
+def test_a_damaged_catalogue_is_refused(engine, tmp_path, name, damage):
+    engine.catalog.write(tmp_path / "c")
+    path = tmp_path / "c" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"truncated": bytes(data[:-9]), "altered": bytes(data), "missing": b""}[damage])
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(FashionError, match=rf"{name} is missing, truncated or altered; rebuild with task=index"):
+        Catalog.open(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "is damaged"), ("{}", "is damaged"), ('{"schema_version": 9}', "damaged|version 9")]
+)
+def test_a_damaged_manifest_is_refused(engine, tmp_path, text, words):
+    engine.catalog.write(tmp_path / "c")
+    (tmp_path / "c/manifest.json").write_text(text)
+    with pytest.raises(FashionError, match=words):
+        Catalog.open(tmp_path / "c")
+
+
+def test_a_missing_catalogue_says_how_to_make_one(tmp_path, run_folder):
+    with pytest.raises(FashionError, match="does not exist; make one with: python run.py task=index"):
+        VisualSearchEngine(run_folder, tmp_path / "c")
+    with pytest.raises(FashionError, match="There is no catalogue to search"):
+        VisualSearchEngine(run_folder).search(tmp_path / "q.jpg")
+
+
+def test_a_folder_that_is_no_catalogue_is_not_overwritten(engine, pictures):
+    before = sorted(pictures.rglob("*"))
+    with pytest.raises(FashionError, match="is no catalogue, so it is not overwritten"):
+        engine.catalog.write(pictures)
+    assert sorted(pictures.rglob("*")) == before
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_full_disk_or_ctrl_c_leaves_the_old_catalogue_unharmed(engine, tmp_path, monkeypatch, failure):
+    engine.catalog.write(tmp_path / "c")
+    before = files(tmp_path / "c")
+
+    def fail(*args, **options):
+        raise failure
+
+    monkeypatch.setattr(catalog_module.np, "save", fail)
+    expected = FashionError if isinstance(failure, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match="No space left" if expected is FashionError else None):
+        engine.catalog.write(tmp_path / "c")
+    assert files(tmp_path / "c") == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_kill_between_the_two_renames_is_mended(engine, tmp_path, pictures):
+    engine.catalog.write(tmp_path / "c")
+    (tmp_path / "c").rename(tmp_path / ".c-old")  # where a killed swap leaves it
+    assert len(Catalog.open(tmp_path / "c")) == 36
+
+
+def test_bad_pictures_fail_or_are_skipped(run_folder, pictures):
+    (pictures / "train/hat/3.png").write_bytes(b"")
+    engine = VisualSearchEngine(run_folder)
+    with pytest.raises(BadPictureError, match=r"hat/3\.png"):
+        engine.embed_dataset(pictures / "train")
+    assert len(engine.embed_dataset(pictures / "train", on_bad_image="skip")) == 35
+    assert len(engine.skipped) == 1
+
+
+def test_a_folder_of_bad_pictures_is_refused(run_folder, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(FashionError, match="there is nothing to search"):
+        VisualSearchEngine(run_folder).embed_dataset(tmp_path, on_bad_image="skip")
+
+
+def test_results_are_shown_as_a_table_and_a_picture(engine, pictures, tmp_path, capsys):
+    results = engine.search([pictures / "test/hat/0.png", pictures / "test/shoes/0.png"], k=3)
+    grid = engine.display_results(results, tmp_path / "grid.png")
+    assert Image.open(tmp_path / "grid.png").size == grid.size
+    printed = capsys.readouterr().out
+    for hit in results[0].hits:
+        assert hit.path in printed.replace("\n", "")
+        assert f"{hit.score:.3f}" in printed
+
+
+def test_searching_with_a_bundle_never_imports_torch(bundle, pictures, tmp_path):
+    code = f"""
+import sys
+from fashion import VisualSearchEngine
+engine = VisualSearchEngine({str(bundle)!r})
+engine.embed_dataset({str(pictures / "train")!r})
+engine.catalog.write(__import__("pathlib").Path({str(tmp_path / "c")!r}))
+print(VisualSearchEngine({str(tmp_path / "c")!r}).search({str(pictures / "test/hat/0.png")!r})[0].hits[0].path)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from fashion import FAISSIndex
+from fashion.errors import FashionError
+from fashion.search.index import SETTINGS, recall
+
+
+def unit(count: int, seed: int = 0, dim: int = 64) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def built(vectors: np.ndarray, kind: str = "flat", ids: np.ndarray | None = None, **settings) -> FAISSIndex:
+    index = FAISSIndex(vectors.shape[1], kind, **settings)
+    index.build(vectors, ids)
+    return index
+
+
+def test_flat_search_is_brute_force():
+    vectors, queries = unit(500), unit(20, 1)
+    scores, ids = built(vectors).search(queries, k=10)
+    truth = queries @ vectors.T
+    order = np.argsort(-truth, axis=1)[:, :10]
+    np.testing.assert_array_equal(ids, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(truth, order, axis=1), atol=1e-5)
+
+
+def test_one_query_gives_one_row_and_ids_are_kept():
+    vectors = unit(50)
+    scores, ids = built(vectors, ids=np.arange(50) * 1000 + 7).search(vectors[3], k=4)
+    assert scores.shape == ids.shape == (4,)
+    assert ids[0] == 3007
+    assert scores[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_round_trips_through_a_file(kind, tmp_path):
+    vectors, queries = unit(2000), unit(5, 1)
+    index = built(vectors, kind)
+    index.save(tmp_path / "c.faiss")
+    loaded = FAISSIndex.load(tmp_path / "c.faiss", kind)
+    assert len(loaded) == 2000
+    for ours, theirs in zip(index.search(queries), loaded.search(queries), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "less"), [("hnsw", {"ef_search": 200}, {"ef_search": 10}), ("ivf", {"nprobe": 40}, {"nprobe": 1})]
+)
+def test_approximate_indexes_find_more_when_they_look_longer(kind, more, less):
+    vectors, queries = unit(3000), unit(50, 1)
+    assert recall(built(vectors), vectors, queries) == 1
+    better, worse = (recall(built(vectors, kind, **settings), vectors, queries) for settings in (more, less))
+    assert better > 0.9
+    assert worse < better
+
+
+def test_search_settings_can_change_when_loading(tmp_path):
+    vectors, queries = unit(3000), unit(50, 1)
+    built(vectors, "ivf", nprobe=1).save(tmp_path / "c.faiss")
+    loaded = FAISSIndex.load(tmp_path / "c.faiss", "ivf", nprobe=1000)
+    assert recall(loaded, vectors, queries) == 1
+
+
+def test_k_larger_than_the_index_gives_all_there_are():
+    scores, ids = built(unit(3)).search(unit(2, 1), k=10)
+    assert scores.shape == (2, 3)
+    assert sorted(ids[0]) == [0, 1, 2]
+
+
+def test_equal_scores_come_in_order_of_id():
+    vectors = np.repeat(unit(1), 5, axis=0)
+    _, ids = built(vectors, ids=np.array([9, 3, 7, 1, 5])).search(vectors[0], k=5)
+    assert ids.tolist() == [1, 3, 5, 7, 9]
+
+
+def test_vectors_of_other_lengths_are_normalised():
+    vectors = unit(20)
+    scores, ids = built(vectors * 7).search(vectors[4] * 3, k=1)
+    assert ids[0] == 4
+    assert scores[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "words"),
+    [
+        (np.zeros((0, 64)), "shape"),
+        (np.ones((3, 32)), "32 dimensions, and the index 64"),
+        (np.full((3, 64), np.nan), "not finite"),
+        (np.zeros((3, 64)), "zero"),
+        (np.ones(64), "shape"),
+    ],
+)
+def test_unusable_embeddings_are_refused(embeddings, words):
+    with pytest.raises(FashionError, match=words):
+        FAISSIndex(64).build(embeddings)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: FAISSIndex(64, "falt"), "index.kind is 'falt'"),
+        (lambda: FAISSIndex(64, "hnsw", nprobe=3), "no setting 'nprobe'"),
+        (lambda: FAISSIndex(64, "ivf", nprobe=0), "index.nprobe is 0"),
+        (lambda: built(unit(5)).search(unit(1), k=0), "k is 0"),
+        (lambda: FAISSIndex(64).search(unit(1)), "is empty"),
+        (lambda: FAISSIndex(64).save("never.faiss"), "is empty"),
+        (lambda: built(unit(5), ids=np.array([1, 1, 2, 3, 4])), "4 different ids"),
+        (lambda: built(unit(5), "ivf"), "use index=flat"),
+        (lambda: built(unit(100), "ivfpq"), "use index=flat"),
+        (lambda: FAISSIndex.load("nowhere.faiss"), "no such index"),
+    ],
+)
+def test_mistakes_get_one_sentence(make, words):
+    with pytest.raises(FashionError, match=words):
+        make()
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    built(unit(50)).save(tmp_path / "c.faiss")
+    (tmp_path / "c.faiss").write_bytes((tmp_path / "c.faiss").read_bytes()[:100])
+    with pytest.raises(FashionError, match="damaged"):
+        FAISSIndex.load(tmp_path / "c.faiss")

@@ -1,0 +1,223 @@
+"""The whole way in a temporary folder: train, train on, evaluate, export, index, search."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, write_pictures
+from PIL import Image
+
+from fashion.errors import FashionError
+from fashion.network import load_network
+from fashion.tasks.classify import balanced
+
+SMALL = ("model=tiny", "data=folder", "data.image_size=32", "data.batch_size=12", "trainer.check_val_every_n_epoch=1")
+
+
+@pytest.fixture
+def data(pictures) -> tuple[str, ...]:
+    return (*SMALL, f"data.source={pictures}")
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_train_evaluate_export_index_and_search(run_here, data, pictures, tmp_path):
+    score = run_here("task=classify", *data, "trainer.max_epochs=6", "task.module.lr=0.01", out="classify")
+    written = metrics(tmp_path / "classify")
+    assert score == written["metrics"]["accuracy"]
+    assert score > 0.8  # three colours
+    assert written["checkpoint"] == "last.ckpt"
+    assert {path.name for path in (tmp_path / "classify/checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list((tmp_path / "classify").glob("events.out.tfevents*"))
+
+    run_here("task=triplet", *data, "trainer.max_epochs=2", "task.pretrained=classify", out="triplet")
+    assert metrics(tmp_path / "triplet")["metrics"]["gallery/top1"] > 0.8
+
+    run_here("task=evaluate", f"data.source={pictures}", "data=folder", "encoder=triplet", "split=test", out="evaluate")
+    figures = metrics(tmp_path / "evaluate")
+    assert figures["pictures"] == 9
+    assert {"loo/map", "gallery/mrr", "f1_micro"} <= figures["metrics"].keys()
+    assert figures["intervals_95"]["accuracy"][0] <= figures["metrics"]["accuracy"]
+    assert (tmp_path / "evaluate/confusion.png").exists()
+    assert (tmp_path / "evaluate/report.html").exists()
+
+    run_here("task=export", "encoder=triplet", "bundle=bundle", out="export")
+    run_here("task=index", "encoder=bundle", "data=folder", f"data.source={pictures}", "catalog=catalog", out="index")
+    run_here("task=search", "catalog=catalog", f"query={pictures}/test", "k=3", out="search")
+    results = json.loads((tmp_path / "search/results.json").read_text())
+    assert len(results) == 9
+    right = sum(hit["label"] == Path(result["query"]).parent.name for result in results for hit in result["hits"])
+    assert right > 0.8 * 27
+    assert Image.open(tmp_path / "search/results.png").width > 500
+    assert (tmp_path / "search/results.html").exists()
+
+
+def test_the_same_seed_trains_the_same_model(run_here, data, tmp_path):
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run_here("task=classify", *data, "trainer.max_epochs=1", f"seed={seed}", out=out)
+    a, b, c = (load_network(tmp_path / out / "checkpoints/last.ckpt")[0].state_dict() for out in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_a_run_goes_on_where_it_stopped(run_here, data, tmp_path):
+    run_here("task=classify", *data, "trainer.max_epochs=1", out="first")
+    run_here("task=classify", *data, "trainer.max_epochs=3", "resume=first", out="second")
+    assert metrics(tmp_path / "second")["epochs"] == 3
+    steps = [
+        torch.load(tmp_path / out / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+        for out in ("first", "second")
+    ]
+    assert steps == [3, 9]
+    run_here("task=classify", *data, "trainer.max_epochs=4", "resume=latest", out="third")
+    assert metrics(tmp_path / "third")["epochs"] == 4
+
+
+def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):
+    run_here(
+        "task=classify", *data, "trainer.max_epochs=30", "task.early_stopping=2", "task.module.lr=1e-6", out="stopped"
+    )
+    written = metrics(tmp_path / "stopped")
+    assert written["epochs"] < 30
+    assert written["checkpoint"] == "best.ckpt"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ("loss.miner=hard",),
+        ("loss.miner=all", "task.ema=null"),
+        ("loss.miner=random", "task.module.classification=0"),
+        ("loss.miner=given", "task.batches.mode=explicit"),
+        ("loss._target_=pytorch_metric_learning.losses.MultiSimilarityLoss", "~loss.margin", "~loss.miner"),
+    ],
+)
+def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice):
+    run_here("task=triplet", *data, "trainer.max_epochs=1", *choice, out="triplet")
+    assert metrics(tmp_path / "triplet")["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    "choice", [("task.balance=true",), ("task.module.cutmix=0.5", "data.augment=null"), ("trainer=smoke",)]
+)
+def test_classifier_options_train(run_here, data, tmp_path, choice):
+    run_here("task=classify", *data, "trainer.max_epochs=1", *choice, out="classify")
+    assert metrics(tmp_path / "classify")["epochs"] == 1
+
+
+def test_collapse_is_named(run_here, data, caplog):
+    # With this rate and nothing but hard negatives, all pictures end at one point.
+    from fashion import triplet
+
+    limit, triplet.COLLAPSED_SPREAD = triplet.COLLAPSED_SPREAD, 1.1  # every spread counts as collapsed
+    try:
+        run_here("task=triplet", *data, "trainer.max_epochs=1", "loss.miner=hard", out="collapsed")
+    finally:
+        triplet.COLLAPSED_SPREAD = limit
+    assert "Collapse: all pictures get nearly the same embedding" in caplog.text
+
+
+def test_another_backbone_cannot_be_warm_started(run_here, data, run_folder):
+    with pytest.raises(FashionError, match="holds the backbone 'tiny', another than this run's"):
+        run_here("task=triplet", *data, "model=small", f"task.pretrained={run_folder}")
+
+
+def test_data_of_other_classes_is_refused_by_evaluate(run_here, run_folder, tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"skirt": 3, "hat": 3}, "validation": {"skirt": 2, "hat": 2}})
+    with pytest.raises(FashionError, match=r"data.classes=\[dress,hat,shoes\]"):
+        run_here("task=evaluate", "data=folder", f"data.source={root}", f"encoder={run_folder}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("query=nowhere.jpg",), "nowhere.jpg: no such file"),
+        (("query=no*.jpg",), "matches no file"),
+        (("query=text.jpg",), "text.jpg is not a picture"),
+        (("query=empty",), "empty holds no pictures"),
+        (("catalog=nowhere", "query=text.jpg"), "nowhere does not exist; make one with"),
+    ],
+)
+def test_bad_queries_get_one_sentence(run_here, run_folder, pictures, tmp_path, overrides, words):
+    run_here("task=index", f"encoder={run_folder}", f"pictures={pictures}/train", "catalog=c")
+    (tmp_path / "text.jpg").write_text("<html>")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FashionError, match=words):
+        run_here("task=search", "catalog=c", *overrides)
+
+
+def test_class_weights_are_inverse_and_mean_one():
+    weights = balanced([10, 30, 60])
+    assert weights[0] == 3 * weights[1]
+    assert sum(w * n for w, n in zip(weights, (10, 30, 60), strict=True)) == pytest.approx(100)
+
+
+def command(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=cwd,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_line_explains_itself_and_its_mistakes(tmp_path):
+    helped = command("--help", cwd=tmp_path)
+    assert helped.returncode == 0
+    assert "task=classify" in helped.stdout
+    assert "task=classify" in command(cwd=tmp_path).stdout
+    misspelt = command("task=classify", "modle=base", cwd=tmp_path)
+    assert misspelt.returncode != 0
+    assert "modle" in misspelt.stderr
+    wrong = command("task=classify", "data=folder", "data.source=nowhere", cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert wrong.stderr.strip().splitlines()[-1].startswith("error: data.source: nowhere does not exist")
+    assert "Traceback" not in wrong.stderr
+    summary = command("task=summary", "model=base", cwd=tmp_path)
+    assert "389,729" in summary.stdout
+
+
+def test_search_asks_until_told_to_quit(run_here, run_folder, pictures, tmp_path):
+    run_here("task=index", f"encoder={run_folder}", f"pictures={pictures}/train", "catalog=c")
+    asked = command("task=search", "catalog=c", cwd=tmp_path, text=f"nothing.jpg\n{pictures}/test/hat/0.png\nquit\n")
+    assert asked.returncode == 0, asked.stderr
+    assert "nothing.jpg: no such file" in asked.stdout
+    assert list(tmp_path.glob("outputs/search/*/001/results.json"))
+
+
+@pytest.mark.slow
+def test_a_multirun_ends_in_a_table_and_survives_a_failing_job(data, tmp_path):
+    swept = command("-m", "task=classify", *data, "trainer=smoke", "seed=1,2", "model=tiny,small", "sweep_name=s",
+                    "data.batch_size=12,1000", f"cache_dir={tmp_path}/cache", cwd=tmp_path)  # fmt: skip
+    assert "8 runs, best accuracy first" in swept.stdout
+    assert swept.returncode == 1
+    assert "4 of 8 runs failed" in swept.stderr
+    rows = json.loads((tmp_path / "outputs/sweeps/s/runs.json").read_text())
+    assert ["error" in row for row in rows] == [False] * 4 + [True] * 4
+    scores = [row["accuracy"] for row in rows[:4]]
+    assert scores == sorted(scores, reverse=True)
+    refused = command(
+        "-m", "task=classify", *data, "trainer=ddp", "seed=1", f"cache_dir={tmp_path}/cache", cwd=tmp_path
+    )
+    assert "trainer.strategy=ddp_spawn" in refused.stdout + refused.stderr
+
+
+def test_tensorboard_reads_our_events(run_here, data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_here("task=classify", *data, "trainer.max_epochs=2", out="classify")
+    events = EventAccumulator(str(tmp_path / "classify"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/loss", "val/loss", "val/acc", "val/f1", "final/accuracy"} <= set(tags["scalars"])
+    assert {"train/first_batch", "final/confusion"} <= set(tags["images"])
+    assert tags["graph"]
+    hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
+    assert hparams

@@ -1,0 +1,122 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY, write_checkpoint
+
+from fashion.encoder import OnnxEncoder, TorchEncoder, find_model, load_encoder
+from fashion.errors import FashionError
+from fashion.export import bundle as bundle_module
+from fashion.export.bundle import check_agreement, write_bundle
+
+
+def noise(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)
+
+
+def test_torch_and_onnx_agree_and_share_a_fingerprint(run_folder, bundle):
+    ours, theirs = load_encoder(run_folder), load_encoder(bundle)
+    assert isinstance(ours, TorchEncoder)
+    assert isinstance(theirs, OnnxEncoder)
+    assert (ours.fingerprint, ours.class_names) == (theirs.fingerprint, theirs.class_names)
+    for one, other in zip(ours(noise(70)), theirs(noise(70)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 65])
+def test_any_number_of_pictures(run_folder, bundle, count):
+    for encoder in (load_encoder(run_folder), load_encoder(bundle)):
+        embeddings, probabilities = encoder(noise(count))
+        assert embeddings.shape == (count, 64)
+        assert probabilities.shape == (count, 3)
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_fingerprints_follow_weights_and_classes(tmp_path):
+    first, same = (TorchEncoder(write_checkpoint(tmp_path / f"{name}.ckpt")) for name in "ab")
+    other = TorchEncoder(write_checkpoint(tmp_path / "c.ckpt", seed=1))
+    renamed = TorchEncoder(write_checkpoint(tmp_path / "d.ckpt", class_names=("a", "b", "c")))
+    assert first.fingerprint == same.fingerprint
+    assert len({first.fingerprint, other.fingerprint, renamed.fingerprint}) == 3
+
+
+def test_a_run_folder_means_the_checkpoint_its_metrics_name(tmp_path):
+    for name in ("best", "last"):
+        write_checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt")
+    assert find_model(tmp_path).name == "last.ckpt"
+    (tmp_path / "metrics.json").write_text(json.dumps({"checkpoint": "best.ckpt"}))
+    assert find_model(tmp_path).name == "best.ckpt"
+
+
+def test_what_is_no_model_is_refused(tmp_path, pictures):
+    with pytest.raises(FashionError, match="does not exist; name a run folder"):
+        find_model(tmp_path / "nowhere")
+    with pytest.raises(FashionError, match="holds no checkpoint or bundle"):
+        find_model(pictures)
+    for name, content in {"text.ckpt": b"not a checkpoint", "empty.ckpt": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FashionError, match=f"{name} is not a checkpoint of this project"):
+            load_encoder(tmp_path / name)
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(FashionError, match="is not a checkpoint of this project"):
+        load_encoder(tmp_path / "other.ckpt")
+
+
+class Evil:
+    def __reduce__(self):
+        return (pytest.fail, ("code of a checkpoint was run",))
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    torch.save({"state_dict": {}, "hyper_parameters": {"backbone": TINY, "evil": Evil()}}, tmp_path / "evil.ckpt")
+    with pytest.raises(FashionError, match="is not a checkpoint of this project"):
+        load_encoder(tmp_path / "evil.ckpt")
+
+
+def test_a_bundle_is_complete_and_describes_itself(bundle):
+    assert {path.name for path in bundle.iterdir()} == {
+        "encoder.onnx",
+        "weights.safetensors",
+        "manifest.json",
+        "README.md",
+    }
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["class_names"] == ["dress", "hat", "shoes"]
+    assert manifest["training"]["backbone"] == TINY
+    assert (bundle / "README.md").read_text().startswith("---\nlicense: mit")
+
+
+def test_an_altered_bundle_is_refused(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "b")
+    data = bytearray((copy / "encoder.onnx").read_bytes())
+    data[-1] ^= 1
+    (copy / "encoder.onnx").write_bytes(data)
+    with pytest.raises(FashionError, match="changed or damaged after its export"):
+        load_encoder(copy)
+    (copy / "manifest.json").write_text("{}")
+    with pytest.raises(FashionError, match="not the manifest of a bundle"):
+        load_encoder(copy)
+
+
+def test_an_export_that_disagrees_writes_nothing(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_module, "TOLERANCE", -1.0)
+    with pytest.raises(FashionError, match="differ from torch's"):
+        write_bundle(run_folder / "checkpoints/last.ckpt", tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_disagreement_on_neighbours_is_noticed():
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0].astype(np.float32)
+    vectors[20:] = vectors[:20] * 0.999
+    probabilities = np.ones((40, 1))
+    check_agreement((vectors, probabilities), (vectors, probabilities))
+    with pytest.raises(FashionError, match="differ"):
+        check_agreement((vectors, probabilities), (vectors[::-1], probabilities))
+
+
+def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):
+    with pytest.raises(FashionError, match="is no bundle, so it is not overwritten"):
+        write_bundle(run_folder / "checkpoints/last.ckpt", pictures)

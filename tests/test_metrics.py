@@ -1,0 +1,158 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+from fashion.errors import FashionError
+from fashion.metrics import bootstrap_interval, classification, confusion_matrix, retrieval, select
+
+
+def unit(count: int, seed: int, dim: int = 8) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def labels(count: int, classes: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(classes, size=count)
+
+
+def by_hand(query, label, gallery, gallery_labels, itself=-1):
+    """All metrics of one query with plain loops, from their definitions."""
+    order = sorted((-float(query @ vector), at) for at, vector in enumerate(gallery) if at != itself)
+    relevant = [bool(gallery_labels[at] == label) for _, at in order]
+    total = sum(relevant)
+    found = {}
+    for k in (1, 5, 10):
+        found[f"hit{k}"] = float(any(relevant[:k]))
+        found[f"precision{k}"] = sum(relevant[:k]) / k
+        found[f"recall{k}"] = sum(relevant[:k]) / total if total else 0
+    found["map"] = sum(sum(relevant[: i + 1]) / (i + 1) for i in range(total) if relevant[i]) / total if total else 0
+    found["r_precision"] = sum(relevant[:total]) / total if total else 0
+    found["mrr"] = 1 / (relevant.index(True) + 1) if total else 0
+    return found, total
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+@pytest.mark.parametrize(("gallery_size", "classes"), [(60, 4), (60, 40), (400, 30), (7, 3)])
+def test_retrieval_agrees_with_loops(gallery_size, classes, leave_one_out):
+    gallery, gallery_labels = (
+        np.round(unit(gallery_size, 1), 1),
+        labels(gallery_size, classes, 2),
+    )  # rounding makes ties
+    queries, truth = (gallery, gallery_labels) if leave_one_out else (np.round(unit(33, 3), 1), labels(33, classes, 4))
+    exclude = np.arange(len(queries)) if leave_one_out else None
+    found = retrieval(queries, truth, gallery, gallery_labels, exclude=exclude, chunk=10)
+    for at in range(len(queries)):
+        scores = queries @ gallery.T  # the very scores, so that ties are the same ties
+        expected, total = by_hand(np.eye(len(gallery))[0], truth[at],
+                                  np.c_[scores[at], np.zeros((len(gallery), len(gallery) - 1))],
+                                  gallery_labels, at if leave_one_out else -1)  # fmt: skip
+        assert found.relevant[at] == total
+        for k in (1, 5, 10):
+            assert found.hit[k][at] == expected[f"hit{k}"]
+            assert found.precision[k][at] == pytest.approx(expected[f"precision{k}"])
+            assert found.recall[k][at] == pytest.approx(expected[f"recall{k}"])
+        assert found.average_precision[at] == pytest.approx(expected["map"])
+        assert found.r_precision[at] == pytest.approx(expected["r_precision"])
+        assert found.reciprocal_rank[at] == pytest.approx(expected["mrr"])
+
+
+def test_an_example_worked_by_hand():
+    gallery = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
+    found = retrieval(np.array([[1, 0]], np.float32), np.array([1]), gallery, np.array([0, 1, 0, 1])).summary()
+    # Ranked: 0, 1, 0, 1.  R = 2, so map = (0 + 1/2) / 2, and one of the first two is relevant.
+    assert (found["top1"], found["top5"], found["mrr"]) == (0, 1, 0.5)
+    assert (found["map"], found["r_precision"]) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("same_source", [False, True])
+def test_retrieval_agrees_with_pytorch_metric_learning(same_source):
+    import torch
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    gallery, gallery_labels = unit(300, 1), labels(300, 6, 2)
+    queries, truth = (gallery, gallery_labels) if same_source else (unit(80, 3), labels(80, 6, 4))
+    theirs = AccuracyCalculator(k="max_bin_count", device=torch.device("cpu")).get_accuracy(
+        torch.tensor(queries), torch.tensor(truth), torch.tensor(gallery), torch.tensor(gallery_labels),
+        ref_includes_query=same_source,
+    )  # fmt: skip
+    ours = retrieval(queries, truth, gallery, gallery_labels, exclude=np.arange(300) if same_source else None).summary()
+    assert ours["top1"] == pytest.approx(theirs["precision_at_1"])
+    assert ours["r_precision"] == pytest.approx(theirs["r_precision"])
+    assert ours["map"] == pytest.approx(theirs["mean_average_precision_at_r"])
+
+
+def test_chunks_change_nothing():
+    gallery, gallery_labels, queries, truth = unit(200, 1), labels(200, 5, 2), unit(50, 3), labels(50, 5, 4)
+    summaries = [retrieval(queries, truth, gallery, gallery_labels, chunk=chunk).summary() for chunk in (1, 7, 500)]
+    assert summaries[0] == pytest.approx(summaries[1])
+    assert summaries[0] == pytest.approx(summaries[2])
+
+
+def test_queries_with_nothing_to_find_are_left_out_and_counted():
+    gallery = unit(20, 1)
+    found = retrieval(gallery[:2], np.array([0, 9]), gallery, np.zeros(20, dtype=np.int64)).summary()
+    assert found["top1"] == 1
+    assert found["unanswerable"] == 1
+
+
+def test_macro_means_weigh_classes_equally():
+    gallery = np.eye(3, dtype=np.float32)
+    queries = gallery[[0, 0, 0, 1]]
+    found = retrieval(queries, np.array([0, 0, 0, 2]), gallery, np.array([0, 1, 2])).summary()
+    assert found["top1"] == 0.75
+    assert found["macro_top1"] == 0.5
+
+
+def test_memory_does_not_grow_with_the_number_of_queries():
+    gallery, gallery_labels = unit(2000, 1), labels(2000, 10, 2)
+
+    def peak(count: int) -> int:
+        queries, truth = unit(count, 3), labels(count, 10, 4)
+        tracemalloc.start()
+        retrieval(queries, truth, gallery, gallery_labels, chunk=64)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(1024) < 1.3 * peak(128)
+
+
+def test_empty_and_mismatched_inputs_are_refused():
+    with pytest.raises(FashionError, match="0 queries"):
+        retrieval(unit(0, 1), labels(0, 2, 1), unit(3, 1), labels(3, 2, 1))
+    with pytest.raises(FashionError, match="4 dimensions"):
+        retrieval(unit(2, 1, dim=4), labels(2, 2, 1), unit(3, 1), labels(3, 2, 1))
+
+
+def test_classification_agrees_with_scikit_learn():
+    truth, predicted = labels(200, 5, 1), labels(200, 4, 2)  # class 4 is never predicted
+    scores = classification(confusion_matrix(truth, predicted, 5))
+    for average in ("micro", "macro"):
+        theirs = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+        assert [scores[f"{name}_{average}"] for name in ("precision", "recall", "f1")] == pytest.approx(theirs[:3])
+    each = precision_recall_fscore_support(truth, predicted, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1"), each, strict=False):
+        np.testing.assert_allclose(scores[name], values)
+
+
+def test_intervals_cover_the_mean_shrink_with_more_and_widen_with_groups():
+    random = np.random.default_rng(0)
+    values = (random.random(400) < 0.8).astype(float)
+    low, high = bootstrap_interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.16 / 400), rel=0.15)
+    grouped = np.repeat(values[:40], 10)
+    wide = bootstrap_interval(grouped, groups=np.repeat(np.arange(40), 10))
+    narrow = bootstrap_interval(grouped)
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+def test_metrics_are_selected_by_name():
+    metrics = {"accuracy": 0.9, "gallery/map": 0.5, "loo/map": 0.4, "gallery/top1": 0.8}
+    assert select(metrics, ["map"]) == {"gallery/map": 0.5, "loo/map": 0.4}
+    assert select(metrics, ["accuracy", "loo/map"]) == {"accuracy": 0.9, "loo/map": 0.4}
+    assert select(metrics, None) == metrics
+    with pytest.raises(FashionError, match="'mpa'.*map"):
+        select(metrics, ["mpa"])
