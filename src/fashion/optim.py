@@ -21,8 +21,19 @@ def one_cycle(module: LightningModule, lr: float, weight_decay: float, warmup: f
     ]
     optimizer = torch.optim.AdamW(groups, lr=lr)
     steps = int(module.trainer.estimated_stepping_batches)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2), pct_start=warmup)
+    schedule = OneCycle(optimizer, lr, total_steps=max(steps, 2), pct_start=warmup)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class OneCycle(torch.optim.lr_scheduler.OneCycleLR):
+    """One cycle whose length is this run's: a checkpoint brings only its place in it.
+
+    So a run that is resumed with more epochs goes on along the longer cycle, where OneCycleLR would end at the old one.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps taken, and the rates they led to."""
+        return {key: super(OneCycle, self).state_dict()[key] for key in ("last_epoch", "_step_count", "_last_lr")}
 
 
 def averaging(decay: float) -> WeightAveraging:

@@ -27,7 +27,7 @@ def metrics(folder: Path) -> dict:
 
 
 def test_train_evaluate_export_index_and_search(run_here, data, pictures, tmp_path):
-    score = run_here("task=classify", *data, "trainer.max_epochs=6", "task.module.lr=0.01", out="classify")
+    score = run_here("task=classify", *data, "trainer.max_epochs=30", "task.module.lr=0.01", out="classify")
     written = metrics(tmp_path / "classify")
     assert score == written["metrics"]["accuracy"]
     assert score > 0.8  # three colours

@@ -58,8 +58,8 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
     checkpoints = folder / "checkpoints"
     callbacks = _callbacks(module, options, checkpoints)
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
     _quiet()
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
     started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.interrupted:
