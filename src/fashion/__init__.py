@@ -3,6 +3,7 @@
 The public names are loaded when first used, so that searching with an exported (ONNX) encoder never imports torch.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ _HOMES = {
     "TripletModule": "fashion.triplet",
     "VisualSearchEngine": "fashion.search.engine",
 }
+
+
+# It tells of every instruction set that it tries.
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from helpers import write_pictures
 from PIL import Image
 
 from fashion.data import datasets
-from fashion.data.datamodules import ImageDataModule, TripletDataModule
+from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset, picture_array
 from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
 from fashion.data.transforms import Augmentation
+from fashion.data.triplets import TripletDataModule
 from fashion.errors import FashionError
 
 
@@ -170,6 +172,22 @@ def test_the_triplet_module_gives_usable_batches(pictures, tmp_path, mode):
         assert (anchors != negatives).all()
 
 
+@pytest.mark.parametrize("wrap", [lambda images: images, TripletDataModule])
+def test_early_epochs_see_smaller_pictures(pictures, tmp_path, wrap):
+    data = wrap(module(pictures, tmp_path, image_size=64, early_sizes=[[0.5, 48], [0.25, 32]]))
+    batch = torch.full((2, 3, 64, 64), 9, dtype=torch.uint8), torch.tensor([0, 1])
+    sizes = []
+    for epoch in range(8):
+        data.trainer = SimpleNamespace(training=True, current_epoch=epoch, max_epochs=8)
+        seen, labels = data.on_after_batch_transfer(batch, 0)
+        assert (seen == 9).all()
+        assert torch.equal(labels, batch[1])
+        sizes.append(seen.shape[-1])
+    assert sizes == [32, 32, 48, 48, 64, 64, 64, 64]
+    data.trainer = SimpleNamespace(training=False, current_epoch=0, max_epochs=8)
+    assert data.on_after_batch_transfer(batch, 0)[0].shape[-1] == 64
+
+
 def test_workers_give_batches_too(pictures, tmp_path):
     images = module(pictures, tmp_path, num_workers=2, augment={})
     assert len(list(images.train_dataloader())) == 4
@@ -199,6 +217,8 @@ def test_one_class_only_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"early_sizes": [[0.5, 50]]}, "early_sizes"),
+        ({"early_sizes": [[1.5, 48]]}, "early_sizes"),
         ({"image_size": 50}, "multiple of 16"),
         ({"on_bad_image": "ignore"}, "fail or skip"),
         ({"augment": {"flip": 1.5}}, "data.augment.flip is 1.5"),

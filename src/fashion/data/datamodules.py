@@ -1,4 +1,4 @@
-"""The LightningDataModules: batches of pictures for the classifier, batches with triplets in them for the encoder."""
+"""The LightningDataModule of pictures and labels, which both tasks draw from."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
+from torchvision.transforms.v2.functional import resize
 
-from fashion.data.datasets import ImageDataset, PictureArray, TripletDataset, members_of, picture_array
-from fashion.data.samplers import PKBatchSampler
+from fashion.data.datasets import ImageDataset, PictureArray, picture_array
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
@@ -35,6 +35,8 @@ class ImageDataModule(LightningDataModule):
         augment: arguments of `Augmentation`, or None for none.
         on_bad_image: `fail` stops at the first picture that cannot be read; `skip` leaves such out and lists them.
         digests: split → digest that its pictures must have, where a source is pinned; None checks nothing.
+        early_sizes: rows of (until, size): up to that share of all epochs, training pictures are shrunk to
+            size×size, which costs less; after the last row they have their full size.  None: always.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ImageDataModule(LightningDataModule):
         augment: Mapping[str, Any] | None = None,
         on_bad_image: Literal["fail", "skip"] = "fail",
         digests: Mapping[str, str] | None = None,
+        early_sizes: Sequence[tuple[float, int]] | None = None,
     ):
         super().__init__()
         if on_bad_image not in ("fail", "skip"):
@@ -69,6 +72,12 @@ class ImageDataModule(LightningDataModule):
         self.cache = Path(cache_dir).expanduser().resolve()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = Augmentation(image_size, **augment) if augment is not None else None
+        self.early_sizes = sorted((float(until), int(size)) for until, size in early_sizes or ())
+        if any(not 0 < until < 1 or size < 16 or size % 16 or size > image_size for until, size in self.early_sizes):
+            raise FashionError(
+                f"data.early_sizes is {self.early_sizes}; it should list [share of the epochs, size in pixels], shares "
+                f"between 0 and 1 and sizes that are multiples of 16 of at most {image_size}: [[0.5,48]]."
+            )
         self.on_bad_image, self.digests = on_bad_image, dict(digests or {})
         self._source: Source | None = None
         self._arrays: dict[tuple[str, int], PictureArray] = {}
@@ -143,6 +152,13 @@ class ImageDataModule(LightningDataModule):
             )
         return array
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if not self.early_sizes or self.trainer is None or not self.trainer.training:
+            return batch
+        done = self.trainer.current_epoch / (self.trainer.max_epochs or 1)
+        size = next((size for until, size in self.early_sizes if done < until), self.image_size)
+        return shrunk(batch[0], size), batch[1]
+
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [self.evaluation_loader("validation"), self.evaluation_loader("train")]
 
@@ -166,56 +182,18 @@ class ImageDataModule(LightningDataModule):
         )
 
 
-class TripletDataModule(LightningDataModule):
-    """Batches that hold triplets, over the pictures of an `ImageDataModule`.
-
-    Args:
-        images: where the pictures come from; its validation loaders are used as they are.
-        mode: `mined`: P classes × K pictures a batch, for a loss that mines triplets among them; `explicit`: random
-            (anchor, positive, negative), `images.batch_size` // 3 of them a batch, for `loss.miner=given`.
-        classes_per_batch, pictures_per_class: P (None: all classes, at most 8) and K of `mined`.
-        seed: of the draws.
-    """
-
-    def __init__(
-        self,
-        images: ImageDataModule,
-        *,
-        mode: Literal["mined", "explicit"] = "mined",
-        classes_per_batch: int | None = None,
-        pictures_per_class: int = 8,
-        seed: int = 0,
-    ):
-        super().__init__()
-        if mode not in ("mined", "explicit"):
-            raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
-        self.images = images
-        self.mode, self.seed = mode, seed
-        self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
-
-    def prepare_data(self) -> None:
-        self.images.prepare_data()
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        array, rank, world = self.images.training_array(), *_place()
-        if self.mode == "explicit":
-            triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
-            size = max(self.images.batch_size // 3, 1)
-            return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
-        members = members_of(array)
-        classes = self.classes_per_batch or min(len(members), 8)
-        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world)
-        return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
-
-    def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return self.images.val_dataloader()
+def shrunk(pictures: Tensor, size: int) -> Tensor:
+    """[B,3,S,S] uint8 → [B,3,size,size] uint8, smoothed as it is shrunk; S = size: unchanged."""
+    if pictures.shape[-1] == size:
+        return pictures
+    return resize(pictures, [size, size], antialias=True)
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _place() -> tuple[int, int]:
+def place() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -224,7 +202,7 @@ def _place() -> tuple[int, int]:
 
 def shuffled(dataset: Any) -> Sampler[int]:
     """All indices in a new random order each epoch, divided among the processes of a distributed run."""
-    rank, world = _place()
+    rank, world = place()
     if world > 1:
         return DistributedSampler(dataset, world, rank, shuffle=True, drop_last=True)
     return RandomSampler(dataset)

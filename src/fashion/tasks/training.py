@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
@@ -22,6 +22,7 @@ from fashion.errors import FashionError
 from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.network import load_network
 from fashion.optim import averaging
+from fashion.report.progress import progress
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import FirstBatch, log_results
 from fashion.tasks.options import Options
@@ -89,7 +90,7 @@ def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list
         ModelCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
         LearningRateMonitor("step"),
-        RichProgressBar(leave=False),
+        progress(),
         FirstBatch(),
     ]
     if options.ema:

@@ -1,0 +1,60 @@
+"""The LightningDataModule of batches that hold triplets, for the siamese encoder."""
+
+from typing import Literal
+
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from fashion.data.datamodules import Batch, ImageDataModule, place, shuffled
+from fashion.data.datasets import ImageDataset, TripletDataset, members_of
+from fashion.data.samplers import PKBatchSampler
+from fashion.errors import FashionError
+
+
+class TripletDataModule(LightningDataModule):
+    """Batches that hold triplets, over the pictures of an `ImageDataModule`.
+
+    Args:
+        images: where the pictures come from; its validation loaders are used as they are.
+        mode: `mined`: P classes × K pictures a batch, for a loss that mines triplets among them; `explicit`: random
+            (anchor, positive, negative), `images.batch_size` // 3 of them a batch, for `loss.miner=given`.
+        classes_per_batch, pictures_per_class: P (None: all classes, at most 8) and K of `mined`.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        images: ImageDataModule,
+        *,
+        mode: Literal["mined", "explicit"] = "mined",
+        classes_per_batch: int | None = None,
+        pictures_per_class: int = 8,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if mode not in ("mined", "explicit"):
+            raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
+        self.images = images
+        self.mode, self.seed = mode, seed
+        self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
+
+    def prepare_data(self) -> None:
+        self.images.prepare_data()
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        self.images.trainer = self.trainer
+        return self.images.on_after_batch_transfer(batch, dataloader_idx)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        array, rank, world = self.images.training_array(), *place()
+        if self.mode == "explicit":
+            triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
+            size = max(self.images.batch_size // 3, 1)
+            return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
+        members = members_of(array)
+        classes = self.classes_per_batch or min(len(members), 8)
+        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world)
+        return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        return self.images.val_dataloader()
