@@ -19,7 +19,7 @@ def one_cycle(module: LightningModule, lr: float, weight_decay: float, warmup: f
         {"params": [p for p in named if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=lr)
+    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
     steps = int(module.trainer.estimated_stepping_batches)
     schedule = OneCycle(optimizer, lr, total_steps=max(steps, 2), pct_start=warmup)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
