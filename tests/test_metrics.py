@@ -5,7 +5,14 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from fashion.errors import FashionError
-from fashion.metrics import bootstrap_interval, classification, confusion_matrix, retrieval, select
+from fashion.metrics import (
+    bootstrap_interval,
+    classification,
+    confusion_matrix,
+    no_match_threshold,
+    retrieval,
+    select,
+)
 
 
 def unit(count: int, seed: int, dim: int = 8) -> np.ndarray:
@@ -156,3 +163,19 @@ def test_metrics_are_selected_by_name():
     assert select(metrics, None) == metrics
     with pytest.raises(FashionError, match="'mpa'.*map"):
         select(metrics, ["mpa"])
+
+
+def test_the_no_match_threshold_is_the_lowest_that_is_precise_enough():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        nearest = np.round(random.random(60), 2)
+        right = (random.random(60) < nearest).astype(float)
+        found = no_match_threshold(nearest, right, precision=0.9)
+        reached = {t: right[nearest >= t].mean() for t in nearest}
+        good = [t for t, precision in reached.items() if precision >= 0.9]
+        if good:
+            assert found["threshold"] == min(good)
+        else:
+            assert found["precision"] == max(reached.values())
+        assert found["precision"] == pytest.approx(reached[found["threshold"]])
+        assert found["answered"] == pytest.approx((nearest >= found["threshold"]).mean())

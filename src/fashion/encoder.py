@@ -20,12 +20,17 @@ Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Encoder(Protocol):
-    """Pictures [N,3,S,S] uint8 → embeddings [N,64] of length 1, class probabilities [N,classes]."""
+    """Pictures [N,3,S,S] uint8 → embeddings [N,64] of length 1, class probabilities [N,classes].
+
+    no_match: the cosine below which the nearest item is no answer, as calibrated on validation pictures; None: not
+    calibrated.
+    """
 
     class_names: tuple[str, ...]
     image_size: int
     fingerprint: str
     source: Path
+    no_match: float | None
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded: ...
 
@@ -43,6 +48,7 @@ class TorchEncoder:
         self.class_names = tuple(hparams["class_names"])
         self.image_size = int(hparams["image_size"])
         self.fingerprint = fingerprint(network_arrays(network), self.image_size, self.class_names)
+        self.no_match = _no_match(_read_json(checkpoint.parent.parent / "metrics.json"))
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -80,6 +86,7 @@ class OnnxEncoder:
         self.class_names = tuple(manifest["class_names"])
         self.image_size = int(manifest["image_size"])
         self.fingerprint = str(manifest["fingerprint"])
+        self.no_match = _no_match(manifest)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -108,6 +115,20 @@ def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
         for name, value in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _no_match(facts: Any) -> float | None:
+    try:
+        return float(facts["no_match"]["threshold"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -139,10 +160,8 @@ def find_model(path: Path) -> Path:
         return path
     if (path / "encoder.onnx").is_file():
         return path
-    try:
-        named = str(json.loads((path / "metrics.json").read_text(encoding="utf-8"))["checkpoint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        named = "last.ckpt"
+    facts = _read_json(path / "metrics.json")
+    named = str(facts.get("checkpoint", "last.ckpt")) if isinstance(facts, dict) else "last.ckpt"
     for name in (named, "last.ckpt"):
         checkpoint = path / "checkpoints" / Path(name).name
         if checkpoint.is_file():

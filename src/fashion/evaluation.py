@@ -16,7 +16,14 @@ from fashion.data.datasets import PictureArray
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.metrics import Retrieval, bootstrap_interval, classification, confusion_matrix, retrieval
+from fashion.metrics import (
+    Retrieval,
+    bootstrap_interval,
+    classification,
+    confusion_matrix,
+    no_match_threshold,
+    retrieval,
+)
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo"}
@@ -85,6 +92,12 @@ def evaluate(
     return Evaluation(split, metrics, intervals, per_class, matrix, retrievals)
 
 
+def _no_match(result: Evaluation) -> dict[str, float] | None:
+    """When the nearest picture of the gallery is no answer; taken on this split, as everything here is."""
+    found = result.retrievals.get("gallery")
+    return no_match_threshold(found.nearest, found.hit[1]) if found else None
+
+
 def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any]) -> None:
     """`metrics.json`: the figures with their intervals, what they were taken on, and with which versions."""
     content = {
@@ -94,6 +107,7 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any]) -> N
         "protocols": list(result.retrievals),
         "metrics": result.metrics,
         "intervals_95": result.intervals,
+        "no_match": _no_match(result),
         "per_class": result.per_class,
         "confusion": result.confusion.tolist(),
         "versions": {name: version(name) for name in ("fashion", "numpy", "faiss-cpu")},

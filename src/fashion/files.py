@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     part = Path(name)
     try:
-        with _explained(path):
+        with explained(path):
             yield part
             part.chmod(0o644)
             part.replace(path)
@@ -56,11 +56,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Raises:
         FashionError: if the disk is full or the parent folder cannot be written.
     """
-    with _explained(folder):
+    with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-new-", dir=folder.parent))
     try:
-        with _explained(folder):
+        with explained(folder):
             yield part
             part.chmod(0o755)
             old = _old(folder)
@@ -86,7 +86,7 @@ def _old(folder: Path) -> Path:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -26,7 +26,8 @@ class Retrieval:
 
     labels: the queries' classes.  relevant: R.  hit[k]: any relevant item among the first k.  precision[k],
     recall[k]: relevant among the first k, over k and over R.  average_precision, r_precision: at R.
-    reciprocal_rank: 1 / rank of the first relevant item.  Where R is 0 all are 0 and mean nothing.
+    reciprocal_rank: 1 / rank of the first relevant item.  nearest: the first item's score.  Where R is 0 all but
+    that are 0 and mean nothing.
     """
 
     labels: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Retrieval:
     average_precision: Floats
     r_precision: Floats
     reciprocal_rank: Floats
+    nearest: Floats
 
     def per_query(self) -> dict[str, Floats]:
         """Metric → one value for each query that has anything to find (R > 0)."""
@@ -106,6 +108,7 @@ def retrieval(
         joined["average_precision"],
         joined["r_precision"],
         joined["reciprocal_rank"],
+        joined["nearest"],
     )
 
 
@@ -133,6 +136,7 @@ def _search_chunk(
     for k in KS:
         at_k = found[:, min(k, depth) - 1].astype(np.float64)
         result |= {f"hit{k}": (at_k > 0).astype(np.float64), f"precision{k}": at_k / k, f"recall{k}": at_k / share}
+    result["nearest"] = scores.max(axis=1).astype(np.float64)
     result["average_precision"] = (found / place * (relevant & within)).sum(axis=1) / share
     result["r_precision"] = (relevant & within).sum(axis=1) / share
     result["reciprocal_rank"] = np.where(total > 0, 1 / _first_rank(scores, same), 0.0)
@@ -159,6 +163,30 @@ def _first_rank(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> NDArray
     top = best[np.arange(len(scores)), at][:, None]
     ahead = (scores > top) | ((scores == top) & (np.arange(scores.shape[1]) < at[:, None]))
     return ahead.sum(axis=1) + 1
+
+
+def no_match_threshold(nearest: Floats, right: Floats, precision: float = 0.95) -> dict[str, float]:
+    """The lowest score from which the nearest item is of the query's class in the share `precision` of cases.
+
+    Args:
+        nearest: [Q] score of each query's nearest item.  right: [Q] 1 where that item is relevant, else 0.
+
+    Returns:
+        `threshold`, the `precision` of the answers from it on, and the share of queries `answered`; where no threshold
+        reaches the precision, the one that comes nearest to it.
+    """
+    order = np.argsort(-nearest, kind="stable")
+    scores = nearest[order]
+    reached = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    last = np.append(scores[1:] != scores[:-1], True)  # equal scores are answered together or not at all
+    good = np.flatnonzero(last & (reached >= precision))
+    at = int(good[-1]) if len(good) else int(np.argmax(np.where(last, reached, -1)))
+    return {
+        "threshold": float(scores[at]),
+        "precision": float(reached[at]),
+        "answered": (at + 1) / len(order),
+        "target": precision,
+    }
 
 
 def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

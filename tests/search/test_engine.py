@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,9 @@ def engine(run_folder, pictures) -> VisualSearchEngine:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Everything below the folder, but for the lock, which says who wrote last."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def test_a_picture_in_the_catalogue_finds_itself_first(engine, pictures):
@@ -86,7 +89,7 @@ def test_a_catalogue_survives_its_folder(engine, pictures, run_folder, tmp_path)
 def test_a_catalogue_of_another_model_is_refused(engine, tmp_path):
     engine.catalog.write(tmp_path / "c")
     other = write_checkpoint(tmp_path / "other.ckpt", seed=1)
-    with pytest.raises(FashionError, match=r"task=index encoder=.*other\.ckpt") as caught:
+    with pytest.raises(FashionError, match=r"task=index rebuild=true encoder=.*other\.ckpt") as caught:
         VisualSearchEngine(other, tmp_path / "c")
     assert engine.encoder.fingerprint in str(caught.value)
 
@@ -95,13 +98,13 @@ def test_a_catalogue_of_another_model_is_refused(engine, tmp_path):
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
 def test_a_damaged_catalogue_is_refused(engine, tmp_path, name, damage):
     engine.catalog.write(tmp_path / "c")
-    path = tmp_path / "c" / name
+    path = (tmp_path / "c" / name).resolve()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes({"truncated": bytes(data[:-9]), "altered": bytes(data), "missing": b""}[damage])
     if damage == "missing":
         path.unlink()
-    with pytest.raises(FashionError, match=rf"{name} is missing, truncated or altered; rebuild with task=index"):
+    with pytest.raises(FashionError, match=rf"{name} is missing, truncated or altered; make it anew with task=index"):
         Catalog.open(tmp_path / "c")
 
 
@@ -142,13 +145,85 @@ def test_a_full_disk_or_ctrl_c_leaves_the_old_catalogue_unharmed(engine, tmp_pat
     with pytest.raises(expected, match="No space left" if expected is FashionError else None):
         engine.catalog.write(tmp_path / "c")
     assert files(tmp_path / "c") == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert not list((tmp_path / "c").rglob(".new-*"))
 
 
-def test_a_kill_between_the_two_renames_is_mended(engine, tmp_path, pictures):
-    engine.catalog.write(tmp_path / "c")
-    (tmp_path / "c").rename(tmp_path / ".c-old")  # where a killed swap leaves it
-    assert len(Catalog.open(tmp_path / "c")) == 36
+def brute(engine, query, allowed) -> list[int]:
+    scores = np.asarray(engine.catalog.embeddings) @ engine.embed_image(query)
+    order = np.argsort(-np.where(allowed, scores, -2), kind="stable")
+    return engine.catalog.ids[order][: int(allowed.sum())].tolist()
+
+
+def test_a_filter_is_applied_before_the_search(engine, pictures):
+    query = pictures / "test/hat/0.png"
+    labels = np.array(engine.catalog.items["label"].to_pylist())
+    (result,) = engine.search(query, k=8, filter="label != 'hat'")
+    assert [hit.id for hit in result.hits] == brute(engine, query, labels != "hat")[:8]
+    assert engine.search(query, filter="label = 'scarf'")[0].hits == []
+    with pytest.raises(FashionError, match="column 'price' is not in the catalogue"):
+        engine.search(query, filter="price < 3")
+
+
+def test_groups_give_one_hit_each(engine, pictures):
+    query = pictures / "test/hat/0.png"
+    (result,) = engine.search(query, k=3, group_by="label")
+    assert sorted(hit.label for hit in result.hits) == ["dress", "hat", "shoes"]
+    ranked = brute(engine, query, np.ones(36, bool))
+    labels = [engine.catalog.item(number)["label"] for number in ranked]
+    assert [hit.id for hit in result.hits] == [ranked[labels.index(label)] for label in dict.fromkeys(labels)]
+    assert len(engine.search(query, k=30, group_by="label")[0].hits) == 3
+    with pytest.raises(FashionError, match="group_by is 'shop'; the catalogue's columns are id, external_id"):
+        engine.search(query, group_by="shop")
+
+
+def test_a_threshold_leaves_out_what_is_far(engine, pictures):
+    query = pictures / "test/hat/0.png"
+    scores = [hit.score for hit in engine.search(query, k=36)[0].hits]
+    (result,) = engine.search(query, k=36, score_threshold=scores[4])
+    assert [hit.score for hit in result.hits] == scores[:5]
+    assert engine.search(query, k=2, score_threshold=1.0, group_by="label")[0].hits == []
+
+
+def test_near_duplicates_are_folded_on_request(run_folder, pictures, tmp_path):
+    for copy in range(6):
+        shutil.copy(pictures / "train/hat/0.png", pictures / f"train/hat/copy{copy}.png")
+    engine = VisualSearchEngine(run_folder)
+    engine.embed_dataset(pictures / "train")
+    query = pictures / "train/hat/0.png"
+    plain = engine.search(query, k=5)[0].hits
+    assert [hit.score for hit in plain] == [plain[0].score] * 5
+    folded = engine.search(query, k=5, fold_duplicates=True)[0].hits
+    assert len({hit.item["sha256"] for hit in folded}) == 5
+    vectors = engine.catalog.embeddings[[engine.catalog.row(hit.id) for hit in folded]]
+    assert (vectors @ vectors.T - np.eye(5)).max() < 0.999
+
+
+def test_more_like_an_item_leaves_the_item_out(engine):
+    hits = engine.more_like(7, k=36)
+    assert [hit.id for hit in hits] == [
+        int(n) for n in np.argsort(-(engine.catalog.embeddings @ engine.catalog.embeddings[7]), kind="stable") if n != 7
+    ]
+    assert {hit.label for hit in engine.more_like(7, filter="label = 'hat'")} == {"hat"}
+    with pytest.raises(FashionError, match="no item 99"):
+        engine.more_like(99)
+
+
+def test_several_pictures_of_one_item_are_one_query(engine, pictures):
+    queries = sorted((pictures / "test/hat").glob("*.png"))
+    (result,) = engine.search(queries, k=4, together=True)
+    mean = np.mean([engine.embed_image(query) for query in queries], axis=0)
+    expected = np.argsort(-(engine.catalog.embeddings @ mean), kind="stable")[:4]
+    assert [hit.id for hit in result.hits] == expected.tolist()
+
+
+def test_no_match_is_said_by_the_calibrated_threshold(engine, pictures):
+    query = pictures / "test/hat/0.png"
+    assert engine.search(query)[0].match is None
+    best = engine.search(query)[0].hits[0].score
+    for threshold, match in ((best - 0.01, True), (best + 0.01, False)):
+        engine.encoder.no_match = threshold
+        assert engine.search(query)[0].match is match
+    assert engine.search(query, filter="label is null")[0].match is False
 
 
 def test_bad_pictures_fail_or_are_skipped(run_folder, pictures):

@@ -3,7 +3,7 @@ import pytest
 
 from fashion import FAISSIndex
 from fashion.errors import FashionError
-from fashion.search.index import SETTINGS, recall
+from fashion.search.index import SETTINGS
 
 
 def unit(count: int, seed: int = 0, dim: int = 64) -> np.ndarray:
@@ -15,6 +15,12 @@ def built(vectors: np.ndarray, kind: str = "flat", ids: np.ndarray | None = None
     index = FAISSIndex(vectors.shape[1], kind, **settings)
     index.build(vectors, ids)
     return index
+
+
+def recall(index: FAISSIndex, vectors: np.ndarray, queries: np.ndarray, k: int = 10) -> float:
+    truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :k]
+    found = index.search(queries, k)[1]
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(truth, found, strict=True)]))
 
 
 def test_flat_search_is_brute_force():
@@ -54,6 +60,54 @@ def test_approximate_indexes_find_more_when_they_look_longer(kind, more, less):
     better, worse = (recall(built(vectors, kind, **settings), vectors, queries) for settings in (more, less))
     assert better > 0.9
     assert worse < better
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
+def test_an_approximate_index_is_scored_as_it_is_built(kind):
+    vectors = unit(3000)
+    index = built(vectors, kind)
+    assert index.recall == pytest.approx(recall(index, vectors, vectors[:500]), abs=0.08)
+    assert built(vectors).recall is None
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
+def test_a_restricted_search_finds_the_best_of_what_is_allowed(kind, share):
+    vectors, queries = unit(3000), unit(8, 1)
+    allowed = np.random.default_rng(2).random(3000) < share
+    ids = np.arange(3000) * 3
+    index = built(vectors, kind, ids, **({"nprobe": 64} if "ivf" in kind else {}))
+    scores, found = index.search(queries, k=7, allowed=allowed)
+    assert allowed[found // 3].all()
+    assert (np.diff(scores, axis=1) <= 0).all()
+    truth = np.argsort(-np.where(allowed, queries @ vectors.T, -2), axis=1)[:, :7]
+    agreement = np.mean([len(np.intersect1d(a, b // 3)) / 7 for a, b in zip(truth, found, strict=True)])
+    assert agreement == 1 if kind != "ivfpq" else agreement > 0.4
+
+
+def test_a_restricted_search_gives_fewer_where_fewer_are_allowed():
+    index, vectors = built(unit(30)), unit(30)
+    for count in (0, 1, 3):
+        scores, found = index.search(vectors[:2], k=5, allowed=np.arange(30) < count)
+        assert scores.shape == found.shape == (2, count)
+
+
+def test_equal_scores_at_the_last_place_go_to_the_lowest_ids():
+    vectors = np.concatenate([unit(40, 3), np.repeat(unit(1), 60, axis=0)])
+    ids = np.random.default_rng(0).permutation(100)
+    _, found = built(vectors, ids=ids).search(unit(1)[0], k=7)
+    assert found.tolist() == np.sort(ids[40:])[:7].tolist()
+
+
+def test_a_mapped_index_answers_as_one_in_memory(tmp_path):
+    vectors, queries = unit(2000), unit(5, 1)
+    index = built(vectors, "flat")
+    index.save(tmp_path / "c.faiss")
+    mapped = FAISSIndex.load(tmp_path / "c.faiss", mmap=True)
+    allowed = np.arange(2000) % 7 == 0
+    for mask in (None, allowed):
+        for ours, theirs in zip(index.search(queries, 5, mask), mapped.search(queries, 5, mask), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_search_settings_can_change_when_loading(tmp_path):

@@ -57,6 +57,33 @@ def test_train_evaluate_export_index_and_search(run_here, data, pictures, tmp_pa
     assert (tmp_path / "search/results.html").exists()
 
 
+def test_a_catalogue_is_synced_edited_and_gone_back_to(run_here, bundle, pictures, caplog):
+    index = ("task=index", f"encoder={bundle}", f"pictures={pictures}/train", "catalog=c")
+    assert run_here(*index) == 36
+    (pictures / "train/hat/0.png").unlink()
+    caplog.set_level("INFO")
+    caplog.clear()
+    assert run_here(*index, "dry_run=true") == 36
+    assert "would change: 1 removed, 35 unchanged" in caplog.text
+    assert run_here(*index) == 35
+    assert run_here("task=items", "catalog=c", f"add={pictures}/test/hat/0.png", "external_id=mine",
+                    "+columns.price=30", "+columns.label=hat") == 36  # fmt: skip
+    assert run_here("task=items", "catalog=c", "update=mine", "+columns.price=20") == 36
+    query = f"query={pictures}/test/hat/0.png"
+    run_here("task=search", "catalog=c", query, "filter='price < 25'", out="filtered")
+    (result,) = json.loads(Path("filtered/results.json").read_text())
+    assert [hit["item"]["external_id"] for hit in result["hits"]] == ["mine"]
+    run_here("task=search", "catalog=c", "like=36", "k=2", out="like")
+    (result,) = json.loads(Path("like/results.json").read_text())
+    assert len(result["hits"]) == 2
+    assert run_here("task=items", "catalog=c", "delete=mine") == 35
+    assert run_here("task=rollback", "catalog=c") == 4
+    with pytest.raises(FashionError, match="task=items does one thing"):
+        run_here("task=items", "catalog=c")
+    with pytest.raises(FashionError, match="keeps no version 77"):
+        run_here("task=rollback", "catalog=c", "version=77")
+
+
 def test_the_same_seed_trains_the_same_model(run_here, data, tmp_path):
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
         run_here("task=classify", *data, "trainer.max_epochs=1", f"seed={seed}", out=out)

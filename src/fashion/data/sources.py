@@ -1,6 +1,5 @@
 """Where pictures come from: a folder, an archive, a URL, a table, or our own drawing — one list of items out."""
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -144,11 +143,16 @@ def _table(path: Path) -> Source:
 
 
 def _csv(path: Path) -> list[dict[str, Any]]:
+    """Rows whose further columns are numbers, booleans or dates where all their values are; names and ids stay text."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    text = (*COLUMNS, "external_id", "product_id", "group", "bbox")
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=True)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file, restkey="_more"))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise FashionError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
+        return list(csv.read_csv(path, convert_options=convert).to_pylist())
+    except pa.ArrowException as error:
+        raise FashionError(f"{path} is not a CSV file in UTF-8 ({str(error).splitlines()[0]}).") from error
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,9 @@ def show(what: RenderableType) -> None:
 
 def hits_table(result: "SearchResult") -> Table:
     """Rank, score, label and path of a query's hits, under the query and what the model takes it for."""
-    table = Table(title=f"{result.query}: {result.predicted} ({result.probability:.0%})", title_justify="left")
+    doubt = " — no match: nothing in the catalogue is near enough" if result.match is False else ""
+    title = f"{result.query}: {result.predicted} ({result.probability:.0%}){doubt}"
+    table = Table(title=title, title_justify="left")
     for name in ("rank", "score"):
         table.add_column(name, justify="right")
     table.add_column("label")

@@ -1,7 +1,8 @@
-"""The catalogue: items, their embeddings and the index over them, as one folder that is swapped whole.
+"""The catalogue: items, their embeddings and the index over them, as one folder that changes whole.
 
-`items.parquet` (id, external_id, path below the root, label, product_id, sha256, any further columns),
-`embeddings.npy` (float32, length 1, in the items' order), `index.faiss` (stable int64 ids), `manifest.json`.
+`items.parquet` (id, external_id, path below the root, label, product_id, sha256, …, any further columns),
+`embeddings.npy` (float32, length 1, in the items' order), `index.faiss` (stable int64 ids), `manifest.json`; see
+`fashion.search.store` for its versions.
 """
 
 import json
@@ -18,8 +19,9 @@ from pyarrow import parquet
 
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
-from fashion.files import recover_folder, replacing_folder, sha256
+from fashion.files import sha256
 from fashion.search.index import FAISSIndex
+from fashion.search.store import Store
 
 SCHEMA_VERSION = 1
 FILES = ("items.parquet", "embeddings.npy", "index.faiss")
@@ -27,10 +29,11 @@ FILES = ("items.parquet", "embeddings.npy", "index.faiss")
 
 @dataclass
 class Catalog:
-    """Searchable items.
+    """Searchable items, as they were at one moment.
 
-    items: one row an item.  embeddings: [N,64] float32 of length 1, in the same order.  index: over the items' `id`.
-    root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that embedded them.
+    items: one row an item, ascending by `id`.  embeddings: [N,64] float32 of length 1, in the same order.  index: over
+    the items' `id`.  root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that
+    embedded them.  next_id: the lowest id that no item ever had.  version: its number in the store; 0: in memory.
     """
 
     items: pa.Table
@@ -39,17 +42,25 @@ class Catalog:
     root: Path
     fingerprint: str
     model: Path
-    row_of: dict[int, int] = field(init=False, repr=False)
+    next_id: int
+    version: int = 0
+    ids: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.row_of = {number: row for row, number in enumerate(self.items["id"].to_pylist())}
+        self.ids = self.items["id"].to_numpy()
 
     def __len__(self) -> int:
         return self.items.num_rows
 
     @classmethod
     def build(
-        cls, items: pa.Table, embeddings: NDArray[np.float32], encoder: Encoder, root: Path, index: Mapping[str, Any]
+        cls,
+        items: pa.Table,
+        embeddings: NDArray[np.float32],
+        encoder: Encoder,
+        root: Path,
+        index: Mapping[str, Any],
+        next_id: int | None = None,
     ) -> "Catalog":
         """A catalogue of `items` (with `id`, `path`, `label`, …) and their embeddings, in memory.
 
@@ -57,13 +68,26 @@ class Catalog:
             index: `kind` and settings of the `FAISSIndex`.
         """
         built = FAISSIndex(embeddings.shape[1], **index)
-        built.build(embeddings, items["id"].to_numpy())
-        return cls(items, embeddings, built, root, encoder.fingerprint, encoder.source)
+        ids = items["id"].to_numpy()
+        built.build(embeddings, ids)
+        above = int(ids.max()) + 1 if next_id is None else next_id
+        return cls(items, embeddings, built, root, encoder.fingerprint, encoder.source, above)
+
+    def row(self, number: int) -> int:
+        """Where the item with that id stands.
+
+        Raises:
+            FashionError: if there is none.
+        """
+        row = int(np.searchsorted(self.ids, number))
+        if row >= len(self.ids) or self.ids[row] != number:
+            raise FashionError(f"The catalogue has no item {number}; ids are in the results of a search.")
+        return row
 
     def item(self, number: int) -> dict[str, Any]:
         """All that is known of the item with id `number`."""
-        row: dict[str, Any] = self.items.slice(self.row_of[number], 1).to_pylist()[0]
-        return row
+        found: dict[str, Any] = self.items.slice(self.row(number), 1).to_pylist()[0]
+        return found
 
     def picture(self, item: Mapping[str, Any]) -> Path:
         """Where the item's picture lies."""
@@ -74,21 +98,23 @@ class Catalog:
         if encoder.fingerprint != self.fingerprint:
             raise FashionError(
                 f"The catalogue was made by the model {self.fingerprint} ({self.model}), and {encoder.source} is "
-                f"{encoder.fingerprint}; rebuild it: python run.py task=index encoder={encoder.source} catalog=…"
+                f"{encoder.fingerprint}; make it anew: python run.py task=index rebuild=true encoder={encoder.source} "
+                "catalog=…"
             )
 
-    @staticmethod
-    def check_target(folder: Path) -> None:
-        """Refuse to replace a folder that is not a catalogue."""
-        if folder.exists() and (
-            not folder.is_dir() or (any(folder.iterdir()) and not (folder / "manifest.json").exists())
-        ):
-            raise FashionError(f"{folder} exists and is no catalogue, so it is not overwritten; name another folder.")
+    def write(self, folder: str | Path | Store) -> int:
+        """Write it as the current version of a catalogue folder, whole or not at all; returns the version's number.
 
-    def write(self, folder: Path) -> None:
-        """Write the catalogue folder, in place of an older one, whole or not at all."""
-        self.check_target(folder)
-        with replacing_folder(folder) as part:
+        Raises:
+            FashionError: if the folder is no catalogue, the disk is full, or another process is writing.
+        """
+        store = folder if isinstance(folder, Store) else Store(folder)
+        with store.writer():
+            return self.commit(store)
+
+    def commit(self, store: Store) -> int:
+        """`write`, for who holds the store's writer lock already."""
+        with store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet")
             np.save(part / "embeddings.npy", self.embeddings)
             self.index.save(part / "index.faiss")
@@ -98,51 +124,66 @@ class Catalog:
                 "model": str(self.model.resolve()),
                 "root": str(self.root.resolve()),
                 "count": len(self),
+                "next_id": self.next_id,
                 "dim": self.index.dimension,
                 "metric": "cosine",
                 "index": {"kind": self.index.kind, **self.index.settings},
+                "recall": self.index.recall,
                 "sha256": {name: sha256(part / name) for name in FILES},
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        self.version = store.number()
+        return self.version
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Catalog":
-        """Read a catalogue folder.
+    def open(cls, folder: str | Path, *, mmap: bool = False) -> "Catalog":
+        """Read the current version of a catalogue folder.
+
+        Args:
+            mmap: leave the index on the disk and map it, for one that is larger than memory.
 
         Raises:
             FashionError: if it is missing or incomplete, was written by another version, or a file in it was changed.
         """
         folder = Path(folder).expanduser()
-        recover_folder(folder)
-        manifest = _manifest(folder)
+        current = Store(folder).current()
+        manifest = _manifest(folder, current or folder)
+        assert current is not None
         for name in FILES:
-            path = folder / name
+            path = current / name
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
                 raise FashionError(
-                    f"{path} is missing, truncated or altered; rebuild with task=index catalog={folder}."
+                    f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
+                    f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
                 )
-        items = parquet.read_table(folder / "items.parquet")
-        embeddings = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-        index = FAISSIndex.load(folder / "index.faiss", **manifest["index"])
-        return cls(items, embeddings, index, Path(manifest["root"]), manifest["fingerprint"], Path(manifest["model"]))
+        items = parquet.read_table(current / "items.parquet")
+        embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+        index = FAISSIndex.load(current / "index.faiss", mmap=mmap, **manifest["index"])
+        index.recall = manifest.get("recall")
+        root, model = Path(manifest["root"]), Path(manifest["model"])
+        next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
+        return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, int(current.name))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
+def _manifest(folder: Path, current: Path) -> dict[str, Any]:
+    path = current / "manifest.json"
+    if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
         raise FashionError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
-        for key in ("sha256", "index", "root", "fingerprint", "model"):
+        for key in ("sha256", "index", "root", "fingerprint", "model", "next_id"):
             manifest[key]
     except (ValueError, KeyError, TypeError) as error:
-        raise FashionError(f"{path} is damaged ({error}); build the catalogue again with task=index.") from error
+        raise FashionError(
+            f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with task=index rebuild=true."
+        ) from error
     if version != SCHEMA_VERSION:
         raise FashionError(
-            f"{path} has schema version {version}, and this version reads {SCHEMA_VERSION}; rebuild with task=index."
+            f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
+            "the catalogue anew with task=index rebuild=true."
         )
     return manifest

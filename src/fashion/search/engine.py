@@ -1,47 +1,26 @@
 """The visual search engine: an encoder and a catalogue, and what one asks of them."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.images import BadPictureError, find_pictures, keep_good, load_picture, load_pictures
-from fashion.encoder import BATCH, Embedded, load_encoder
+from fashion.data.images import BadPictureError, find_pictures, load_picture
+from fashion.encoder import Embedded, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.embedding import Journal, embed_pictures
+from fashion.search.filters import Filter, select
+from fashion.search.results import Choice, Hit, SearchResult
+from fashion.search.store import Store
+from fashion.search.sync import Changes, Listing, check_shrink, merged, plan
+
+__all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
 
 Query = str | Path | bytes | Image.Image | NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One found item: rank from 1, cosine, and the item's columns."""
-
-    rank: int
-    score: float
-    id: int
-    label: str | None
-    path: str
-    item: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What one query found, best first, and what the model takes the query for."""
-
-    query: str
-    predicted: str
-    probability: float
-    hits: list[Hit]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class VisualSearchEngine:
@@ -58,16 +37,24 @@ class VisualSearchEngine:
         model: a run folder, a checkpoint, an exported bundle, or a catalogue folder (its own model and items).
         catalog: a catalogue folder; None: none yet.
         index: `kind` and settings of the index that new catalogues get.
+        mmap: leave the catalogue's index on the disk, for one larger than memory.
 
     Raises:
         FashionError: if either is missing or damaged, or they do not belong together.
     """
 
-    def __init__(self, model: str | Path, catalog: str | Path | None = None, index: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        model: str | Path,
+        catalog: str | Path | None = None,
+        index: Mapping[str, Any] | None = None,
+        *,
+        mmap: bool = False,
+    ):
         model = Path(model).expanduser()
-        if (model / "items.parquet").is_file() or model == catalog:
+        if (model / "current").is_symlink() or model == catalog:
             catalog = catalog or model
-        self.catalog = Catalog.open(catalog) if catalog is not None else None
+        self.catalog = Catalog.open(catalog, mmap=mmap) if catalog is not None else None
         self.encoder = load_encoder(self.catalog.model if self.catalog and Path(str(catalog)) == model else model)
         if self.catalog:
             self.catalog.check_encoder(self.encoder)
@@ -89,81 +76,148 @@ class VisualSearchEngine:
         return self.encoder(np.stack([_loaded(picture, self.encoder.image_size) for picture in pictures]))
 
     def embed_dataset(self, folder: str | Path, *, on_bad_image: str = "fail") -> Catalog:
-        """Make every picture below `folder` searchable; its label is its folder's name where that is a class."""
+        """Make every picture below `folder` searchable, in memory; replaces `self.catalog`."""
+        self.catalog = None
+        self.sync(self.list_folder(folder), on_bad_image=on_bad_image)
+        assert self.catalog is not None
+        return self.catalog
+
+    def list_folder(self, folder: str | Path) -> Listing:
+        """Every picture below `folder`; its label is its folder's name where that is a class."""
         root = Path(folder).expanduser()
         paths = find_pictures(root)
         labels = [path.parent.name if path.parent.name in self.encoder.class_names else None for path in paths]
-        return self.embed_items(paths, {"label": labels}, root=root, on_bad_image=on_bad_image)
+        return Listing(root, paths, {"label": labels})
 
-    def embed_items(
+    def sync(
         self,
-        paths: Sequence[Path],
-        columns: Mapping[str, Sequence[Any]],
+        listing: Listing,
+        store: Store | None = None,
         *,
-        root: Path,
-        boxes: Sequence[Sequence[float] | None] | None = None,
         on_bad_image: str = "fail",
-    ) -> Catalog:
-        """Make pictures searchable, each with its value of every column; replaces `self.catalog`.
-
-        Pictures are decoded on other threads while the encoder works.  With `on_bad_image="skip"`, what cannot be
-        read is left out and listed in `self.skipped`.
+        allow_shrink: bool = False,
+        dry_run: bool = False,
+    ) -> Changes:
+        """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.
 
         Args:
-            paths: N pictures below `root`.  columns: name → N values.
-            boxes: N parts to look at, or None for whole pictures.
+            store: where the catalogue lies; the caller holds its writer lock.  None: in memory only.
+            on_bad_image: `fail` stops at a picture that cannot be read; `skip` leaves it out.
+            allow_shrink: let more than half of the items go.
+            dry_run: only say what would change.
         """
-        from rich.progress import track
-
-        self.skipped = []
-        kept: list[int] = []
-        parts: list[Embedded] = []
-        batch: list[NDArray[np.uint8]] = []
-        loaded = track(load_pictures(paths, self.encoder.image_size, boxes), "Embedding pictures", total=len(paths))
-        for at, picture in keep_good(loaded, on_bad_image, lambda _, bad: self.skipped.append(str(bad))):
-            kept.append(at)
-            batch.append(picture)
-            if len(batch) == BATCH:
-                parts.append(self.encoder(np.stack(batch)))
-                batch = []
-        if batch:
-            parts.append(self.encoder(np.stack(batch)))
-        if not kept:
-            raise FashionError(
-                f"None of the {len(paths)} pictures below {root} can be read; there is nothing to search."
-            )
-        embeddings = np.concatenate([part[0] for part in parts])
-        items = {name: [values[at] for at in kept] for name, values in columns.items()}
-        self.catalog = Catalog.build(
-            _table([paths[at] for at in kept], items, root), embeddings, self.encoder, root, self.index
+        planned = plan(self.catalog, listing)
+        check_shrink(self.catalog, planned, allow_shrink)
+        changes = planned.changes
+        if dry_run:
+            return changes
+        journal = Journal(store.folder if store else None, self.encoder.fingerprint)
+        todo = np.flatnonzero(planned.rows < 0).tolist()
+        keys = [f"{planned.hashes[at]} {planned.boxes[at]}" for at in todo]
+        before = len(journal.known)
+        vectors, changes.skipped = embed_pictures(
+            self.encoder,
+            [listing.paths[at] for at in todo],
+            keys,
+            [listing.boxes[at] for at in todo] if listing.boxes else None,
+            journal=journal,
+            on_bad_image=on_bad_image,
         )
-        return self.catalog
+        changes.embedded = len(journal.known) - before
+        self.skipped = changes.skipped
+        fresh = {at: vectors[key] for at, key in zip(todo, keys, strict=True) if key in vectors}
+        items, embeddings = merged(self.catalog, listing, planned, fresh)
+        if not len(embeddings):
+            raise FashionError(
+                f"None of the {len(listing.paths)} pictures in {listing.root} can be read; there is nothing to search."
+            )
+        new = Catalog.build(items, embeddings, self.encoder, listing.root, self.index, planned.next_id)
+        if store is not None:
+            new.commit(store)
+        self.catalog = new
+        journal.clear()
+        return changes
 
-    def search(self, query: Query | Sequence[Query], k: int = 5) -> list[SearchResult]:
-        """What looks like each query: at most k items each (fewer if the catalogue is smaller), best first."""
-        if self.catalog is None:
-            raise FashionError("There is no catalogue to search; call embed_dataset, or name a catalogue folder.")
+    def search(
+        self,
+        query: Query | Sequence[Query],
+        k: int = 5,
+        *,
+        filter: str | Filter | None = None,
+        group_by: str | None = None,
+        score_threshold: float | None = None,
+        fold_duplicates: bool = False,
+        together: bool = False,
+    ) -> list[SearchResult]:
+        """What looks like each query: at most k items each (fewer if there are no more), best first.
+
+        Args:
+            filter: only items for which this is true, such as `label = 'dress' and price < 50`.
+            group_by: only the best item of each value of this column, such as `product_id`.
+            score_threshold: no items below this cosine.
+            fold_duplicates: of nearly identical pictures only the best.
+            together: the pictures show one item and are one query: their mean is searched.
+
+        Raises:
+            FashionError: if there is no catalogue or query, a picture cannot be read, or a column is unknown.
+        """
         queries = list(query) if isinstance(query, Sequence) and not isinstance(query, str | bytes) else [query]
         if not queries:
             raise FashionError("There is no query; name a picture.")
+        choice = Choice(k, group_by, score_threshold, fold_duplicates)
+        self._ready(choice)
         embeddings, probabilities = self._embed(queries)
-        scores, ids = self.catalog.index.search(embeddings, k)
-        results = []
-        for at, one in enumerate(queries):
-            best = int(probabilities[at].argmax())
-            name = str(one) if isinstance(one, str | Path) else "picture"
-            hits = self._hits(scores[at], ids[at])
-            results.append(SearchResult(name, self.encoder.class_names[best], float(probabilities[at, best]), hits))
-        return results
+        names = [str(one) if isinstance(one, str | Path) else "picture" for one in queries]
+        if together:
+            mean = embeddings.mean(axis=0, keepdims=True)
+            embeddings, probabilities = mean / np.linalg.norm(mean), probabilities.mean(axis=0, keepdims=True)
+            names = names[:1]
+        hits = self.nearest(embeddings, choice, filter)
+        return [self._result(name, found, row) for name, found, row in zip(names, hits, probabilities, strict=True)]
 
-    def _hits(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> list[Hit]:
-        assert self.catalog is not None
+    def more_like(self, number: int, k: int = 5, *, filter: str | None = None, **options: Any) -> list[Hit]:
+        """What looks like the catalogue's item with id `number`, itself left out; options as for `search`."""
+        choice = Choice(k, **options)
+        catalog = self._ready(choice)
+        row = catalog.row(number)
+        allowed = np.ones(len(catalog), dtype=bool) if filter is None else select(filter, catalog.items)
+        allowed[row] = False
+        return self.nearest(catalog.embeddings[row][None], choice, allowed)[0]
+
+    def nearest(
+        self, embeddings: NDArray[np.float32], choice: Choice, filter: str | Filter | NDArray[np.bool_] | None = None
+    ) -> list[list[Hit]]:
+        """Hits for each embedding [Q,64]; `filter` may be a mask over the items."""
+        catalog = self._ready(choice)
+        allowed = filter if filter is None or isinstance(filter, np.ndarray) else select(filter, catalog.items)
+        most = len(catalog) if allowed is None else int(allowed.sum())
+        fetch = choice.k if choice.plain else 4 * choice.k
+        scores, ids = catalog.index.search(embeddings, fetch, allowed)
         hits = []
-        for rank, (score, number) in enumerate(zip(scores.tolist(), ids.tolist(), strict=True), start=1):
-            if number >= 0:  # an approximate index may find fewer than k
-                item = self.catalog.item(number)
-                hits.append(Hit(rank, score, number, item["label"], str(self.catalog.picture(item)), item))
+        for at in range(len(embeddings)):
+            pairs = zip(scores[at].tolist(), ids[at].tolist(), strict=True)
+            chosen, wanted = choice.choose(catalog, pairs), fetch
+            # Groups and duplicates use up what was fetched: fetch more until there are k, or no more.
+            lowest = scores[at, -1] if most else 0.0
+            while not choice.plain and len(chosen) < choice.k and wanted < most and not choice.below(lowest):
+                wanted *= 4
+                more = catalog.index.search(embeddings[at], wanted, allowed)
+                lowest = more[0][-1]
+                chosen = choice.choose(catalog, zip(more[0].tolist(), more[1].tolist(), strict=True))
+            hits.append(chosen)
         return hits
+
+    def _ready(self, choice: Choice) -> Catalog:
+        if self.catalog is None:
+            raise FashionError("There is no catalogue to search; call embed_dataset, or name a catalogue folder.")
+        choice.check(self.catalog)
+        return self.catalog
+
+    def _result(self, name: str, hits: list[Hit], probabilities: NDArray[np.float32]) -> SearchResult:
+        best = int(probabilities.argmax())
+        threshold = self.encoder.no_match
+        match = None if threshold is None else bool(hits and hits[0].score >= threshold)
+        return SearchResult(name, self.encoder.class_names[best], float(probabilities[best]), hits, match)
 
     def display_results(self, results: Sequence[SearchResult], path: str | Path | None = None) -> Image.Image:
         """Print a table of the hits, and draw them beside their queries; returns (and writes to `path`) the picture."""
@@ -187,21 +241,3 @@ def _loaded(picture: Query, size: int) -> NDArray[np.uint8]:
         raise BadPictureError(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
     resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
-
-
-def _table(paths: Sequence[Path], columns: Mapping[str, Sequence[Any]], root: Path) -> pa.Table:
-    names = [path.relative_to(root).as_posix() for path in paths]
-    count = len(names)
-    table: dict[str, Any] = {
-        "id": pa.array(range(count), pa.int64()),
-        "external_id": [str(value) for value in columns.get("external_id", names)],
-        "path": names,
-        "label": pa.array(columns.get("label", [None] * count), pa.string()),
-        "product_id": pa.array(
-            [None if value in (None, "") else str(value) for value in columns.get("product_id", [None] * count)],
-            pa.string(),
-        ),
-        "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths],
-    }
-    table |= {name: list(values) for name, values in columns.items() if name not in table}
-    return pa.table(table)

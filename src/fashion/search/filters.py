@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +63,7 @@ class Either:
     second: "Filter"
 
 
-Filter = Union[Compare, Among, Missing, Not, Both, Either]
+Filter = Compare | Among | Missing | Not | Both | Either
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"""

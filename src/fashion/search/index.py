@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fashion.errors import FashionError
 from fashion.files import replacing
+from fashion.search import searching
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -54,6 +55,8 @@ class FAISSIndex:
             if not (value == "auto" and name == "lists") and (not isinstance(value, int) or value < 1):
                 raise FashionError(f"index.{name} is {value!r}; it should be a whole number above 0.")
         self._index: Any = None
+        self._ids = np.zeros(0, np.int64)
+        self.recall: float | None = None
 
     def __len__(self) -> int:
         return 0 if self._index is None else int(self._index.ntotal)
@@ -64,6 +67,8 @@ class FAISSIndex:
         Raises:
             FashionError: if there are none, they are not finite, or have another dimension; if ids repeat; or if
                 there are too few to train an `ivf` or `ivfpq`.
+
+        An approximate index is scored as it is built: `recall` says which share of the true 10 nearest it finds.
         """
         vectors = self._vectors(embeddings)
         numbers = np.arange(len(vectors)) if ids is None else np.asarray(ids, dtype=np.int64)
@@ -79,7 +84,16 @@ class FAISSIndex:
                 f"index={self.kind} cannot be trained on {len(vectors)} pictures; use index=flat."
             ) from error
         index.add_with_ids(vectors, numbers)
-        self._index = index
+        self._index, self._ids = index, numbers
+        if self.kind != "flat":
+            self.recall = self._measured_recall(vectors)
+
+    def _measured_recall(self, vectors: NDArray[np.float32], k: int = 10, sample: int = 1000) -> float:
+        """Share of the k true nearest of some of the vectors, each left out itself, that a search finds."""
+        some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
+        truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
+        found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, some, truth.shape[1], None)[1]
+        return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]))
 
     def _empty(self, count: int) -> Any:
         s, d, metric = self.settings, self.dimension, faiss.METRIC_INNER_PRODUCT
@@ -104,7 +118,7 @@ class FAISSIndex:
         index.cp.min_points_per_centroid = 1  # small catalogues: said once by us, not warned about by FAISS
         return index
 
-    def search(self, query: ArrayLike, k: int = 10) -> Found:
+    def search(self, query: ArrayLike, k: int = 10, allowed: NDArray[np.bool_] | None = None) -> Found:
         """The k nearest to each query: scores (cosines, best first) and ids, [Q,k]; equal scores in order of id.
 
         A k larger than the index gives all there are.  An approximate index may find fewer than k: missing places
@@ -112,6 +126,7 @@ class FAISSIndex:
 
         Args:
             query: [dimension] (gives [k] and [k]) or [Q,dimension].
+            allowed: [N], in the order in which the vectors were given to `build`: only these may be found.
         """
         if self._index is None:
             raise FashionError("The index is empty; build it, or load one, before searching.")
@@ -119,11 +134,27 @@ class FAISSIndex:
             raise FashionError(f"k is {k}; it should be 1 at least.")
         array = np.asarray(query, dtype=np.float32)
         vectors = self._vectors(array[None] if array.ndim == 1 else array)
-        scores, ids = self._index.search(vectors, min(k, len(self)))
-        scores[ids < 0] = -np.inf
-        order = np.lexsort((ids, -scores), axis=1)
-        scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        rows = None if allowed is None else np.flatnonzero(allowed)
+        most = len(self) if rows is None else len(rows)
+        k, fetch = min(k, most), min(k + 1, most)
+        if not k:
+            empty = np.zeros((len(vectors), 0))
+            scores, ids = empty.astype(np.float32), empty.astype(np.int64)
+        else:
+            scores, ids = self._ranked(vectors, fetch, rows)
+            # Where the last place is shared by equal scores, all that share it must be seen to take the lowest ids.
+            while fetch < most and self.kind == "flat" and (scores[:, k - 1] == scores[:, -1]).any():
+                fetch = min(4 * fetch, most)
+                scores, ids = self._ranked(vectors, fetch, rows)
+        scores, ids = scores[:, :k], ids[:, :k]
         return (scores[0], ids[0]) if array.ndim == 1 else (scores, ids)
+
+    def _ranked(self, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+        scores, found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, vectors, k, rows)
+        ids = np.where(found < 0, -1, self._ids[found])
+        scores[found < 0] = -np.inf
+        order = np.lexsort((ids, -scores), axis=1)
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
     def _vectors(self, embeddings: ArrayLike) -> NDArray[np.float32]:
         vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
@@ -147,16 +178,17 @@ class FAISSIndex:
             faiss.write_index(self._index, str(part))
 
     @classmethod
-    def load(cls, path: str | Path, kind: str = "flat", **settings: Any) -> "FAISSIndex":
+    def load(cls, path: str | Path, kind: str = "flat", *, mmap: bool = False, **settings: Any) -> "FAISSIndex":
         """Read an index that `save` wrote.  Check where a file comes from first: FAISS trusts its content.
 
         Args:
             kind, settings: what it was built with; a search's settings (`ef_search`, `nprobe`) may differ.
+            mmap: leave the vectors on the disk and map them, for an index larger than memory.
         """
         if not Path(path).is_file():
             raise FashionError(f"{path}: no such index; build it first.")
         try:
-            loaded: Any = faiss.read_index(str(path))
+            loaded: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mmap else 0)
             index = cls(loaded.d, kind, **settings)
         except RuntimeError as error:
             raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
@@ -165,13 +197,5 @@ class FAISSIndex:
             inner.hnsw.efSearch = index.settings["ef_search"]
         elif kind in ("ivf", "ivfpq"):
             inner.nprobe = min(index.settings["nprobe"], inner.nlist)
-        index._index = loaded
+        index._index, index._ids = loaded, faiss.vector_to_array(loaded.id_map)
         return index
-
-
-def recall(index: FAISSIndex, embeddings: NDArray[np.float32], queries: NDArray[np.float32], k: int = 10) -> float:
-    """Share of the k true nearest neighbours that `index`, built of `embeddings`, finds; 1 for an exact one."""
-    exact = FAISSIndex(embeddings.shape[1])
-    exact.build(embeddings)
-    truth, found = exact.search(queries, k)[1], index.search(queries, k)[1]
-    return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]))

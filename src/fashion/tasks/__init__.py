@@ -16,6 +16,8 @@ TASKS = {
     "triplet": "fashion.tasks.triplet:run",
     "evaluate": "fashion.tasks.evaluate:run",
     "index": "fashion.tasks.index:run",
+    "items": "fashion.tasks.items:run",
+    "rollback": "fashion.tasks.rollback:run",
     "search": "fashion.tasks.search:run",
     "export": "fashion.tasks.export:run",
     "summary": "fashion.tasks.summary:run",

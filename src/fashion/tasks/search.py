@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -24,20 +25,44 @@ class SearchOptions(Options):
     encoder: str | None
     query: str | list[str] | None
     k: int = Field(ge=1)
+    filter: str | None
+    group_by: str | None
+    score_threshold: float | None = Field(ge=-1, le=1)
+    fold_duplicates: bool
+    together: bool
+    like: int | None
+    mmap: bool
     rows: int = Field(ge=1)
+
+    def how(self) -> dict[str, Any]:
+        """Arguments of `VisualSearchEngine.search` and `more_like`."""
+        names = ("k", "filter", "group_by", "score_threshold", "fold_duplicates")
+        return {name: getattr(self, name) for name in names}
 
 
 def run(cfg: DictConfig) -> int:
     """Search and show; returns the number of queries."""
     options = read_options(cfg, SearchOptions)
-    engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog)
+    engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog, mmap=options.mmap)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if options.query is None:
+    if options.like is not None:
+        results = [_like(engine, options)]
+    elif options.query is None:
         return _ask(engine, options, folder)
-    queries = expand(options.query)
-    results = engine.search(queries, k=options.k)
+    else:
+        results = engine.search(expand(options.query), together=options.together, **options.how())
     write_results(engine, results, options.rows, folder)
     return len(results)
+
+
+def _like(engine: VisualSearchEngine, options: SearchOptions) -> SearchResult:
+    assert options.like is not None
+    assert engine.catalog is not None
+    hits = engine.more_like(options.like, **options.how())
+    item = engine.catalog.item(options.like)
+    path = engine.catalog.picture(item)
+    name, probability = engine.classify(path)[0]
+    return SearchResult(str(path), name, probability, hits)
 
 
 def expand(query: str | list[str]) -> list[Path]:
@@ -111,7 +136,7 @@ def _ask(engine: VisualSearchEngine, options: SearchOptions, folder: Path) -> in
         if not text:
             continue
         try:
-            results = engine.search(expand(text), k=options.k)
+            results = engine.search(expand(text), **options.how())
         except FashionError as error:
             print(error)
             continue

@@ -34,6 +34,7 @@ class TrainingOptions(Options):
     """Keys of a training task, beside those of its module, data and trainer."""
 
     resume: str | None
+    epochs: int = Field(ge=1)
     pretrained: str | None
     ema: float | None = Field(ge=0, lt=1)
     early_stopping: int | None = Field(ge=1)

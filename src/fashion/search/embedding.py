@@ -1,0 +1,106 @@
+"""Embedding many pictures: decoding on threads, the encoder beside them, and a journal that outlives a kill."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion.data.images import keep_good, load_pictures
+from fashion.encoder import BATCH, Encoder
+from fashion.files import replacing
+
+Vector = NDArray[np.float32]
+EVERY = 1024
+"""Embeddings between two writes of the journal: about a second's work is all that a kill can cost."""
+
+
+class Journal:
+    """Embeddings of a sync under way, by content: a killed one that is run again embeds none of them twice.
+
+    Args:
+        folder: the catalogue's folder; None: nothing is noted.
+        fingerprint: of the encoder, whose embeddings alone count.
+    """
+
+    def __init__(self, folder: Path | None, fingerprint: str):
+        self.folder = folder / ".embedded" / fingerprint if folder else None
+        self.pending: dict[str, Vector] = {}
+        self.known: dict[str, Vector] = {}
+        for path in sorted(self.folder.glob("*.npz")) if self.folder else ():
+            try:
+                with np.load(path, allow_pickle=False) as part:
+                    self.known |= dict(zip(part["keys"].tolist(), part["embeddings"], strict=True))
+            except (OSError, ValueError, KeyError):
+                path.unlink(missing_ok=True)  # it can be embedded again
+
+    def add(self, keys: Sequence[str], embeddings: Vector) -> None:
+        """Note embeddings [n,64] under their keys."""
+        self.pending |= dict(zip(keys, embeddings, strict=True))
+        if len(self.pending) >= EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.folder and self.pending:
+            count = len(list(self.folder.glob("*.npz")))
+            with replacing(self.folder / f"{count:06d}.npz") as part, part.open("wb") as file:
+                np.savez(file, keys=np.array(list(self.pending)), embeddings=np.stack(list(self.pending.values())))
+        self.known |= self.pending
+        self.pending = {}
+
+    def clear(self) -> None:
+        """Forget it all: the catalogue has it now."""
+        if self.folder:
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+
+def embed_pictures(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    keys: Sequence[str],
+    boxes: Sequence[Sequence[float] | None] | None = None,
+    *,
+    journal: Journal,
+    on_bad_image: str = "fail",
+) -> tuple[dict[str, Vector], list[str]]:
+    """Embed pictures, each content once, with a progress bar.
+
+    Args:
+        keys: what names each picture's content (and box).
+        on_bad_image: `fail` stops at the first that cannot be read; `skip` leaves such out.
+
+    Returns:
+        key → embedding [64], and the reasons of those that are left out.
+
+    Raises:
+        BadPictureError: with `fail`, naming the picture.
+    """
+    from rich.progress import track
+
+    first = {key: at for at, key in reversed(list(enumerate(keys))) if key not in journal.known}
+    todo = sorted(first.values())
+    skipped: list[str] = []
+    batch: list[NDArray[np.uint8]] = []
+    names: list[str] = []
+
+    def run() -> None:
+        if batch:
+            journal.add(names, encoder(np.stack(batch))[0])
+            batch.clear()
+            names.clear()
+
+    loaded = load_pictures(
+        [paths[at] for at in todo], encoder.image_size, [boxes[at] for at in todo] if boxes else None
+    )
+    bar = track(loaded, "Embedding pictures", total=len(todo), disable=not todo)
+    try:
+        for at, picture in keep_good(bar, on_bad_image, lambda _, bad: skipped.append(str(bad))):
+            batch.append(picture)
+            names.append(keys[todo[at]])
+            if len(batch) == BATCH:
+                run()
+        run()
+    finally:
+        journal.flush()
+    return {key: journal.known[key] for key in dict.fromkeys(keys) if key in journal.known}, skipped

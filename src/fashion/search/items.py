@@ -1,0 +1,142 @@
+"""Adding, changing and deleting single items of a catalogue folder; each call is one new version, or nothing."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.store import Store
+from fashion.search.sync import content_hash, joined
+
+FIXED = ("id", "external_id", "path", "sha256", "size", "mtime_ns", "origin")
+"""Columns that an update cannot set: they are what the item is, not what is said of it."""
+
+
+def add_items(
+    engine: VisualSearchEngine, store: Store, pictures: Sequence[Path], rows: Sequence[Mapping[str, Any]]
+) -> list[int]:
+    """Add (or, where the external_id exists, replace) items that do not come from the catalogue's source.
+
+    Args:
+        rows: of each item its `external_id`, and any other columns.
+
+    Returns:
+        The items' ids: new ones, never used before, for new items.
+
+    Raises:
+        FashionError: if a picture cannot be read, a column does not fit, or another process is writing; then none is
+            added.
+    """
+    names = [str(row["external_id"]) for row in rows]
+    if len(set(names)) != len(names):
+        raise FashionError("An external_id comes more than once; give each item its own.")
+    embeddings = np.concatenate([engine.embed_image(path)[None] for path in pictures])
+    with store.writer():
+        old = Catalog.open(store.folder)
+        old.check_encoder(engine.encoder)
+        places = _rows(old, names)
+        new = itertools.count(old.next_id)
+        ids = [int(old.ids[places[name]]) if name in places else next(new) for name in names]
+        next_id = max(old.next_id, *(number + 1 for number in ids))
+        fresh = [_row(row, path, number) for row, path, number in zip(rows, pictures, ids, strict=True)]
+        stay = ~np.isin(old.ids, ids)
+        items = joined(old.items.filter(pa.array(stay)), pa.Table.from_pylist(fresh))
+        _commit(engine, store, old, items, np.concatenate([old.embeddings[stay], embeddings]), next_id)
+    return ids
+
+
+def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set columns of items: external_id → column → value.
+
+    Raises:
+        FashionError: if an item is unknown, or a column is not to be set or of another type; then none is changed.
+    """
+    with store.writer():
+        old = Catalog.open(store.folder)
+        places = _rows(old, changes, required=True)
+        rows = []
+        for name, values in changes.items():
+            fixed = [column for column in values if column in FIXED]
+            if fixed:
+                raise FashionError(f"{fixed[0]} of {name!r} cannot be set; add the item anew instead.")
+            rows.append(old.items.slice(places[name], 1).to_pylist()[0] | dict(values))
+        touched = np.isin(np.arange(len(old)), list(places.values()))
+        # Typed as the catalogue's columns are, so that an empty value does not make a column lose its type.
+        fresh = _typed(rows, old.items.schema)
+        order = np.concatenate([np.flatnonzero(~touched), [places[name] for name in changes]]).astype(np.int64)
+        items = joined(old.items.filter(pa.array(~touched)), fresh)
+        _commit(engine, store, old, items, np.asarray(old.embeddings)[order], old.next_id)
+
+
+def delete_items(engine: VisualSearchEngine, store: Store, external_ids: Sequence[str]) -> None:
+    """Remove items; those of the source come back with its next sync, if they are still in it.
+
+    Raises:
+        FashionError: if one is unknown, or none would be left; then none is deleted.
+    """
+    with store.writer():
+        old = Catalog.open(store.folder)
+        gone = list(_rows(old, external_ids, required=True).values())
+        stay = ~np.isin(np.arange(len(old)), gone)
+        if not stay.any():
+            raise FashionError("No item would be left; delete the catalogue's folder instead.")
+        _commit(engine, store, old, old.items.filter(pa.array(stay)), np.asarray(old.embeddings)[stay], old.next_id)
+
+
+def _rows(catalog: Catalog, names: Any, required: bool = False) -> dict[str, int]:
+    place = {name: row for row, name in enumerate(catalog.items["external_id"].to_pylist())}
+    unknown = [name for name in names if name not in place]
+    if required and unknown:
+        raise FashionError(f"The catalogue has no item with external_id {unknown[0]!r}.")
+    return {name: place[name] for name in names if name in place}
+
+
+def _row(row: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
+    path, stat = path.resolve(), path.stat()
+    own = {
+        "id": number,
+        "external_id": str(row["external_id"]),
+        "path": str(path),
+        "label": row.get("label"),
+        "product_id": row.get("product_id"),
+        "sha256": content_hash(path),
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "origin": "added",
+    }
+    return own | {name: value for name, value in row.items() if name not in own}
+
+
+def _typed(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    new = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    columns: dict[str, pa.Array] = {}
+    for name, values in new.items():
+        try:
+            columns[name] = pa.array(values, schema.field(name).type if name in schema.names else None)
+        except pa.ArrowException as error:
+            raise FashionError(f"The column {name!r} cannot be {values!r} ({str(error).splitlines()[0]}).") from error
+    return pa.table(columns)
+
+
+def _commit(
+    engine: VisualSearchEngine,
+    store: Store,
+    old: Catalog,
+    items: pa.Table,
+    embeddings: NDArray[np.float32],
+    next_id: int,
+) -> None:
+    order = np.argsort(items["id"].to_numpy(), kind="stable")
+    settings = {"kind": old.index.kind, **old.index.settings}
+    sorted_items, vectors = items.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
+    new = Catalog.build(sorted_items, vectors, engine.encoder, old.root, settings, next_id)
+    new.model = old.model
+    new.commit(store)
+    engine.catalog = new

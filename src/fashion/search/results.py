@@ -1,0 +1,99 @@
+"""What a search answers, and how hits are chosen among the nearest items."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+
+NEAR_DUPLICATE = 0.999
+"""Cosine from which two items are folded into one: the same picture, saved again or scaled."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found item: rank from 1, cosine, and the item's columns."""
+
+    rank: int
+    score: float
+    id: int
+    label: str | None
+    path: str
+    item: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What one query found, best first, and what the model takes the query for.
+
+    match: whether the best hit is near enough to be an answer, by the model's calibrated threshold; None where the
+    model has none.
+    """
+
+    query: str
+    predicted: str
+    probability: float
+    hits: list[Hit]
+    match: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the nearest items become hits.
+
+    k: at most so many.  group_by: only the best of all items that share this column's value.  score_threshold: none
+    below it.  fold_duplicates: of nearly identical pictures only the best.
+    """
+
+    k: int = 5
+    group_by: str | None = None
+    score_threshold: float | None = None
+    fold_duplicates: bool = False
+
+    def check(self, catalog: Catalog) -> None:
+        if self.k < 1:
+            raise FashionError(f"k is {self.k}; it should be 1 at least.")
+        if self.group_by is not None and self.group_by not in catalog.items.column_names:
+            has = ", ".join(catalog.items.column_names)
+            raise FashionError(f"group_by is {self.group_by!r}; the catalogue's columns are {has}.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the k nearest are the answer as they are."""
+        return self.group_by is None and not self.fold_duplicates
+
+    def below(self, score: float) -> bool:
+        """Whether an item of that score is too far to be a hit."""
+        return self.score_threshold is not None and score < self.score_threshold
+
+    def choose(self, catalog: Catalog, found: Iterable[tuple[float, int]]) -> list[Hit]:
+        """Hits among (score, id), best first."""
+        hits: list[Hit] = []
+        groups: set[Any] = set()
+        for score, number in found:
+            if len(hits) == self.k or number < 0:  # an approximate index may find fewer than were asked for
+                break
+            if self.below(score):
+                break
+            item = catalog.item(number)
+            group = item[self.group_by] if self.group_by else None
+            if group is not None and group in groups:
+                continue
+            if self.fold_duplicates and self._is_duplicate(catalog, number, hits):
+                continue
+            groups.add(group)
+            path = str(catalog.picture(item))
+            hits.append(Hit(len(hits) + 1, score, number, item["label"], path, item))
+        return hits
+
+    @staticmethod
+    def _is_duplicate(catalog: Catalog, number: int, hits: list[Hit]) -> bool:
+        vector = catalog.embeddings[catalog.row(number)]
+        rows = [catalog.row(hit.id) for hit in hits]
+        return bool(rows) and bool((np.asarray(catalog.embeddings[rows]) @ vector >= NEAR_DUPLICATE).any())

@@ -1,0 +1,51 @@
+"""Nearest rows of a FAISS index, among all of them or among some."""
+
+from typing import Any
+
+import faiss as typed_faiss
+import numpy as np
+from numpy.typing import NDArray
+
+faiss: Any = typed_faiss  # its type stubs know nothing of what its Python layer adds
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+GATHERED = 0.3
+"""Up to this share of the rows, copying them and searching the copy is faster than passing over the others."""
+
+
+def nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are fewer.
+
+    Args:
+        index: FAISS's own, of `kind`, without its ids.
+        rows: the only ones that may be found, ascending; None: all.
+    """
+    if rows is None:
+        scores, found = index.search(vectors, k)
+        return scores, found
+    exact = kind in ("flat", "hnsw")
+    # HNSW finds too few when most of what it walks past is not allowed: its own vectors are searched instead.
+    if exact and (kind == "hnsw" or len(rows) <= GATHERED * index.ntotal):
+        scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
+        return scores, np.where(found < 0, -1, rows[found])
+    bitmap = np.zeros(index.ntotal, np.bool_)
+    bitmap[rows] = True
+    selector = faiss.IDSelectorBitmap(np.packbits(bitmap, bitorder="little"))
+    if exact:
+        parameters = faiss.SearchParameters(sel=selector)
+    else:  # a filter may have emptied the nearest lists: look into more
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=_probes(index, len(rows) / index.ntotal))
+    scores, found = index.search(vectors, k, params=parameters)
+    return scores, found
+
+
+def stored(index: Any) -> NDArray[np.float32]:
+    """The vectors [N,dimension] that a flat or HNSW index holds: a view, not a copy."""
+    flat = faiss.downcast_index(index.storage) if hasattr(index, "storage") else index
+    view: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
+    return view.reshape(flat.ntotal, flat.d)
+
+
+def _probes(index: Any, share: float) -> int:
+    return int(min(index.nlist, np.ceil(index.nprobe / max(share, 1e-9))))

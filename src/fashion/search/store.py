@@ -1,0 +1,160 @@
+"""A folder of numbered versions, of which one is current: what a catalogue's readers and its writer agree on.
+
+`versions/000007/` holds the files, `current` is a link to it, and a link beside it for each file (`items.parquet` →
+`current/items.parquet`).  A version is written whole beside the others; then `current` is replaced by one rename, which
+either happened or did not, whatever kills the process.  Readers never wait, and what they have open stays.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fashion.errors import FashionError
+from fashion.files import explained
+
+
+class Store:
+    """The versions below `folder`.
+
+    Args:
+        keep: how many versions stay, the current one among them.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 3):
+        if keep < 1:
+            raise FashionError(f"keep is {keep}; at least 1 version stays, the current one.")
+        self.folder, self.keep = Path(folder).expanduser(), keep
+
+    def current(self) -> Path | None:
+        """The folder of the current version; None where nothing was ever written."""
+        link = self.folder / "current"
+        return self.folder / link.readlink() if link.is_symlink() else None
+
+    def numbers(self) -> list[int]:
+        """The versions that are kept, oldest first."""
+        found = (self.folder / "versions").glob("[0-9]*") if self.folder.exists() else ()
+        return sorted(int(path.name) for path in found)
+
+    def number(self) -> int:
+        """The current version's number; 0 where there is none."""
+        current = self.current()
+        return int(current.name) if current else 0
+
+    def check(self) -> None:
+        """Refuse a folder that holds something else, which a write would clutter or a clean-up harm."""
+        strange = self.folder.exists() and (
+            not self.folder.is_dir() or (any(self.folder.iterdir()) and not (self.folder / ".lock").exists())
+        )
+        if strange:
+            raise FashionError(
+                f"{self.folder} exists and is no catalogue, so it is not overwritten; name another folder."
+            )
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold the lock: one writer at a time, over all processes of this machine; a kill gives it back.
+
+        Raises:
+            FashionError: that names who holds it.
+        """
+        self.check()
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("a+", encoding="utf-8")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                raise FashionError(
+                    f"{self.folder} is being written by {lock.read().strip() or 'another process'}; wait until it is "
+                    "done, or stop it."
+                ) from None
+            lock.truncate(0)
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+            lock.flush()
+            self._clean()
+            yield
+
+    @contextmanager
+    def new_version(self) -> Iterator[Path]:
+        """Within `writer`: an empty folder that becomes the current version when the block ends well.
+
+        Raises:
+            FashionError: if the disk is full; the old version stays current.
+        """
+        with explained(self.folder):
+            versions = self.folder / "versions"
+            versions.mkdir(exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=".new-", dir=versions))
+            try:
+                yield part
+                part.chmod(0o755)
+                for path in part.iterdir():
+                    _flush(path)
+                final = versions / f"{max([0, *self.numbers()]) + 1:06d}"
+                part.rename(final)
+                _flush(versions)
+                self._point(final)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        self._prune()
+
+    def use(self, number: int) -> None:
+        """Within `writer`: make another of the kept versions the current one.
+
+        Raises:
+            FashionError: if that version is not kept.
+        """
+        if number not in self.numbers():
+            kept = ", ".join(map(str, self.numbers())) or "none"
+            raise FashionError(f"{self.folder} keeps no version {number}; it has {kept}.")
+        self._point(self.folder / "versions" / f"{number:06d}")
+
+    def _point(self, version: Path) -> None:
+        for path in version.iterdir():
+            link = self.folder / path.name
+            if not link.is_symlink():
+                link.symlink_to(Path("current") / path.name)
+        fresh = self.folder / ".current"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(version.relative_to(self.folder))
+        fresh.replace(self.folder / "current")
+        _flush(self.folder)
+
+    def _prune(self) -> None:
+        for number in self.numbers()[: -self.keep]:
+            if number != self.number():
+                shutil.rmtree(self.folder / "versions" / f"{number:06d}", ignore_errors=True)
+
+    def _clean(self) -> None:
+        """What a killed writer left: a version half-written."""
+        for path in self.folder.glob("versions/.new-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def highest(self, key: str) -> int:
+        """The largest number under `key` in the manifests of all kept versions, also those that were gone back from."""
+        found = [0]
+        for number in self.numbers():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                path = self.folder / "versions" / f"{number:06d}" / "manifest.json"
+                found.append(int(json.loads(path.read_text(encoding="utf-8"))[key]))
+        return max(found)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file or folder is on the disk, so that a power cut finds the old version or the new one."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

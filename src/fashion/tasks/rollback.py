@@ -1,0 +1,32 @@
+"""task=rollback: make an older version of a catalogue the current one."""
+
+import logging
+
+from omegaconf import DictConfig
+
+from fashion.errors import FashionError
+from fashion.search.store import Store
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+
+
+class RollbackOptions(Options):
+    catalog: str
+    version: int | None
+
+
+def run(cfg: DictConfig) -> int:
+    """Go back to `version`, by default the one before the current; returns its number."""
+    options = read_options(cfg, RollbackOptions)
+    store = Store(options.catalog)
+    if store.current() is None:
+        raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
+    with store.writer():
+        current, kept = store.number(), store.numbers()
+        older = [number for number in kept if number < current]
+        if options.version is None and not older:
+            raise FashionError(f"{store.folder} has no version older than {current}; it keeps {kept}.")
+        store.use(options.version if options.version is not None else older[-1])
+    log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), ", ".join(map(str, kept)))
+    return store.number()

@@ -1,0 +1,300 @@
+"""A catalogue that follows its source: what is embedded, which ids stay, and what survives a kill."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers import write_checkpoint, write_pictures
+
+from fashion import VisualSearchEngine
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.items import add_items, delete_items, update_items
+from fashion.search.store import Store
+from fashion.search.sync import Changes, Listing
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    return write_pictures(tmp_path / "shop", {".": {"dress": 6, "hat": 6, "shoes": 6}})
+
+
+@pytest.fixture
+def engine(bundle) -> VisualSearchEngine:
+    return VisualSearchEngine(bundle)
+
+
+def sync(engine: VisualSearchEngine, source: Path, folder: Path, **options) -> Changes:
+    store = Store(folder)
+    with store.writer():
+        engine.catalog = Catalog.open(folder) if store.current() else None
+        return engine.sync(engine.list_folder(source), store, **options)
+
+
+def ids(folder: Path) -> dict[str, int]:
+    items = Catalog.open(folder).items
+    return dict(zip(items["external_id"].to_pylist(), items["id"].to_pylist(), strict=True))
+
+
+def consistent(engine: VisualSearchEngine, folder: Path) -> None:
+    """Every item's embedding is its own picture's, and the index agrees."""
+    catalog = Catalog.open(folder)
+    assert (np.diff(catalog.ids) > 0).all()
+    for row, item in enumerate(catalog.items.to_pylist()):
+        vector = engine.embed_image(catalog.picture(item))
+        np.testing.assert_allclose(catalog.embeddings[row], vector, atol=1e-5)
+    found = catalog.index.search(np.asarray(catalog.embeddings), 1)[0][:, 0]
+    np.testing.assert_allclose(found, 1, atol=1e-5)
+
+
+def test_only_what_is_new_or_changed_is_embedded(engine, source, tmp_path):
+    first = sync(engine, source, tmp_path / "c")
+    assert (len(first.added), first.embedded) == (18, 18)
+    before = ids(tmp_path / "c")
+    (source / "hat/0.png").unlink()
+    (source / "hat/1.png").rename(source / "shoes/renamed.png")
+    shutil.copy(source / "dress/0.png", source / "dress/copy.png")
+    write_pictures(tmp_path / "other", {".": {"skirt": 2}})
+    shutil.copy(tmp_path / "other/skirt/0.png", source / "dress/1.png")
+    shutil.copy(tmp_path / "other/skirt/1.png", source / "dress/new.png")
+    os.utime(source / "dress/2.png")  # touched, not changed
+    changes = sync(engine, source, tmp_path / "c")
+    assert changes.removed == ["hat/0.png"]
+    assert changes.renamed == ["shoes/renamed.png"]
+    assert sorted(changes.added) == ["dress/copy.png", "dress/new.png"]
+    assert changes.changed == ["dress/1.png"]
+    assert changes.unchanged == 15
+    assert changes.embedded == 2  # the copy's content was known
+    after = ids(tmp_path / "c")
+    assert after["shoes/renamed.png"] == before["hat/1.png"]
+    assert after["dress/1.png"] == before["dress/1.png"]
+    assert {after["dress/copy.png"], after["dress/new.png"]} == {18, 19}
+    consistent(engine, tmp_path / "c")
+
+
+def test_ids_are_never_used_again(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    (source / "shoes/5.png").unlink()  # the highest id
+    sync(engine, source, tmp_path / "c")
+    shutil.copy(source / "hat/0.png", source / "shoes/5.png")
+    sync(engine, source, tmp_path / "c")
+    assert ids(tmp_path / "c")["shoes/5.png"] == 18
+    store = Store(tmp_path / "c")
+    with store.writer():
+        store.use(store.numbers()[-2])  # back to where id 18 was not given yet
+    (source / "hat/0.png").rename(source / "hat/9.png")
+    (source / "hat/9.png").write_bytes((source / "hat/9.png").read_bytes() + b"\0")
+    (source / "shoes/5.png").unlink()
+    sync(engine, source, tmp_path / "c")
+    assert ids(tmp_path / "c")["hat/9.png"] == 19
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    (source / "hat/0.png").unlink()
+    changes = sync(engine, source, tmp_path / "c", dry_run=True)
+    assert (changes.removed, changes.embedded) == (["hat/0.png"], 0)
+    assert len(Catalog.open(tmp_path / "c")) == 18
+
+
+def test_a_source_that_lost_half_its_items_must_be_confirmed(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    shutil.rmtree(source / "hat")
+    shutil.rmtree(source / "shoes")
+    with pytest.raises(FashionError, match="12 of the catalogue's 18 items.*allow_shrink=true"):
+        sync(engine, source, tmp_path / "c")
+    assert len(Catalog.open(tmp_path / "c")) == 18
+    sync(engine, source, tmp_path / "c", allow_shrink=True)
+    assert len(Catalog.open(tmp_path / "c")) == 6
+
+
+def test_versions_are_kept_and_can_be_gone_back_to(engine, source, tmp_path):
+    for number in range(5):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, tmp_path / "c")
+    store = Store(tmp_path / "c")
+    assert store.numbers() == [3, 4, 5]
+    assert len(Catalog.open(tmp_path / "c")) == 13
+    with store.writer():
+        store.use(3)
+        with pytest.raises(FashionError, match="keeps no version 1; it has 3, 4, 5"):
+            store.use(1)
+    assert len(Catalog.open(tmp_path / "c")) == 15
+    assert json.loads((tmp_path / "c/manifest.json").read_text())["count"] == 15  # the links follow
+
+
+def test_the_second_writer_is_told_who_holds_the_lock(engine, source, tmp_path):
+    store = Store(tmp_path / "c")
+    with store.writer():
+        code = f"from fashion.search.store import Store\nwith Store({str(tmp_path / 'c')!r}).writer(): pass"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"is being written by process {os.getpid()} on" in done.stderr
+    with store.writer():
+        pass
+
+
+def test_the_same_id_twice_is_refused(engine, source, tmp_path):
+    listing = engine.list_folder(source)
+    twice = Listing(source, listing.paths, {"external_id": ["a"] * len(listing.paths)})
+    with pytest.raises(FashionError, match="external_id 'a' comes more than once"):
+        engine.sync(twice)
+
+
+def test_unreadable_pictures_stop_a_sync_or_are_left_out(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    (source / "hat/bad.png").write_bytes(b"<html>")
+    with pytest.raises(FashionError, match=r"bad\.png"):
+        sync(engine, source, tmp_path / "c")
+    changes = sync(engine, source, tmp_path / "c", on_bad_image="skip")
+    assert len(changes.skipped) == 1
+    assert len(Catalog.open(tmp_path / "c")) == 18
+
+
+def test_items_are_added_changed_and_deleted(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 2}}) / "skirt"
+    rows = [{"external_id": "s0", "label": "skirt", "price": 10}, {"external_id": "s1", "price": 20.5}]
+    assert add_items(engine, store, [extra / "0.png", extra / "1.png"], rows) == [18, 19]
+    assert [hit.id for hit in engine.search(extra / "0.png", k=1)[0].hits] == [18]
+    update_items(engine, store, {"s0": {"price": 30.0, "label": None}, "hat/0.png": {"price": 5}})
+    found = {row["external_id"]: row for row in Catalog.open(folder).items.to_pylist()}
+    assert (found["s0"]["price"], found["s0"]["label"], found["hat/0.png"]["price"]) == (30.0, None, 5.0)
+    assert add_items(engine, store, [extra / "1.png"], [{"external_id": "s0", "label": "skirt"}]) == [18]
+    consistent(engine, folder)
+    sync(engine, source, folder)  # items that were added stay
+    assert ids(folder)["s1"] == 19
+    delete_items(engine, store, ["s0", "hat/0.png"])
+    assert not {"s0", "hat/0.png"} & ids(folder).keys()
+    assert sync(engine, source, folder).added == ["hat/0.png"]
+    assert ids(folder)["hat/0.png"] == 20
+    consistent(engine, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda e, s: delete_items(e, s, ["nothing"]), "no item with external_id 'nothing'"),
+        (lambda e, s: update_items(e, s, {"hat/0.png": {"id": 3}}), "cannot be set"),
+        (lambda e, s: update_items(e, s, {"hat/0.png": {"label": 3}}), "column 'label' cannot be"),
+        (lambda e, s: delete_items(e, s, list(ids(s.folder))), "No item would be left"),
+    ],
+)
+def test_bad_changes_change_nothing(engine, source, tmp_path, change, words):
+    sync(engine, source, tmp_path / "c")
+    with pytest.raises(FashionError, match=words):
+        change(engine, Store(tmp_path / "c"))
+    assert Store(tmp_path / "c").numbers() == [1]
+
+
+def test_columns_follow_the_table(engine, source, tmp_path):
+    listing = engine.list_folder(source)
+    for price in (5, 7):
+        store = Store(tmp_path / "c")
+        with store.writer():
+            engine.catalog = Catalog.open(store.folder) if store.current() else None
+            columns = {**listing.columns, "price": [price] * 18}
+            changes = engine.sync(Listing(source, listing.paths, columns), store)
+    assert changes.embedded == 0
+    assert set(Catalog.open(tmp_path / "c").items["price"].to_pylist()) == {7}
+
+
+WORK = """
+import sys
+from pathlib import Path
+from fashion import VisualSearchEngine
+from fashion.search import embedding
+from fashion.search.catalog import Catalog
+from fashion.search.items import add_items, delete_items
+from fashion.search.store import Store
+embedding.EVERY = embedding.BATCH = 4
+bundle, source, folder, extra, verb = sys.argv[1:]
+engine, store = VisualSearchEngine(bundle), Store(folder)
+print("ready", flush=True)
+if verb == "sync":
+    with store.writer():
+        engine.catalog = Catalog.open(folder)
+        engine.sync(engine.list_folder(source), store)
+elif verb == "add":
+    add_items(engine, store, [Path(extra)], [{"external_id": "extra"}])
+else:
+    delete_items(engine, store, ["dress/0.png"])
+print("acknowledged", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_lose_nothing(engine, bundle, source, tmp_path):
+    """Killed at random moments, the catalogue is as before or as after, and what was acknowledged is there."""
+    folder, dice = tmp_path / "c", random.Random(0)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}}) / "skirt/0.png"
+    more = write_pictures(tmp_path / "more", {".": {"skirt": 12}}) / "skirt"
+    sync(engine, source, folder)
+    shutil.copytree(folder, tmp_path / "before", symlinks=True)
+    shutil.copytree(more, source / "skirt")
+    outcomes = {"sync": {18, 30}, "add": {18, 19}, "delete": {18, 17}}
+    acknowledged = 0
+    for _ in range(int(os.environ.get("FASHION_KILLS", "20"))):
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "before", folder, symlinks=True)
+        verb = dice.choice(list(outcomes))
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORK, bundle, source, folder, extra, verb], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(dice.uniform(0, 0.12))
+        process.send_signal(signal.SIGKILL)
+        said = process.stdout.read()
+        process.wait()
+        count = len(Catalog.open(folder))
+        assert count in outcomes[verb]
+        if "acknowledged" in said:
+            acknowledged += 1
+            assert count != 18
+        if verb == "sync":  # a second call finishes, and the half-done work is gone
+            sync(engine, source, folder)
+            assert len(Catalog.open(folder)) == 30
+            assert not list(folder.glob("versions/.new-*"))
+    assert acknowledged >= 1
+
+
+def test_a_killed_sync_embeds_nothing_twice(engine, bundle, source, tmp_path, monkeypatch):
+    from fashion.search import embedding
+
+    monkeypatch.setattr(embedding, "BATCH", 4)
+    monkeypatch.setattr(embedding, "EVERY", 4)
+    calls: list[int] = []
+    encoder = engine.encoder
+    real = type(encoder).__call__
+
+    def counted(self, pictures):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(len(pictures))
+        return real(self, pictures)
+
+    monkeypatch.setattr(type(encoder), "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sync(engine, source, tmp_path / "c")
+    monkeypatch.setattr(type(encoder), "__call__", real)
+    changes = sync(engine, source, tmp_path / "c")
+    assert (len(changes.added), changes.embedded) == (18, 6)
+    assert not (tmp_path / "c/.embedded").exists()
+    consistent(engine, tmp_path / "c")
+
+
+def test_a_catalogue_of_another_model_is_not_mixed(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    other = VisualSearchEngine(write_checkpoint(tmp_path / "other.ckpt", seed=1))
+    with pytest.raises(FashionError, match="rebuild=true"):
+        add_items(other, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "x"}])
+    assert pa.types.is_int64(Catalog.open(tmp_path / "c").items.schema.field("id").type)
