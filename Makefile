@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=   # a package index with CPU-only builds of torch, for those who do not want the CUDA wheels
 RUN := $(VENV)/bin/python run.py
 DEMO := outputs/demo
+DRAWN := data=synthetic data.source=$(DEMO)/pictures
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -21,9 +22,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup  ## train, index and search on pictures that the project draws (no download), in a few minutes
-	$(RUN) task=classify data=synthetic data.source=$(DEMO)/pictures trainer.max_epochs=10 hydra.run.dir=$(DEMO)/classify
-	$(RUN) task=triplet data=synthetic data.source=$(DEMO)/pictures trainer.max_epochs=5 task.pretrained=$(DEMO)/classify hydra.run.dir=$(DEMO)/triplet
-	$(RUN) task=index data=synthetic data.source=$(DEMO)/pictures encoder=$(DEMO)/triplet catalog=$(DEMO)/catalog hydra.run.dir=$(DEMO)/index
+	$(RUN) task=classify $(DRAWN) task.epochs=40 data.batch_size=32 hydra.run.dir=$(DEMO)/classify
+	$(RUN) task=triplet $(DRAWN) task.epochs=8 task.pretrained=$(DEMO)/classify hydra.run.dir=$(DEMO)/triplet
+	$(RUN) task=index $(DRAWN) encoder=$(DEMO)/triplet catalog=$(DEMO)/catalog rebuild=true hydra.run.dir=$(DEMO)/index
 	$(RUN) task=search catalog=$(DEMO)/catalog query='$(DEMO)/pictures/test/*/*_0.jpg' rows=10 hydra.run.dir=$(DEMO)/search
 	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png"
 
