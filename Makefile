@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: setup  ## train, index and search on pictures that the project draws (no download), in a few minutes
 	$(RUN) task=classify $(DRAWN) task.epochs=40 data.batch_size=32 hydra.run.dir=$(DEMO)/classify
-	$(RUN) task=triplet $(DRAWN) task.epochs=8 task.pretrained=$(DEMO)/classify hydra.run.dir=$(DEMO)/triplet
+	$(RUN) task=triplet $(DRAWN) task.epochs=8 task.match_precision=0.75 task.pretrained=$(DEMO)/classify hydra.run.dir=$(DEMO)/triplet
 	$(RUN) task=index $(DRAWN) encoder=$(DEMO)/triplet catalog=$(DEMO)/catalog rebuild=true hydra.run.dir=$(DEMO)/index
 	$(RUN) task=search catalog=$(DEMO)/catalog query='$(DEMO)/pictures/test/*/*_0.jpg' rows=10 hydra.run.dir=$(DEMO)/search
 	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png"

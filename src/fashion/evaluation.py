@@ -92,14 +92,18 @@ def evaluate(
     return Evaluation(split, metrics, intervals, per_class, matrix, retrievals)
 
 
-def _no_match(result: Evaluation) -> dict[str, float] | None:
+def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:
     """When the nearest picture of the gallery is no answer; taken on this split, as everything here is."""
     found = result.retrievals.get("gallery")
-    return no_match_threshold(found.nearest, found.hit[1]) if found else None
+    return no_match_threshold(found.nearest, found.hit[1], precision) if found else None
 
 
-def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any]) -> None:
-    """`metrics.json`: the figures with their intervals, what they were taken on, and with which versions."""
+def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], match_precision: float = 0.9) -> None:
+    """`metrics.json`: the figures with their intervals, what they were taken on, and with which versions.
+
+    Args:
+        match_precision: how often an answer above the no-match threshold should be of the query's class.
+    """
     content = {
         **facts,
         "split": result.split,
@@ -107,7 +111,7 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any]) -> N
         "protocols": list(result.retrievals),
         "metrics": result.metrics,
         "intervals_95": result.intervals,
-        "no_match": _no_match(result),
+        "no_match": _no_match(result, match_precision),
         "per_class": result.per_class,
         "confusion": result.confusion.tolist(),
         "versions": {name: version(name) for name in ("fashion", "numpy", "faiss-cpu")},

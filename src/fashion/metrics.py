@@ -165,7 +165,7 @@ def _first_rank(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> NDArray
     return ahead.sum(axis=1) + 1
 
 
-def no_match_threshold(nearest: Floats, right: Floats, precision: float = 0.95) -> dict[str, float]:
+def no_match_threshold(nearest: Floats, right: Floats, precision: float) -> dict[str, float]:
     """The lowest score from which the nearest item is of the query's class in the share `precision` of cases.
 
     Args:

@@ -40,8 +40,9 @@ def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], t
         folder = Path(result.query).parent.name
         truth = folder if folder in class_names else None
         sheet.paste(_tile(result.query, tile), (GAP, top))
-        named = f"{result.predicted} {result.probability:.0%}" + (", no match" if result.match is False else "")
-        _caption(draw, (GAP, top + tile + 2), (truth or Path(result.query).name, f"named {named}"), tile)
+        named = f"named {result.predicted} {result.probability:.0%}"
+        doubt = " – no match" if result.match is False else ""
+        _caption(draw, (GAP, top + tile + 2), ((truth or Path(result.query).name) + doubt, named), tile)
         for column, hit in enumerate(result.hits):
             _paste_hit(sheet, draw, hit, truth, (first + column * (tile + GAP), top), tile)
     return sheet

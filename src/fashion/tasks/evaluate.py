@@ -7,6 +7,7 @@ from typing import Literal
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pydantic import Field
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
@@ -26,6 +27,7 @@ class EvaluateOptions(Options):
     split: Literal["train", "validation", "test"]
     protocols: list[Literal["gallery", "leave-one-out"]]
     metrics: list[str] | None
+    match_precision: float = Field(gt=0, le=1)
 
 
 def run(cfg: DictConfig) -> float:
@@ -44,7 +46,8 @@ def run(cfg: DictConfig) -> float:
     )
     shown = select(result.metrics, options.metrics)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    write_metrics(folder / "metrics.json", result, {"encoder": str(encoder.source), "fingerprint": encoder.fingerprint})
+    facts = {"encoder": str(encoder.source), "fingerprint": encoder.fingerprint}
+    write_metrics(folder / "metrics.json", result, facts, options.match_precision)
     confusion = confusion_picture(result.confusion, encoder.class_names)
     save_picture(confusion, folder / "confusion.png")
     title = f"{encoder.source} on {options.split} ({len(data.array(options.split).labels)} pictures)"

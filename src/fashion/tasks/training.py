@@ -39,6 +39,7 @@ class TrainingOptions(Options):
     ema: float | None = Field(ge=0, lt=1)
     early_stopping: int | None = Field(ge=1)
     channels_last: bool
+    match_precision: float = Field(gt=0, le=1)
 
 
 def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, images: ImageDataModule) -> float:
@@ -77,7 +78,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         "collapsed": getattr(module, "collapsed", False),
         "data_skipped": len(images.array("train").skipped),
     }
-    write_metrics(folder / "metrics.json", result, facts)
+    write_metrics(folder / "metrics.json", result, facts, options.match_precision)
     log_results(logger, module, result, encoder.class_names)
     headlines = {name: result.metrics[name] for name in HEADLINES}
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
