@@ -41,3 +41,9 @@ def write_checkpoint(path: Path, class_names: tuple[str, ...] = ("dress", "hat",
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
     torch.save({"state_dict": state, "hyper_parameters": hparams}, path)
     return path
+
+
+def unit(count: int, seed: int = 0, dim: int = 64) -> np.ndarray:
+    """[count,dim] random vectors of length 1."""
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

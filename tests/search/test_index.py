@@ -1,14 +1,10 @@
 import numpy as np
 import pytest
+from helpers import unit
 
 from fashion import FAISSIndex
 from fashion.errors import FashionError
 from fashion.search.index import SETTINGS
-
-
-def unit(count: int, seed: int = 0, dim: int = 64) -> np.ndarray:
-    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def built(vectors: np.ndarray, kind: str = "flat", ids: np.ndarray | None = None, **settings) -> FAISSIndex:

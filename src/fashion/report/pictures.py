@@ -1,8 +1,8 @@
 """Pictures that people look at: grids of search results, and confusion matrices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from fashion.data.images import BadPictureError, open_picture
 from fashion.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fashion.search.engine import Hit, SearchResult
 
 TILE, GAP, TEXT = 128, 10, 34
@@ -88,12 +90,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
     """Counts, shaded by their share of the true class; rows are the true classes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     side = 2.5 + 0.62 * len(class_names)
     figure = Figure(figsize=(side, side * 0.95), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -107,6 +107,34 @@ def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> 
             if matrix[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    return _drawn(figure)
+
+
+def recall_plot(rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """Recall against time; each of `rows` has `recall@10` and `search_ms`, and the settings that name it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    own = ("run", "recall@10", "search_ms", "error")
+    for row in rows:
+        if "search_ms" in row:
+            axes.plot(row["search_ms"], row["recall@10"], "o", color="tab:blue")
+            name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in row.items() if key not in own)
+            axes.annotate(
+                name, (row["search_ms"], row["recall@10"]), xytext=(6, -4), textcoords="offset points", size=8
+            )
+    axes.set_xscale("log")
+    axes.set_xlabel("one search, ms (median)")
+    axes.set_ylabel("recall@10")
+    axes.grid(alpha=0.3)
+    return _drawn(figure)
+
+
+def _drawn(figure: "Figure") -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return Image.fromarray(pixels[:, :, :3].copy())

@@ -10,11 +10,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.files import write_text
+from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.tables import runs_table, show
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("accuracy", "gallery/top1", "gallery/map", "train_seconds")
+SHOWN = ("accuracy", "gallery/top1", "gallery/map", "train_seconds", "recall@10", "search_ms")
+
+BEST = {"triplet": "gallery/map", "index": "recall@10"}
+"""Task → the figure by which its runs are ordered; accuracy for all others."""
 
 
 class RunsTable(Callback):
@@ -26,10 +30,13 @@ class RunsTable(Callback):
         if not rows:
             return
         task = OmegaConf.select(config, "task.name", default="")
-        best = "gallery/map" if task == "triplet" else "accuracy"
+        best = BEST.get(task, "accuracy")
         rows.sort(key=lambda row: (best not in row, -row.get(best, 0)))
         write_text(folder / "runs.json", json.dumps(rows, indent=2) + "\n")
         show(runs_table(rows, sort_by=best))
+        if task == "index" and any("search_ms" in row for row in rows):
+            save_picture(recall_plot(rows), folder / "recall.png")
+            log.info("Recall against latency: %s", (folder / "recall.png").resolve())
         log.info("Sweep folder: %s", folder.resolve())
         failed = sum("error" in row for row in rows)
         if failed:

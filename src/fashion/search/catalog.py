@@ -20,6 +20,7 @@ from pyarrow import parquet
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import sha256
+from fashion.search.auto import built
 from fashion.search.index import FAISSIndex
 from fashion.search.store import Store
 
@@ -65,13 +66,12 @@ class Catalog:
         """A catalogue of `items` (with `id`, `path`, `label`, …) and their embeddings, in memory.
 
         Args:
-            index: `kind` and settings of the `FAISSIndex`.
+            index: `kind` and settings of the `FAISSIndex`, or `auto`.
         """
-        built = FAISSIndex(embeddings.shape[1], **index)
         ids = items["id"].to_numpy()
-        built.build(embeddings, ids)
+        made = built(embeddings, ids, embeddings.shape[1], **index)
         above = int(ids.max()) + 1 if next_id is None else next_id
-        return cls(items, embeddings, built, root, encoder.fingerprint, encoder.source, above)
+        return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above)
 
     def row(self, number: int) -> int:
         """Where the item with that id stands.

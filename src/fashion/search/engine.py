@@ -97,6 +97,7 @@ class VisualSearchEngine:
         on_bad_image: str = "fail",
         allow_shrink: bool = False,
         dry_run: bool = False,
+        known: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> Changes:
         """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.
 
@@ -105,6 +106,7 @@ class VisualSearchEngine:
             on_bad_image: `fail` stops at a picture that cannot be read; `skip` leaves it out.
             allow_shrink: let more than half of the items go.
             dry_run: only say what would change.
+            known: embeddings that were made elsewhere, by content and box (`fashion.search.parts.listing_of`).
         """
         planned = plan(self.catalog, listing)
         check_shrink(self.catalog, planned, allow_shrink)
@@ -112,6 +114,7 @@ class VisualSearchEngine:
         if dry_run:
             return changes
         journal = Journal(store.folder if store else None, self.encoder.fingerprint)
+        journal.known |= dict(known or {})
         todo = np.flatnonzero(planned.rows < 0).tolist()
         keys = [f"{planned.hashes[at]} {planned.boxes[at]}" for at in todo]
         before = len(journal.known)

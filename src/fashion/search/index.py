@@ -43,7 +43,9 @@ class FAISSIndex:
 
     def __init__(self, dimension: int = 64, kind: str = "flat", **settings: Any):
         if kind not in SETTINGS:
-            raise FashionError(f"index.kind is {kind!r}; it should be one of {', '.join(SETTINGS)}.")
+            raise FashionError(
+                f"index.kind is {kind!r}; it should be one of {', '.join(SETTINGS)}, or auto in a catalogue."
+            )
         for name in settings:
             if name not in SETTINGS[kind]:
                 raise FashionError(
@@ -86,10 +88,11 @@ class FAISSIndex:
         index.add_with_ids(vectors, numbers)
         self._index, self._ids = index, numbers
         if self.kind != "flat":
-            self.recall = self._measured_recall(vectors)
+            self.recall = self.measure_recall(vectors)
 
-    def _measured_recall(self, vectors: NDArray[np.float32], k: int = 10, sample: int = 1000) -> float:
-        """Share of the k true nearest of some of the vectors, each left out itself, that a search finds."""
+    def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
+        """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds."""
+        vectors = self._vectors(embeddings)
         some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
         truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
         found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, some, truth.shape[1], None)[1]
@@ -192,10 +195,15 @@ class FAISSIndex:
             index = cls(loaded.d, kind, **settings)
         except RuntimeError as error:
             raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
-        inner: Any = faiss.downcast_index(loaded.index)
-        if kind == "hnsw":
-            inner.hnsw.efSearch = index.settings["ef_search"]
-        elif kind in ("ivf", "ivfpq"):
-            inner.nprobe = min(index.settings["nprobe"], inner.nlist)
         index._index, index._ids = loaded, faiss.vector_to_array(loaded.id_map)
+        index.look()
         return index
+
+    def look(self, **settings: int) -> None:
+        """Set how hard a search of an approximate index looks: `ef_search` of hnsw, `nprobe` of ivf and ivfpq."""
+        self.settings |= settings
+        inner: Any = faiss.downcast_index(self._index.index)
+        if self.kind == "hnsw":
+            inner.hnsw.efSearch = self.settings["ef_search"]
+        elif self.kind in ("ivf", "ivfpq"):
+            inner.nprobe = min(self.settings["nprobe"], inner.nlist)

@@ -23,16 +23,27 @@ OWN = ("id", "external_id", "path", "label", "product_id", "sha256", "size", "mt
 
 
 @dataclass(frozen=True)
+class Content:
+    """What is noted of a picture's file: bytes, time of change, SHA-256."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Listing:
     """What the source holds now: N pictures below `root`, and `columns` of N values each.
 
-    boxes: the part of each picture to look at, or None for all of it.
+    boxes: the part of each picture to look at, or None for all of it.  contents: what another machine noted of the
+    files, which then are not read here.
     """
 
     root: Path
     paths: Sequence[Path]
     columns: Mapping[str, Sequence[Any]]
     boxes: Sequence[Sequence[float] | None] | None = None
+    contents: Sequence[Content] | None = None
 
     def external_ids(self) -> list[str]:
         """One a picture.
@@ -85,10 +96,14 @@ class Plan:
 def plan(old: Catalog | None, listing: Listing) -> Plan:
     """Compare a listing with a catalogue; embeds and writes nothing."""
     external_ids = listing.external_ids()
-    boxes = [_box_text(box) for box in listing.boxes] if listing.boxes else [""] * len(external_ids)
-    stats = [_stat(path) for path in listing.paths]
+    boxes = box_texts(listing)
     known = _known(old)
-    hashes = _hashes(listing, external_ids, stats, known)
+    if listing.contents:
+        stats = [(content.size, content.mtime_ns) for content in listing.contents]
+        hashes = [content.sha256 for content in listing.contents]
+    else:
+        stats = [_stat(path) for path in listing.paths]
+        hashes = _hashes(listing, external_ids, stats, known)
     by_content = {(row.sha256, row.box): row for row in known.values()}
     here = set(external_ids)
     changes = Changes()
@@ -230,6 +245,18 @@ def _hashes(
 
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(content, range(len(names)), chunksize=256))
+
+
+def box_texts(listing: Listing) -> list[str]:
+    """Each picture's box as text; empty for the whole picture."""
+    return [_box_text(box) for box in listing.boxes] if listing.boxes else [""] * len(listing.paths)
+
+
+def noted(listing: Listing) -> list[Content]:
+    """What the files are now."""
+    stats = [_stat(path) for path in listing.paths]
+    hashes = _hashes(listing, [""] * len(stats), stats, {})
+    return [Content(*stat, content) for stat, content in zip(stats, hashes, strict=True)]
 
 
 def content_hash(path: Path) -> str:

@@ -16,6 +16,7 @@ TASKS = {
     "triplet": "fashion.tasks.triplet:run",
     "evaluate": "fashion.tasks.evaluate:run",
     "index": "fashion.tasks.index:run",
+    "embed": "fashion.tasks.embed:run",
     "items": "fashion.tasks.items:run",
     "rollback": "fashion.tasks.rollback:run",
     "search": "fashion.tasks.search:run",

@@ -1,26 +1,38 @@
 """task=index: make a catalogue equal to its source, embedding only what is new or changed."""
 
+import json
 import logging
+import time
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from fashion.errors import FashionError
+from fashion.files import write_text
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
+from fashion.search.index import FAISSIndex
+from fashion.search.parts import listing_of, read_manifest
 from fashion.search.store import Store
 from fashion.search.sync import Changes, Listing
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
 
+SAMPLE = 200
+"""Searches whose median time is noted."""
+
 
 class IndexOptions(Options):
     encoder: str
     pictures: str | None
+    embeddings: str | None
     split: Literal["train", "validation", "test", "all"]
     catalog: str
     on_bad_image: Literal["fail", "skip"]
@@ -37,15 +49,21 @@ def run(cfg: DictConfig) -> int:
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
     engine = VisualSearchEngine(options.encoder, index=settings)
-    listing = engine.list_folder(options.pictures) if options.pictures else _split(cfg, options.split)
+    known: dict[str, NDArray[np.float32]] = {}
+    if options.embeddings:
+        listing, known = _embedded(Path(options.embeddings).expanduser(), engine)
+    else:
+        listing = listed(cfg, engine, options.pictures, options.split)
     if options.dry_run:
-        _report(_update(engine, listing, store, options), "would change")
+        _report(_update(engine, listing, store, options, known), "would change")
         return len(engine.catalog or ())
+    started = time.perf_counter()
     with store.writer():
-        changes = _update(engine, listing, store, options)
+        changes = _update(engine, listing, store, options, known)
     catalog = engine.catalog
     assert catalog is not None
     _report(changes, f"version {catalog.version}")
+    _write_metrics(catalog, changes, time.perf_counter() - started)
     recall = "" if catalog.index.recall is None else f" Its recall@10 is {catalog.index.recall:.3f}."
     log.info(
         "%d pictures are searchable: python run.py task=search catalog=%s query=PICTURE.%s",
@@ -54,7 +72,13 @@ def run(cfg: DictConfig) -> int:
     return len(catalog)
 
 
-def _update(engine: VisualSearchEngine, listing: Listing, store: Store, options: IndexOptions) -> Changes:
+def _update(
+    engine: VisualSearchEngine,
+    listing: Listing,
+    store: Store,
+    options: IndexOptions,
+    known: dict[str, NDArray[np.float32]],
+) -> Changes:
     if store.current() and not options.rebuild:
         engine.catalog = Catalog.open(store.folder)
         engine.catalog.check_encoder(engine.encoder)
@@ -64,7 +88,51 @@ def _update(engine: VisualSearchEngine, listing: Listing, store: Store, options:
         on_bad_image=options.on_bad_image,
         allow_shrink=options.allow_shrink,
         dry_run=options.dry_run,
+        known=known,
     )
+
+
+def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
+    """What a sweep over index settings compares: recall against exact search, and a search's time."""
+    index = catalog.index
+    metrics = {
+        "recall@10": 1.0 if index.recall is None else index.recall,
+        "search_ms": search_ms(index, np.asarray(catalog.embeddings[:SAMPLE])),
+        "pictures": len(catalog),
+        "embedded": changes.embedded,
+        "seconds": round(seconds, 2),
+    }
+    content = {"metrics": metrics, "index": {"kind": index.kind, **index.settings}, "version": catalog.version}
+    path = Path(HydraConfig.get().runtime.output_dir) / "metrics.json"
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def search_ms(index: FAISSIndex, queries: NDArray[np.float32]) -> float:
+    """Median time of one search for the 10 nearest, milliseconds."""
+    times = []
+    for query in queries:
+        started = time.perf_counter()
+        index.search(query, 10)
+        times.append(time.perf_counter() - started)
+    return round(1000 * float(np.median(times)), 4)
+
+
+def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
+    """What task=embed (or clip-retrieval) wrote there."""
+    made_by = read_manifest(folder).get("fingerprint")
+    if made_by is None:
+        log.warning("%s does not say which model made its embeddings; they are taken for this encoder's.", folder)
+    elif made_by != engine.encoder.fingerprint:
+        raise FashionError(
+            f"The embeddings in {folder} were made by the model {made_by}, and {engine.encoder.source} is "
+            f"{engine.encoder.fingerprint}; set encoder to the one that made them."
+        )
+    return listing_of(folder)
+
+
+def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str) -> Listing:
+    """The pictures of a folder, or of a split of `data`."""
+    return engine.list_folder(pictures) if pictures else _split(cfg, split)
 
 
 def _report(changes: Changes, what: str) -> None:

@@ -1,0 +1,86 @@
+"""`index=auto`: the kind of index, and how hard it looks, from the items' number, the memory and the recall wanted."""
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from fashion.errors import FashionError
+from fashion.search.index import FAISSIndex
+
+EXACT_UP_TO = 300_000
+"""Items that an exact search passes over in about 3 ms on one core; below that nothing else is worth its misses."""
+
+HARDEST = 1024
+"""Candidates (hnsw) or lists (ivfpq) beyond which a search is no faster than an exact one."""
+
+
+def build_auto(
+    embeddings: ArrayLike, ids: ArrayLike, dimension: int = 64, *, recall: float = 0.95, memory_mb: float | None = None
+) -> FAISSIndex:
+    """An index of the fastest kind that fits the memory and finds the share `recall` of the true 10 nearest.
+
+    Args:
+        recall: 1.0 asks for an exact index.
+        memory_mb: what the index may take up; None: no limit.
+
+    Raises:
+        FashionError: if a value is out of its range, or no kind fits.
+    """
+    if not 0 < recall <= 1:
+        raise FashionError(f"index.recall is {recall!r}; it should lie between 0 and 1.")
+    if memory_mb is not None and memory_mb <= 0:
+        raise FashionError(f"index.memory_mb is {memory_mb!r}; it should be above 0, or null for no limit.")
+    count = len(ids)  # type: ignore[arg-type]
+    fitting = [
+        kind for kind in _preferred(count, recall) if memory_mb is None or _size_mb(kind, count, dimension) <= memory_mb
+    ]
+    if not fitting:
+        raise FashionError(
+            f"No index of {count:,} items at recall {recall:g} fits into {memory_mb:g} MB: flat takes "
+            f"{_size_mb('flat', count, dimension):,.0f} MB. Raise index.memory_mb, or lower index.recall."
+        )
+    for kind in fitting[:-1]:
+        index = FAISSIndex(dimension, kind)
+        index.build(embeddings, ids)
+        if kind == "flat" or reach(index, embeddings, recall):
+            return index
+    index = FAISSIndex(dimension, fitting[-1])
+    index.build(embeddings, ids)
+    reach(index, embeddings, recall)
+    return index
+
+
+def _preferred(count: int, recall: float) -> list[str]:
+    """Kinds, best first."""
+    if count <= EXACT_UP_TO or recall == 1:
+        return ["flat"] if recall == 1 or count < 10_000 else ["flat", "ivfpq"]
+    return ["hnsw", "flat", "ivfpq"]
+
+
+def _size_mb(kind: str, count: int, dimension: int) -> float:
+    """Memory of an index with its default settings, ids among it."""
+    bytes_each = {"flat": 4 * dimension, "hnsw": 4 * dimension + 2 * 32 * 4 + 8, "ivfpq": 16 + 8}[kind]
+    return count * (bytes_each + 8) / 1e6
+
+
+def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
+    """Double how hard an approximate index looks until it finds that share; whether it does."""
+    name = {"hnsw": "ef_search", "ivf": "nprobe", "ivfpq": "nprobe"}.get(index.kind)
+    if name is None:
+        return True
+    while (index.recall or 0) < recall and index.settings[name] < HARDEST:
+        index.look(**{name: 2 * index.settings[name]})
+        index.recall = index.measure_recall(embeddings)
+    return (index.recall or 0) >= recall
+
+
+def built(embeddings: ArrayLike, ids: ArrayLike, dimension: int, kind: str, **settings: Any) -> FAISSIndex:
+    """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`."""
+    if kind == "auto":
+        try:
+            return build_auto(embeddings, ids, dimension, **settings)
+        except TypeError as error:
+            raise FashionError(f"index=auto: {error}; it has recall and memory_mb.") from error
+    index = FAISSIndex(dimension, kind, **settings)
+    index.build(embeddings, ids)
+    return index

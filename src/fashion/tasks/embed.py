@@ -1,0 +1,102 @@
+"""task=embed: the embeddings of one machine's share of the pictures, for task=index embeddings=… to join."""
+
+import logging
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from omegaconf import DictConfig
+
+from fashion.errors import FashionError
+from fashion.search.embedding import Journal, embed_pictures
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.parts import PATH, part_files, write_manifest, write_part
+from fashion.search.sync import Listing, box_texts, noted
+from fashion.tasks.index import listed
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+
+RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+"""Where torchrun and Slurm tell a process which one of how many it is."""
+
+
+class EmbedOptions(Options):
+    encoder: str
+    pictures: str | None
+    split: Literal["train", "validation", "test", "all"]
+    embeddings: str
+    shard: str
+    on_bad_image: Literal["fail", "skip"]
+
+
+def run(cfg: DictConfig) -> int:
+    """Embed the shard's pictures, unless its part is there already; returns how many it has."""
+    options = read_options(cfg, EmbedOptions)
+    number, count = which_shard(options.shard)
+    engine = VisualSearchEngine(options.encoder)
+    whole = listed(cfg, engine, options.pictures, options.split)
+    share = shard_of(whole, number, count)
+    folder = Path(options.embeddings).expanduser()
+    vectors, metadata = part_files(folder, number - 1)
+    write_manifest(folder, engine.encoder.fingerprint, whole.root)
+    if metadata.exists() and vectors.exists():
+        log.info("Shard %d/%d is in %s already; delete %s to embed it again.", number, count, folder, metadata)
+        return len(np.load(vectors, mmap_mode="r", allow_pickle=False))
+    contents, boxes = noted(share), box_texts(share)
+    keys = [f"{content.sha256} {box}" for content, box in zip(contents, boxes, strict=True)]
+    journal = Journal(folder / f".shard-{number}", engine.encoder.fingerprint)
+    found, skipped = embed_pictures(
+        engine.encoder, share.paths, keys, share.boxes, journal=journal, on_bad_image=options.on_bad_image
+    )
+    kept = [at for at, key in enumerate(keys) if key in found]
+    columns: dict[str, Any] = {
+        PATH: [share.paths[at].relative_to(share.root).as_posix() for at in kept],
+        **{name: [getattr(contents[at], name) for at in kept] for name in ("sha256", "size", "mtime_ns")},
+        **{name: [values[at] for at in kept] for name, values in share.columns.items()},
+    }
+    if share.boxes:
+        columns["bbox"] = [boxes[at] for at in kept]
+    embeddings = np.stack([found[keys[at]] for at in kept]) if kept else np.zeros((0, 64), np.float32)
+    write_part(folder, number - 1, embeddings, pa.table(columns))
+    journal.clear()
+    for reason in skipped[:5]:
+        log.info("  skipped: %s", reason)
+    log.info(
+        "Shard %d/%d: %d pictures embedded, %d skipped. When all shards are there: python run.py task=index "
+        "encoder=%s embeddings=%s", number, count, len(kept), len(skipped), options.encoder, folder,
+    )  # fmt: skip
+    return len(kept)
+
+
+def which_shard(text: str) -> tuple[int, int]:
+    """ "3/8" → (3, 8), counted from 1; "auto" → this process's place among torchrun's or Slurm's.
+
+    Raises:
+        FashionError: if it is no such thing, or there is no place to be told.
+    """
+    if text == "auto":
+        for rank, world in RANKS:
+            if rank in os.environ and world in os.environ:
+                return int(os.environ[rank]) + 1, int(os.environ[world])
+        raise FashionError("shard=auto needs torchrun or Slurm (RANK or SLURM_PROCID is not set); set shard=1/8.")
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise FashionError(f"shard is {text!r}; it should be like 3/8 (the third of eight), or auto.")
+    return int(match[1]), int(match[2])
+
+
+def shard_of(listing: Listing, number: int, count: int) -> Listing:
+    """Every count-th picture, from the number-th on: each picture in one shard, and shards of equal work."""
+    share = slice(number - 1, None, count)
+    columns = {"external_id": listing.external_ids()} | dict(listing.columns)
+    return replace(
+        listing,
+        paths=listing.paths[share],
+        columns={name: values[share] for name, values in columns.items()},
+        boxes=listing.boxes[share] if listing.boxes else None,
+    )

@@ -1,0 +1,53 @@
+"""Which index `index=auto` takes, and that it reaches the recall it was asked for."""
+
+import numpy as np
+import pytest
+from helpers import unit
+
+from fashion import FAISSIndex
+from fashion.errors import FashionError
+from fashion.search import auto
+from fashion.search.auto import build_auto, built, reach
+
+
+def clustered(count: int) -> np.ndarray:
+    """As embeddings are: around a few centres."""
+    vectors = unit(20, 3)[np.arange(count) % 20] + 0.5 * unit(count, 4)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_small_catalogue_is_searched_exactly():
+    assert build_auto(unit(500), np.arange(500)).kind == "flat"
+
+
+def test_a_large_one_gets_a_graph_that_reaches_the_recall(monkeypatch):
+    monkeypatch.setattr(auto, "EXACT_UP_TO", 1000)
+    vectors = clustered(5000)
+    index = build_auto(vectors, np.arange(5000), recall=0.9)
+    assert index.kind == "hnsw"
+    assert index.recall >= 0.9
+    assert build_auto(vectors, np.arange(5000), recall=1).kind == "flat"
+
+
+def test_an_index_looks_harder_until_it_finds_enough():
+    vectors = unit(5000)  # without structure: the hardest case
+    index = FAISSIndex(64, "hnsw", m=6, ef_construction=16, ef_search=10)
+    index.build(vectors, np.arange(5000))
+    assert index.recall < 0.9
+    assert reach(index, vectors, 0.9)
+    assert index.recall >= 0.9
+    assert index.settings["ef_search"] > 10
+
+
+def test_what_does_not_fit_is_compressed_or_refused():
+    vectors = clustered(12_000)  # 3.2 MB flat
+    index = build_auto(vectors, np.arange(12_000), recall=0.5, memory_mb=1)
+    assert index.kind == "ivfpq"
+    with pytest.raises(FashionError, match="Raise index.memory_mb"):
+        build_auto(unit(500), np.arange(500), memory_mb=0.01)
+
+
+@pytest.mark.parametrize("settings", [{"recall": 0}, {"recall": 2}, {"memory_mb": -1}, {"ef": 3}])
+def test_bad_settings_are_named(settings):
+    with pytest.raises(FashionError, match=f"index.{next(iter(settings))}|index=auto"):
+        built(unit(100), np.arange(100), 64, "auto", **settings)

@@ -1,0 +1,115 @@
+"""Embeddings that other machines made: shards, their join, and clip-retrieval's layout."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers import write_checkpoint, write_pictures
+from pyarrow import parquet
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.parts import read_parts, write_part
+from fashion.tasks.embed import which_shard
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return write_pictures(tmp_path / "shop", {".": {"dress": 5, "hat": 5, "shoes": 4}})
+
+
+def rows(folder) -> dict[str, np.ndarray]:
+    catalog = Catalog.open(folder)
+    return dict(zip(catalog.items["external_id"].to_pylist(), np.asarray(catalog.embeddings), strict=True))
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name, vector in one.items():
+        np.testing.assert_allclose(vector, other[name], atol=1e-5)
+
+
+def test_shards_joined_are_the_catalogue_of_all(run_here, bundle, shop, tmp_path):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=whole")
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts")
+    counts = [run_here(*embed, f"shard={number}/3") for number in (1, 2, 3)]
+    assert counts == [5, 5, 4]
+    shop.rename(tmp_path / "moved")  # joining needs no picture
+    run_here("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=joined", out="joined_run")
+    assert_same(rows("joined"), rows("whole"))
+    assert json.loads((tmp_path / "joined_run/metrics.json").read_text())["metrics"]["embedded"] == 0
+    labels = {item["external_id"]: item["label"] for item in Catalog.open("joined").items.to_pylist()}
+    assert labels["hat/0.png"] == "hat"
+
+
+def test_a_shard_is_not_embedded_twice_and_a_lost_one_can_be_made_again(run_here, bundle, shop, tmp_path, caplog):
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts", "shard=2/2")
+    assert run_here(*embed) == 7
+    before = (tmp_path / "parts/img_emb/img_emb_0001.npy").stat().st_mtime_ns
+    caplog.set_level("INFO")
+    assert run_here(*embed) == 7
+    assert "already" in caplog.text
+    assert (tmp_path / "parts/img_emb/img_emb_0001.npy").stat().st_mtime_ns == before
+    (tmp_path / "parts/metadata/metadata_0001.parquet").unlink()  # as a kill between the two files leaves it
+    assert run_here(*embed) == 7
+    assert len(read_parts(tmp_path / "parts")[0]) == 7
+
+
+def test_a_catalogue_goes_out_and_comes_back(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=one")
+    run_here("task=items", "catalog=one", f"add={shop}/hat/0.png", "external_id=mine", "+columns.price=3")
+    run_here("task=export", "catalog=one", "embeddings=written")
+    run_here("task=index", f"encoder={bundle}", "embeddings=written", "catalog=two")
+    assert_same(rows("two"), rows("one"))
+    prices = {item["external_id"]: item["price"] for item in Catalog.open("two").items.to_pylist()}
+    assert prices["mine"] == 3
+    assert prices["hat/0.png"] is None
+    with pytest.raises(FashionError, match="not empty"):
+        run_here("task=export", "catalog=one", "embeddings=written")
+
+
+def test_what_another_tool_wrote_is_taken(run_here, bundle, tmp_path, caplog):
+    vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float16)
+    table = pa.table({"image_path": [f"/pictures/{n}.jpg" for n in range(6)], "caption": list("abcdef")})
+    (tmp_path / "clip/img_emb").mkdir(parents=True)
+    (tmp_path / "clip/metadata").mkdir()
+    np.save(tmp_path / "clip/img_emb/img_emb_0.npy", vectors)
+    parquet.write_table(table, tmp_path / "clip/metadata/metadata_0.parquet")
+    assert run_here("task=index", f"encoder={bundle}", "embeddings=clip", "catalog=c") == 6
+    assert "does not say which model" in caplog.text
+    catalog = Catalog.open("c")
+    np.testing.assert_allclose(np.linalg.norm(catalog.embeddings, axis=1), 1, atol=1e-5)
+    assert str(catalog.picture(catalog.item(2))) == "/pictures/2.jpg"
+    assert catalog.item(2)["caption"] == "c"
+
+
+def test_embeddings_of_another_model_or_shape_are_refused(run_here, bundle, shop, tmp_path):
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts")
+    run_here(*embed)
+    other = write_checkpoint(tmp_path / "other/checkpoints/last.ckpt", seed=5).parents[1]
+    with pytest.raises(FashionError, match="made by the model"):
+        run_here("task=index", f"encoder={other}", "embeddings=parts", "catalog=c")
+    with pytest.raises(FashionError, match="name another folder"):
+        run_here(*embed[:1], f"encoder={other}", *embed[2:])
+    write_part(tmp_path / "wide", 0, np.ones((2, 512), np.float32), pa.table({"image_path": ["a", "b"]}))
+    with pytest.raises(FashionError, match=r"it should be \(2, 64\)"):
+        run_here("task=index", f"encoder={bundle}", "embeddings=wide", "catalog=c")
+    shutil.rmtree(tmp_path / "wide/metadata")
+    with pytest.raises(FashionError, match="holds no embeddings"):
+        run_here("task=index", f"encoder={bundle}", "embeddings=wide", "catalog=c")
+
+
+def test_shards_are_numbered_or_told_by_the_launcher(monkeypatch):
+    assert which_shard("3/8") == (3, 8)
+    for bad in ("0/3", "4/3", "x", "1"):
+        with pytest.raises(FashionError, match="like 3/8"):
+            which_shard(bad)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(FashionError, match="torchrun or Slurm"):
+        which_shard("auto")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert which_shard("auto") == (3, 4)
