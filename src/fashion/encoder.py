@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BATCH = 64
 """Pictures of one forward pass: enough to be fast, small enough to stay in the processor's cache."""
 
+PRETRAINED = Path(__file__).parent / "weights"
+"""The bundle that comes with the package; `encoder=pretrained` means it."""
+
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -148,7 +151,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def find_model(path: Path) -> Path:
-    """The checkpoint or bundle that `path` means: a .ckpt file, a bundle folder, or a run folder.
+    """The checkpoint or bundle that `path` means: a .ckpt file, a bundle folder, a run folder, or `pretrained`.
 
     A run folder means the checkpoint that its `metrics.json` names, else the last one, else its bundle.
 
@@ -156,6 +159,8 @@ def find_model(path: Path) -> Path:
         FashionError: if there is none.
     """
     path = path.expanduser()
+    if str(path) == "pretrained" and not path.exists():
+        return PRETRAINED
     if path.suffix == ".ckpt" and path.is_file():
         return path
     if (path / "encoder.onnx").is_file():

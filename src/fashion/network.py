@@ -56,9 +56,9 @@ def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:
 
 
 def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
-    """The network of a checkpoint, in eval mode, and its hyper-parameters.
+    """The network of a checkpoint (or of a bundle's folder), in eval mode, and its hyper-parameters.
 
-    Only tensors and plain values are read (`weights_only=True`): a checkpoint cannot run code.
+    Only tensors and plain values are read (`weights_only=True`, safetensors): a checkpoint cannot run code.
 
     Returns:
         The network, and the hyper-parameters: `backbone`, `class_names`, `image_size` and the training settings.
@@ -66,16 +66,17 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     Raises:
         FashionError: if the file is missing, is damaged, or was not written by one of our training tasks.
     """
-    if not checkpoint.is_file():
+    if not checkpoint.exists():
         raise FashionError(f"{checkpoint}: no such checkpoint; name a run folder or a .ckpt file.")
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        hparams = saved["hyper_parameters"]
+        weights, hparams = _bundled(checkpoint) if checkpoint.is_dir() else _checkpointed(checkpoint)
         hparams = {**hparams, "backbone": {**hparams["backbone"], "weights": None}} if "weights" in hparams[
             "backbone"] else hparams  # fmt: skip
         network = network_from(hparams)
-        prefix = "network."
-        network.load_state_dict({k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
+        missing, unknown = network.load_state_dict(weights, strict=False)
+        absent = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if absent or unknown:
+            raise KeyError(*absent, *unknown)
     except Exception as error:  # damaged archives raise whatever the unpickler met
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FashionError(
@@ -83,6 +84,20 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
             "task=triplet wrote."
         ) from error
     return network.eval(), dict(hparams)
+
+
+def _checkpointed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = "network."
+    weights = {k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+    return weights, saved["hyper_parameters"]
+
+
+def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors.torch import load_file
+
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return load_file(folder / "weights.safetensors"), manifest["training"]
 
 
 def fingerprint(tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str]) -> str:

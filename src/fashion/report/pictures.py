@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fashion.data.images import BadPictureError, open_picture
 from fashion.files import replacing
+from fashion.report.tables import hits_table, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,6 +49,18 @@ def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], t
         for column, hit in enumerate(result.hits):
             _paste_hit(sheet, draw, hit, truth, (first + column * (tile + GAP), top), tile)
     return sheet
+
+
+def display_results(
+    results: Sequence["SearchResult"], class_names: Sequence[str], path: Path | None = None
+) -> Image.Image:
+    """Print a table of the hits, and draw them beside their queries; returns (and writes to `path`) the picture."""
+    for result in results:
+        show(hits_table(result))
+    grid = search_grid(results, class_names)
+    if path is not None:
+        save_picture(grid, path)
+    return grid
 
 
 def _paste_hit(

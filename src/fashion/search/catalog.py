@@ -53,6 +53,11 @@ class Catalog:
     def __len__(self) -> int:
         return self.items.num_rows
 
+    def __contains__(self, number: int) -> bool:
+        """Whether there is an item with that id."""
+        row = int(np.searchsorted(self.ids, number))
+        return row < len(self.ids) and int(self.ids[row]) == number
+
     @classmethod
     def build(
         cls,
@@ -79,10 +84,9 @@ class Catalog:
         Raises:
             FashionError: if there is none.
         """
-        row = int(np.searchsorted(self.ids, number))
-        if row >= len(self.ids) or self.ids[row] != number:
+        if number not in self:
             raise FashionError(f"The catalogue has no item {number}; ids are in the results of a search.")
-        return row
+        return int(np.searchsorted(self.ids, number))
 
     def item(self, number: int) -> dict[str, Any]:
         """All that is known of the item with id `number`."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashion.data.images import BadPictureError, find_pictures, load_picture
-from fashion.encoder import Embedded, load_encoder
+from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.embedding import Journal, embed_pictures
@@ -34,8 +34,9 @@ class VisualSearchEngine:
     ```
 
     Args:
-        model: a run folder, a checkpoint, an exported bundle, or a catalogue folder (its own model and items).
-        catalog: a catalogue folder; None: none yet.
+        model: a run folder, a checkpoint, an exported bundle, or a catalogue folder (its own model and items);
+            `pretrained`, the default: the model that comes with the package; or an encoder that is loaded already.
+        catalog: a catalogue folder, or one that is open; None: none yet.
         index: `kind` and settings of the index that new catalogues get.
         mmap: leave the catalogue's index on the disk, for one larger than memory.
 
@@ -45,34 +46,38 @@ class VisualSearchEngine:
 
     def __init__(
         self,
-        model: str | Path,
-        catalog: str | Path | None = None,
+        model: str | Path | Encoder = "pretrained",
+        catalog: str | Path | Catalog | None = None,
         index: Mapping[str, Any] | None = None,
         *,
         mmap: bool = False,
     ):
-        model = Path(model).expanduser()
-        if (model / "current").is_symlink() or model == catalog:
-            catalog = catalog or model
-        self.catalog = Catalog.open(catalog, mmap=mmap) if catalog is not None else None
-        self.encoder = load_encoder(self.catalog.model if self.catalog and Path(str(catalog)) == model else model)
-        if self.catalog:
-            self.catalog.check_encoder(self.encoder)
+        own = isinstance(model, str | Path) and _is_catalog(Path(model).expanduser(), catalog)
+        if own:
+            catalog = catalog or Path(str(model))
+        opened = Catalog.open(catalog, mmap=mmap) if isinstance(catalog, str | Path) else catalog
+        self.catalog: Catalog | None = opened
+        if own and opened:
+            model = opened.model
+        self.encoder = load_encoder(Path(model)) if isinstance(model, str | Path) else model
+        if opened:
+            opened.check_encoder(self.encoder)
         self.index = dict(index or {"kind": "flat"})
         self.skipped: list[str] = []
 
     def embed_image(self, picture: Query) -> NDArray[np.float32]:
         """A picture (path, file's bytes, PIL image, or [H,W,3] uint8 array) → its embedding [64], of length 1."""
-        vector: NDArray[np.float32] = self._embed([picture])[0][0]
+        vector: NDArray[np.float32] = self.encode([picture])[0][0]
         return vector
 
     def classify(self, picture: Query) -> list[tuple[str, float]]:
         """All classes with their probabilities, likeliest first."""
-        probabilities = self._embed([picture])[1][0]
+        probabilities = self.encode([picture])[1][0]
         order = np.argsort(-probabilities, kind="stable")
         return [(self.encoder.class_names[at], float(probabilities[at])) for at in order]
 
-    def _embed(self, pictures: Sequence[Query]) -> Embedded:
+    def encode(self, pictures: Sequence[Query]) -> Embedded:
+        """Embeddings [N,64] and class probabilities [N,classes] of pictures."""
         return self.encoder(np.stack([_loaded(picture, self.encoder.image_size) for picture in pictures]))
 
     def embed_dataset(self, folder: str | Path, *, on_bad_image: str = "fail") -> Catalog:
@@ -169,7 +174,7 @@ class VisualSearchEngine:
             raise FashionError("There is no query; name a picture.")
         choice = Choice(k, group_by, score_threshold, fold_duplicates)
         self._ready(choice)
-        embeddings, probabilities = self._embed(queries)
+        embeddings, probabilities = self.encode(queries)
         names = [str(one) if isinstance(one, str | Path) else "picture" for one in queries]
         if together:
             mean = embeddings.mean(axis=0, keepdims=True)
@@ -224,15 +229,28 @@ class VisualSearchEngine:
 
     def display_results(self, results: Sequence[SearchResult], path: str | Path | None = None) -> Image.Image:
         """Print a table of the hits, and draw them beside their queries; returns (and writes to `path`) the picture."""
-        from fashion.report.pictures import save_picture, search_grid
-        from fashion.report.tables import hits_table, show
+        from fashion.report.pictures import display_results
 
-        for result in results:
-            show(hits_table(result))
-        grid = search_grid(results, self.encoder.class_names)
-        if path is not None:
-            save_picture(grid, Path(path))
-        return grid
+        return display_results(results, self.encoder.class_names, Path(path) if path is not None else None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.encoder.class_names
+
+    @property
+    def size(self) -> int:
+        """How many items can be found."""
+        return len(self.catalog or ())
+
+    def item_picture(self, number: int) -> Path:
+        """Where the picture of the catalogue's item with id `number` lies."""
+        if self.catalog is None:
+            raise FashionError("There is no catalogue; call embed_dataset, or name a catalogue folder.")
+        return self.catalog.picture(self.catalog.item(number))
+
+
+def _is_catalog(model: Path, catalog: Any) -> bool:
+    return (model / "current").is_symlink() or (isinstance(catalog, str | Path) and model == Path(catalog).expanduser())
 
 
 def _loaded(picture: Query, size: int) -> NDArray[np.uint8]:

@@ -17,9 +17,11 @@ TASKS = {
     "evaluate": "fashion.tasks.evaluate:run",
     "index": "fashion.tasks.index:run",
     "embed": "fashion.tasks.embed:run",
+    "benchmark": "fashion.tasks.benchmark:run",
     "items": "fashion.tasks.items:run",
     "rollback": "fashion.tasks.rollback:run",
     "search": "fashion.tasks.search:run",
+    "serve": "fashion.tasks.serve:run",
     "export": "fashion.tasks.export:run",
     "summary": "fashion.tasks.summary:run",
 }

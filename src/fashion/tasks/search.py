@@ -14,7 +14,9 @@ from pydantic import Field
 from fashion.data.images import find_pictures
 from fashion.errors import FashionError
 from fashion.files import write_text
+from fashion.report.pictures import display_results
 from fashion.search.engine import SearchResult, VisualSearchEngine
+from fashion.search.remote import RemoteEngine
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class SearchOptions(Options):
     together: bool
     like: int | None
     mmap: bool
+    server: str | None
     rows: int = Field(ge=1)
 
     def how(self) -> dict[str, Any]:
@@ -43,8 +46,12 @@ class SearchOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Search and show; returns the number of queries."""
     options = read_options(cfg, SearchOptions)
-    engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog, mmap=options.mmap)
     folder = Path(HydraConfig.get().runtime.output_dir)
+    engine: VisualSearchEngine | RemoteEngine
+    if options.server:
+        engine = RemoteEngine(options.server, folder / "pictures")
+    else:
+        engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog, mmap=options.mmap)
     if options.like is not None:
         results = [_like(engine, options)]
     elif options.query is None:
@@ -55,12 +62,10 @@ def run(cfg: DictConfig) -> int:
     return len(results)
 
 
-def _like(engine: VisualSearchEngine, options: SearchOptions) -> SearchResult:
+def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> SearchResult:
     assert options.like is not None
-    assert engine.catalog is not None
     hits = engine.more_like(options.like, **options.how())
-    item = engine.catalog.item(options.like)
-    path = engine.catalog.picture(item)
+    path = engine.item_picture(options.like)
     name, probability = engine.classify(path)[0]
     return SearchResult(str(path), name, probability, hits)
 
@@ -86,13 +91,15 @@ def expand(query: str | list[str]) -> list[Path]:
     return found
 
 
-def write_results(engine: VisualSearchEngine, results: Sequence[SearchResult], rows: int, folder: Path) -> None:
+def write_results(
+    engine: VisualSearchEngine | RemoteEngine, results: Sequence[SearchResult], rows: int, folder: Path
+) -> None:
     """Print the hits, and write `results.json`, the grid `results.png` and the page `results.html`."""
     from fashion.report.html import Section, write_page
 
     # Evenly spread, so that a few rows speak for the whole of a sorted folder.
     shown = [results[at * len(results) // min(rows, len(results))] for at in range(min(rows, len(results)))]
-    grid = engine.display_results(shown, path=folder / "results.png")
+    grid = display_results(shown, engine.class_names, folder / "results.png")
     write_text(folder / "results.json", json.dumps([result.to_dict() for result in results], indent=2) + "\n")
     table = [
         [
@@ -106,7 +113,7 @@ def write_results(engine: VisualSearchEngine, results: Sequence[SearchResult], r
         for result in shown
         for hit in result.hits
     ]
-    note = f"{len(results)} queries in a catalogue of {len(engine.catalog or ())} pictures."
+    note = f"{len(results)} queries in a catalogue of {engine.size} pictures."
     write_page(
         folder / "results.html",
         "What looks like this?",
@@ -123,7 +130,7 @@ def write_results(engine: VisualSearchEngine, results: Sequence[SearchResult], r
         log.info("Written: %s", folder / name)
 
 
-def _ask(engine: VisualSearchEngine, options: SearchOptions, folder: Path) -> int:
+def _ask(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions, folder: Path) -> int:
     """Ask for pictures until told to quit; a bad one is explained, and asked again."""
     count = 0
     while True:

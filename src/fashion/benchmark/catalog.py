@@ -1,0 +1,194 @@
+"""How fast a catalogue is searched, opened and synced, beside raw FAISS over the same vectors."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import faiss as typed_faiss
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fashion.benchmark.timing import interleaved, ratio
+from fashion.encoder import load_encoder
+from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.index import FAISSIndex
+from fashion.search.results import Choice
+from fashion.search.store import Store
+from fashion.search.sync import Content, Listing
+
+faiss: Any = typed_faiss
+LABELS = 10
+
+Rows = list[tuple[str, str]]
+
+
+def synthetic_embeddings(count: int, seed: int = 0, centres: int = 2000) -> NDArray[np.float32]:
+    """[count,64] of length 1, scattered around centres as the embeddings of products are."""
+    random = np.random.default_rng(seed)
+    around = np.random.default_rng(99).normal(size=(centres, 64)).astype(np.float32)
+    vectors = around[random.integers(centres, size=count)]
+    vectors += 0.6 * random.standard_normal((count, 64), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def synthetic_listing(count: int) -> Listing:
+    """Items that need no pictures: what is noted of them stands for them."""
+    root = Path("/pictures")
+    paths = [root / f"{number:08d}.jpg" for number in range(count)]
+    columns: dict[str, list[Any]] = {
+        "label": [f"class{number % LABELS}" for number in range(count)],
+        "price": list(range(count)),
+    }
+    return Listing(root, paths, columns, None, [Content(1, 1, f"{number:064x}") for number in range(count)])
+
+
+def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], Rows]:
+    """The figures by name, and as rows for a table."""
+    figures: dict[str, Any] = {"items": items}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "catalog"
+        engine = filled(bundle, folder, items)
+        figures |= _searches(engine, rounds)
+        figures |= _opening(bundle, folder, items)
+        del engine
+        figures |= _syncing(bundle, Path(scratch) / "synced", min(items, 100_000))
+    return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]
+
+
+def filled(bundle: Path, folder: Path, items: int) -> VisualSearchEngine:
+    """An engine whose catalogue of so many synthetic items lies in `folder`."""
+    engine = VisualSearchEngine(bundle)
+    listing, vectors = synthetic_listing(items), synthetic_embeddings(items)
+    known = _known(listing, vectors)
+    store = Store(folder)
+    with store.writer():
+        engine.sync(listing, store, known=known)
+    return engine
+
+
+def _known(listing: Listing, vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {f"{content.sha256} ": vector for content, vector in zip(listing.contents or (), vectors, strict=True)}
+
+
+def _searches(engine: VisualSearchEngine, rounds: int) -> dict[str, float]:
+    catalog = engine.catalog
+    assert catalog is not None
+    raw = faiss.IndexFlatIP(64)
+    raw.add(np.ascontiguousarray(catalog.embeddings))
+    figures: dict[str, float] = {}
+    choice = Choice(10)
+    for size in (1, 64):
+        queries = synthetic_embeddings(size, seed=1)
+        times = interleaved(
+            {
+                "raw": lambda queries=queries: raw.search(queries, 10),  # type: ignore[misc]
+                "ours": lambda queries=queries: engine.nearest(queries, choice),  # type: ignore[misc]
+                "filtered": lambda queries=queries: engine.nearest(queries, choice, "label = 'class3'"),  # type: ignore[misc]
+            },
+            rounds,
+        )
+        figures |= {
+            f"flat, {size} queries: raw FAISS ms": 1000 * times["raw"].median,
+            f"flat, {size} queries: ours ms": 1000 * times["ours"].median,
+            f"flat, {size} queries: ours / raw": ratio(times["ours"], times["raw"]),
+            f"flat, {size} queries: filtered / unfiltered": ratio(times["filtered"], times["ours"]),
+        }
+    return figures
+
+
+OPENING = """
+import json, sys, time
+started = time.perf_counter()
+import numpy as np
+from fashion import VisualSearchEngine
+from fashion.search.results import Choice
+imported = time.perf_counter()
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+base = peak()
+engine = VisualSearchEngine(sys.argv[1], sys.argv[2])
+engine.nearest(np.eye(1, 64, dtype=np.float32), Choice(10))
+grown = peak() - base
+print(json.dumps([imported - started, time.perf_counter() - imported, grown]))
+"""
+
+
+def _opening(bundle: Path, folder: Path, items: int) -> dict[str, float]:
+    found = []
+    for _ in range(3):
+        command = [sys.executable, "-c", OPENING, str(bundle), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    imports, opened, grown = np.median(found, axis=0)
+    table = (folder / "current" / "items.parquet").stat().st_size
+    held = pa.table(Catalog.open(folder).items).nbytes
+    return {
+        "opening: imports s": float(imports),
+        "opening to the first answer s": float(opened),
+        "memory MB": float(grown / 1024),
+        "memory / (vectors + items)": float(grown * 1024 / (items * 64 * 4 + held)),
+        "items.parquet MB": table / 1e6,
+    }
+
+
+def _syncing(bundle: Path, folder: Path, items: int) -> dict[str, float]:
+    """100 changed, of so many, whose embeddings are at hand: what a sync costs beyond embedding."""
+    filled(bundle, folder, items)
+    listing = synthetic_listing(items)
+    contents = list(listing.contents or ())
+    for at in range(0, items, items // 100):
+        contents[at] = Content(2, 2, f"changed{at}")
+    changed = replace(listing, contents=contents)
+    known = _known(changed, synthetic_embeddings(items, seed=2))
+    engine = VisualSearchEngine(bundle)
+    store = Store(folder)
+    started = time.perf_counter()
+    with store.writer():
+        engine.catalog = Catalog.open(folder)
+        changes = engine.sync(changed, store, known=known)
+    assert len(changes.changed) == len(range(0, items, items // 100))
+    return {f"syncing 100 changes into {items:,} items s": time.perf_counter() - started}
+
+
+def approximate(
+    items: int, ef_searches: tuple[int, ...] = (16, 32, 64, 128, 256), rounds: int = 100
+) -> list[dict[str, Any]]:
+    """HNSW beside flat: rows of index, recall@10 on new queries, and the median time of one search in ms."""
+    vectors, queries = synthetic_embeddings(items), synthetic_embeddings(rounds, seed=1)
+    flat = FAISSIndex(64)
+    flat.build(vectors)
+    truth = flat.search(queries, 10)[1]
+    started = time.perf_counter()
+    graph = FAISSIndex(64, "hnsw")
+    graph.build(vectors)
+    built = time.perf_counter() - started
+    rows = []
+    for ef in (None, *ef_searches):
+        index = flat if ef is None else graph
+        if ef is not None:
+            graph.look(ef_search=ef)
+        found = index.search(queries, 10)[1]
+        recall = float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(truth, found, strict=True)]))
+        times = []
+        for query in queries:
+            started = time.perf_counter()
+            index.search(query, 10)
+            times.append(time.perf_counter() - started)
+        row = {"index": "flat" if ef is None else f"hnsw ef_search={ef}"}
+        rows.append(
+            row | {"recall@10": recall, "search_ms": 1000 * float(np.median(times)), "build_s": round(built, 1)}
+        )
+    return rows
+
+
+def encoder_of(path: Path) -> Path:
+    """Where the encoder lies, after a check that it can be loaded."""
+    return load_encoder(path).source

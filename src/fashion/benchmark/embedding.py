@@ -1,0 +1,60 @@
+"""How fast a folder of JPEGs becomes embeddings, beside decoding and resizing them alone with the same loader."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fashion.benchmark.timing import interleaved, ratio
+from fashion.data.images import load_pictures
+from fashion.encoder import Encoder
+from fashion.search.embedding import Journal, embed_pictures
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.store import Store
+
+WIDTH, HEIGHT = 400, 534
+"""Of the pictures that are drawn: those of the clothing dataset."""
+
+
+def draw_photos(folder: Path, count: int, seed: int = 0) -> list[Path]:
+    """JPEGs as large, and about as hard to decode, as the clothing dataset's photos: shapes under soft noise."""
+    random = np.random.default_rng(seed)
+    paths = []
+    for number in range(count):
+        coarse = random.integers(0, 255, (12, 9, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        noisy = np.asarray(image, np.int16) + random.normal(0, 6, (HEIGHT, WIDTH, 3)).astype(np.int16)
+        path = folder / f"{number:06d}.jpg"
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=85)
+        paths.append(path)
+    return paths
+
+
+def run(encoder: Encoder, pictures: int, rounds: int) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The figures by name, and as rows for a table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "photos"
+        folder.mkdir()
+        paths = draw_photos(folder, pictures)
+        number = iter(range(10**6))
+
+        def index() -> None:
+            engine = VisualSearchEngine(encoder.source)
+            store = Store(Path(scratch) / f"catalog{next(number)}")
+            with store.writer():
+                engine.sync(engine.list_folder(folder), store)
+
+        def embed() -> None:
+            embed_pictures(encoder, paths, [str(path) for path in paths], journal=Journal(None, ""))
+
+        def decode() -> None:
+            for _ in load_pictures(paths, encoder.image_size):
+                pass
+
+        times = interleaved({"decode": decode, "embed": embed, "index": index}, rounds, warm_up=1)
+    figures: dict[str, Any] = {f"{name}: pictures/s": pictures / timing.median for name, timing in times.items()}
+    figures["embedding / decoding alone, speed"] = ratio(times["decode"], times["embed"])
+    figures["indexing, hashes and files and all / decoding alone, speed"] = ratio(times["decode"], times["index"])
+    return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]

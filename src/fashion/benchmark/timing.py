@@ -1,0 +1,38 @@
+"""Timing things that are to be compared: in turns, so that a busy moment of the machine hits them alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each run of one thing."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    def quantile(self, share: float) -> float:
+        return float(np.quantile(self.seconds, share))
+
+
+def interleaved(things: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, Timing]:
+    """Run each thing once a round, in turns; the first `warm_up` rounds do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in things}
+    for number in range(warm_up + rounds):
+        for name, run in things.items():
+            started = time.perf_counter()
+            run()
+            if number >= warm_up:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def ratio(one: Timing, other: Timing) -> float:
+    """The median over rounds of one's time as a multiple of the other's in the same round."""
+    return float(np.median(np.divide(one.seconds, other.seconds)))

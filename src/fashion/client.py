@@ -1,0 +1,121 @@
+"""Asking a search server from Python, with nothing but the standard library."""
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from fashion.errors import FashionError
+
+Picture = str | Path | bytes
+
+
+class Client:
+    """A server that `task=serve` started.
+
+    ```python
+    client = Client("http://127.0.0.1:8000")
+    answer = client.search("q.jpg", k=5, filter="label = 'dress'")
+    answer["predicted"], answer["hits"][0]["score"]
+    ```
+
+    Args:
+        url: its address.
+        api_key: what changes of the catalogue need, where the server asks for it.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        FashionError: from every method, with what the server said, or that it does not answer.
+    """
+
+    def __init__(self, url: str, api_key: str | None = None, timeout: float = 30):
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise FashionError(f"server is {url!r}; it should start with http:// or https://.")
+        self.url, self.api_key, self.timeout = url.rstrip("/"), api_key, timeout
+
+    def search(self, *pictures: Picture, k: int = 10, **how: Any) -> dict[str, Any]:
+        """What looks like these pictures of one item; `how` as for `VisualSearchEngine.search`."""
+        return self._json("POST", "/v1/search", {"images": _encoded(pictures), "k": k, **how})
+
+    def similar(self, number: int, k: int = 10, **how: Any) -> dict[str, Any]:
+        """What looks like the catalogue's item of that id."""
+        values = {name: value for name, value in {"k": k, **how}.items() if value is not None}
+        return self._json("GET", f"/v1/items/{number}/similar?{urlencode(values)}")
+
+    def classify(self, *pictures: Picture) -> list[list[dict[str, Any]]]:
+        """All classes of each picture with their probabilities, likeliest first."""
+        results: list[list[dict[str, Any]]] = self._json("POST", "/v1/classify", {"images": _encoded(pictures)})[
+            "results"
+        ]
+        return results
+
+    def embed(self, *pictures: Picture) -> list[list[float]]:
+        """An embedding of length 1 for each picture."""
+        vectors: list[list[float]] = self._json("POST", "/v1/embed", {"images": _encoded(pictures)})["embeddings"]
+        return vectors
+
+    def add(
+        self, items: Mapping[str, Picture], columns: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """Add or replace items: external_id → picture, and their further columns; each gets a status."""
+        rows = [
+            {"external_id": name, "image": _encoded([picture])[0], "columns": dict((columns or {}).get(name, {}))}
+            for name, picture in items.items()
+        ]
+        return self._json("POST", "/v1/items", {"items": rows})
+
+    def delete(self, *external_ids: str) -> dict[str, Any]:
+        """Delete items; each gets a status."""
+        return self._json("DELETE", "/v1/items?" + "&".join(f"external_id={quote(name)}" for name in external_ids))
+
+    def item(self, number: int) -> dict[str, Any]:
+        """What is known of the item of that id."""
+        return self._json("GET", f"/v1/items/{number}")
+
+    def index(self) -> dict[str, Any]:
+        """The catalogue that is searched."""
+        return self._json("GET", "/v1/index")
+
+    def image(self, number: int, size: int = 256) -> bytes:
+        """The item's picture as a JPEG."""
+        return self._bytes("GET", f"/v1/images/{number}?size={size}")
+
+    def _json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._bytes(method, path, body))
+        return answer
+
+    def _bytes(self, method: str, path: str, body: Any = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | ({"X-API-Key": self.api_key} if self.api_key else {})
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                content: bytes = response.read()
+                return content
+        except urllib.error.HTTPError as error:
+            raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _encoded(pictures: Sequence[Picture]) -> list[str]:
+    contents = []
+    for picture in pictures:
+        try:
+            data = picture if isinstance(picture, bytes) else Path(picture).expanduser().read_bytes()
+        except OSError as error:
+            raise FashionError(f"{picture!s} cannot be read ({error.strerror}); check the path.") from None
+        contents.append(base64.b64encode(data).decode())
+    return contents

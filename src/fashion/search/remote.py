@@ -1,0 +1,55 @@
+"""A search engine that is a server elsewhere: asked as the one here is, answering as it does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fashion.client import Client
+from fashion.files import replacing
+from fashion.search.results import Hit, SearchResult
+
+
+class RemoteEngine:
+    """What `task=search` needs of a `VisualSearchEngine`, from a server.
+
+    Args:
+        url: the server's address.
+        pictures: where small copies of the hits' pictures are put.
+    """
+
+    def __init__(self, url: str, pictures: Path):
+        self.client, self.pictures = Client(url), pictures
+        index = self.client.index()
+        self.class_names = tuple(index["classes"])
+        self.size = int(index["items"])
+
+    def search(self, query: Sequence[Path], *, together: bool = False, **how: Any) -> list[SearchResult]:
+        """As `VisualSearchEngine.search`."""
+        asked = [list(query)] if together else [[one] for one in query]
+        return [self._result(str(pictures[0]), self.client.search(*pictures, **how)) for pictures in asked]
+
+    def more_like(self, number: int, **how: Any) -> list[Hit]:
+        """As `VisualSearchEngine.more_like`."""
+        return self._hits(self.client.similar(number, **how))
+
+    def classify(self, picture: Path) -> list[tuple[str, float]]:
+        """As `VisualSearchEngine.classify`."""
+        return [(one["label"], one["probability"]) for one in self.client.classify(picture)[0]]
+
+    def item_picture(self, number: int) -> Path:
+        """A small copy of the item's picture."""
+        path = self.pictures / f"{number}.jpg"
+        if not path.exists():
+            with replacing(path) as part:
+                part.write_bytes(self.client.image(number))
+        return path
+
+    def _result(self, name: str, answer: dict[str, Any]) -> SearchResult:
+        predicted = answer["predicted"]
+        return SearchResult(name, predicted["label"], predicted["probability"], self._hits(answer), answer["match"])
+
+    def _hits(self, answer: dict[str, Any]) -> list[Hit]:
+        return [
+            Hit(hit["rank"], hit["score"], hit["id"], hit["label"], str(self.item_picture(hit["id"])), hit["payload"])
+            for hit in answer["hits"]
+        ]

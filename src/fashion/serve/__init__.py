@@ -1,0 +1,1 @@
+"""Search over HTTP: ONNX Runtime, FAISS and FastAPI; torch is never imported."""

@@ -1,0 +1,34 @@
+"""Counting requests and their time, for Prometheus."""
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fashion.serve.service import Service
+
+
+class Counting:
+    """Notes each request's route, status and seconds."""
+
+    def __init__(self, app: ASGIApp, service: Service):
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            # The route's pattern, not the path: ids would make a time series each.
+            path = getattr(scope.get("route"), "path", "other")
+            self.service.requests.labels(path, status).inc()
+            self.service.seconds.labels(path).observe(time.perf_counter() - started)

@@ -1,0 +1,76 @@
+"""One shape for every error: {"error": {"code": "bad_picture", "message": "what to do about it"}}."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from fashion.data.images import BadPictureError
+from fashion.errors import FashionError
+
+log = logging.getLogger(__name__)
+
+
+class ErrorDetail(BaseModel):
+    code: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """What every answer that is no success says."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An answer other than success."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status, self.code, self.message, self.headers = status, code, message, headers
+
+
+def body(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+def respond(error: ApiError) -> JSONResponse:
+    return JSONResponse(body(error.code, error.message), error.status, error.headers)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Turn whatever a request raises into that shape; what nobody foresaw is logged and tells nothing."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ApiError)
+        return respond(error)
+
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        bad = isinstance(error, BadPictureError)
+        return respond(ApiError(422, "bad_picture" if bad else "bad_request", str(error)))
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+        return respond(ApiError(422, "invalid", f"{where}: {first['msg']}."))
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        return respond(ApiError(error.status_code, code, str(error.detail), dict(error.headers or {})))
+
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return respond(ApiError(500, "internal", "The server failed; its log says how."))
+
+    app.add_exception_handler(ApiError, ours)
+    app.add_exception_handler(FashionError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unforeseen)

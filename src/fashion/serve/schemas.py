@@ -1,0 +1,131 @@
+"""What requests and answers look like; FastAPI makes the documentation page of them."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fashion.serve.errors import ApiError
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class How(Body):
+    """Which of the nearest items are wanted."""
+
+    k: int = Field(10, ge=1, description="At most so many hits.")
+    filter: str | None = Field(None, max_length=2000, description="Only these items: label = 'dress' and price < 50")
+    group_by: str | None = Field(None, description="Only the best item of each value of this column: product_id")
+    score_threshold: float | None = Field(None, ge=-1, le=1, description="No items below this cosine.")
+    fold_duplicates: bool = Field(False, description="Of nearly identical pictures only the best.")
+
+
+class Pictures(Body):
+    """Pictures as base64: of a search they show one item."""
+
+    images: list[str] = Field(min_length=1, description="Picture files, base64.")
+
+    def decoded(self) -> list[bytes]:
+        return [decode(text) for text in self.images]
+
+
+class SearchRequest(Pictures, How):
+    pass
+
+
+class NewItem(Body):
+    external_id: str = Field(min_length=1, max_length=500)
+    image: str = Field(description="A picture file, base64.")
+    columns: dict[str, str | int | float | bool | None] = Field(default_factory=dict, max_length=100)
+
+
+class NewItems(Body):
+    items: list[NewItem] = Field(min_length=1)
+
+
+def decode(text: str) -> bytes:
+    """Base64, with or without the head of a data: address.
+
+    Raises:
+        ApiError: 422, if it is none.
+    """
+    try:
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ApiError(422, "bad_base64", "A picture is not base64; encode the file's bytes.") from None
+
+
+class ClassProbability(BaseModel):
+    label: str
+    probability: float
+
+
+class HitBody(BaseModel):
+    rank: int
+    score: float
+    id: int
+    label: str | None
+    payload: dict[str, Any]
+    image_url: str
+
+
+class SearchAnswer(BaseModel):
+    """`match`: whether the best hit is near enough to be an answer; null where the model is not calibrated."""
+
+    hits: list[HitBody]
+    predicted: ClassProbability | None
+    match: bool | None
+    processing_time_ms: float
+    model: str
+    catalog_version: int
+
+
+class EmbedAnswer(BaseModel):
+    embeddings: list[Annotated[list[float], "64 numbers, length 1"]]
+    model: str
+    processing_time_ms: float
+
+
+class ClassifyAnswer(BaseModel):
+    results: list[list[ClassProbability]]
+    model: str
+    processing_time_ms: float
+
+
+class ItemStatus(BaseModel):
+    external_id: str
+    status: str = Field(description="added, replaced, deleted, unknown or refused")
+    id: int | None = None
+    message: str | None = None
+
+
+class ItemsAnswer(BaseModel):
+    items: list[ItemStatus]
+    catalog_version: int
+
+
+class ItemAnswer(BaseModel):
+    id: int
+    external_id: str
+    label: str | None
+    payload: dict[str, Any]
+    image_url: str
+
+
+class IndexAnswer(BaseModel):
+    """The catalogue that is searched."""
+
+    items: int
+    version: int
+    index: dict[str, Any]
+    recall: float | None
+    model: str
+    classes: list[str]
+    labels: dict[str, int]
+    columns: list[str]
+    samples: list[int]
+    writable: bool
+    no_match: float | None

@@ -1,0 +1,156 @@
+"""/v1/search, /v1/embed, /v1/classify: what is asked with pictures."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+
+from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.results import Hit
+from fashion.serve.errors import ApiError
+from fashion.serve.schemas import (
+    ClassifyAnswer,
+    ClassProbability,
+    EmbedAnswer,
+    HitBody,
+    How,
+    Pictures,
+    SearchAnswer,
+    SearchRequest,
+)
+from fashion.serve.service import Service
+from fashion.serve.uploads import read_request
+
+HIDDEN = frozenset({"id", "label", "path", "sha256", "size", "mtime_ns", "origin"})
+"""Columns that say how the catalogue is kept, not what the item is."""
+
+
+def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
+    """The two forms of a request, for the documentation page."""
+    file = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def payload(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name not in HIDDEN and value is not None}
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter(tags=["search"])
+
+    @routes.post("/search", openapi_extra=described(SearchRequest, How.model_json_schema()["properties"]))
+    async def search(request: Request) -> SearchAnswer:
+        """What looks like this picture?  Several pictures are taken for one item."""
+        started = time.perf_counter()
+        pictures, wanted = await read_request(request, service.settings, SearchRequest)
+        engine = service.engine
+        how = limited(wanted, service.settings.max_k)
+        (result,) = await service.run(lambda: engine.search(pictures, together=True, **how))
+        predicted = ClassProbability(label=result.predicted, probability=result.probability)
+        return answer(engine, result.hits, predicted, result.match, started)
+
+    @routes.get("/items/{number}/similar")
+    async def similar(
+        number: int,
+        k: int = Query(10, ge=1),
+        filter: str | None = Query(None, max_length=2000),
+        group_by: str | None = None,
+        score_threshold: float | None = Query(None, ge=-1, le=1),
+        fold_duplicates: bool = False,
+    ) -> SearchAnswer:
+        """What looks like the catalogue's item of that id?"""
+        started = time.perf_counter()
+        engine = service.engine
+        known(engine, number)
+        wanted = How(
+            k=k, filter=filter, group_by=group_by, score_threshold=score_threshold, fold_duplicates=fold_duplicates
+        )
+        how = limited(wanted, service.settings.max_k)
+        hits = await service.run(lambda: engine.more_like(number, **how))
+        return answer(engine, hits, None, None, started)
+
+    @routes.post("/embed", openapi_extra=described(Pictures, {}))
+    async def embed(request: Request) -> EmbedAnswer:
+        """The pictures' embeddings, of length 1: compare them by dot product."""
+        started = time.perf_counter()
+        pictures, _ = await read_request(request, service.settings, Pictures)
+        encoder = service.engine.encoder
+        vectors, _ = await service.run(lambda: service.engine.encode(pictures))
+        elapsed = round(1000 * (time.perf_counter() - started), 3)
+        return EmbedAnswer(embeddings=vectors.tolist(), model=encoder.fingerprint, processing_time_ms=elapsed)
+
+    @routes.post("/classify", openapi_extra=described(Pictures, {}))
+    async def classify(request: Request) -> ClassifyAnswer:
+        """All classes with their probabilities, likeliest first, for each picture."""
+        started = time.perf_counter()
+        pictures, _ = await read_request(request, service.settings, Pictures)
+        encoder = service.engine.encoder
+        _, probabilities = await service.run(lambda: service.engine.encode(pictures))
+        results = [
+            sorted(
+                (
+                    ClassProbability(label=label, probability=float(value))
+                    for label, value in zip(encoder.class_names, row, strict=True)
+                ),
+                key=lambda one: -one.probability,
+            )
+            for row in probabilities
+        ]
+        elapsed = round(1000 * (time.perf_counter() - started), 3)
+        return ClassifyAnswer(results=results, model=encoder.fingerprint, processing_time_ms=elapsed)
+
+    return routes
+
+
+def limited(wanted: How, most: int) -> dict[str, Any]:
+    """The engine's arguments.
+
+    Raises:
+        ApiError: 422, if k is larger than this server gives.
+    """
+    if wanted.k > most:
+        raise ApiError(422, "invalid", f"k is {wanted.k}; at most {most} hits are given.")
+    names = ("k", "filter", "group_by", "score_threshold", "fold_duplicates")
+    return {name: getattr(wanted, name) for name in names}
+
+
+def known(engine: VisualSearchEngine, number: int) -> Catalog:
+    """The catalogue, if it has that item.
+
+    Raises:
+        ApiError: 404.
+    """
+    catalog = engine.catalog
+    assert catalog is not None
+    if number not in catalog:
+        raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
+    return catalog
+
+
+def answer(
+    engine: VisualSearchEngine,
+    hits: Sequence[Hit],
+    predicted: ClassProbability | None,
+    match: bool | None,
+    started: float,
+) -> SearchAnswer:
+    catalog = engine.catalog
+    assert catalog is not None
+    return SearchAnswer(
+        hits=[
+            HitBody(
+                rank=hit.rank, score=hit.score, id=hit.id, label=hit.label, payload=payload(hit.item),
+                image_url=f"/v1/images/{hit.id}",
+            )
+            for hit in hits
+        ],
+        predicted=predicted,
+        match=match,
+        processing_time_ms=round(1000 * (time.perf_counter() - started), 3),
+        model=engine.encoder.fingerprint,
+        catalog_version=catalog.version,
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""The engine behind the server: bounded work beside the event loop, and new catalogue versions while it runs."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import faiss
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.results import Choice
+from fashion.search.store import Store
+from fashion.serve.errors import ApiError
+from fashion.serve.settings import Settings
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class Service:
+    """One engine, its catalogue's folder, and a few threads that work with them.
+
+    Requests take `engine` once and keep it: a new version replaces the attribute, never what a request holds.
+    """
+
+    def __init__(self, engine: VisualSearchEngine, store: Store, settings: Settings):
+        self.engine, self.store, self.settings = engine, store, settings
+        # OpenMP's number of threads is each thread's own: several requests are answered beside each other instead.
+        self.pool = ThreadPoolExecutor(settings.workers, "search", lambda: faiss.omp_set_num_threads(1))
+        self.writing = asyncio.Lock()
+        self.waiting = 0
+        self.ready = False
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "fashion_requests_total", "Requests answered", ["path", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "fashion_request_seconds", "Time to answer", ["path"], registry=self.registry, buckets=BUCKETS
+        )
+        self.items = Gauge("fashion_catalog_items", "Items in the catalogue", registry=self.registry)
+        self.version = Gauge("fashion_catalog_version", "Version of the catalogue", registry=self.registry)
+        self.busy = Gauge("fashion_requests_in_work", "Requests in work or waiting for it", registry=self.registry)
+
+    @property
+    def catalog(self) -> Catalog:
+        catalog = self.engine.catalog
+        assert catalog is not None
+        return catalog
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Do `work` on one of the threads.
+
+        Raises:
+            ApiError: 503, at once, if as many wait as may.
+        """
+        if self.waiting >= self.settings.workers + self.settings.queue:
+            raise ApiError(503, "busy", "The server is busy; try again in a second.", {"Retry-After": "1"})
+        self.waiting += 1
+        self.busy.set(self.waiting)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+        finally:
+            self.waiting -= 1
+            self.busy.set(self.waiting)
+
+    def reload(self) -> bool:
+        """Take up the catalogue's current version if it is another; whether it was."""
+        if self.store.number() == self.catalog.version:
+            return False
+        fresh = Catalog.open(self.store.folder)
+        fresh.check_encoder(self.engine.encoder)
+        self.use(fresh)
+        return True
+
+    def use(self, catalog: Catalog) -> None:
+        engine = VisualSearchEngine(self.engine.encoder, catalog)
+        engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read lazily is read now
+        self.engine = engine
+        self.items.set(len(catalog))
+        self.version.set(catalog.version)
+
+    async def watch(self) -> None:
+        """Look for a new version now and then, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(self.settings.reload_s)
+            try:
+                if await asyncio.to_thread(self.reload):
+                    log.info("Catalogue version %d: %d items", self.catalog.version, len(self.catalog))
+            except (FashionError, OSError) as error:
+                log.error("The new catalogue version is not used: %s", error)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """For as long as the server runs."""
+        self.use(self.catalog)
+        watcher = asyncio.create_task(self.watch())
+        self.ready = True
+        try:
+            yield
+        finally:
+            self.ready = False
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            self.pool.shutdown()

@@ -1,0 +1,36 @@
+"""What a server may be told; safe as it stands."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Limits and rights of a server.
+
+    host: loopback by default; anything else is reachable from other machines.
+    api_key: what writes must carry; None: writes come from loopback only.
+    workers: requests worked on at a time.  queue: requests that may wait for them; more are sent away at once.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_key: str | None = Field(None, min_length=8)
+    workers: int = Field(2, ge=1)
+    queue: int = Field(32, ge=0)
+    max_upload_mb: float = Field(10, gt=0)
+    max_pixels: int = Field(40_000_000, ge=1)
+    max_pictures: int = Field(32, ge=1)
+    max_k: int = Field(200, ge=1)
+    read_timeout_s: float = Field(10, gt=0)
+    thumbnail: int = Field(256, ge=16, le=1024)
+    reload_s: float = Field(1.0, gt=0)
+
+    @property
+    def loopback(self) -> bool:
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def writable(self) -> bool:
+        """Whether the catalogue can be changed at all."""
+        return self.loopback or self.api_key is not None

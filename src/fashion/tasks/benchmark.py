@@ -1,0 +1,114 @@
+"""task=benchmark: how fast things are here, as medians and ratios of runs taken in turns."""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+from rich.table import Table
+
+from fashion.encoder import load_encoder
+from fashion.files import write_text
+from fashion.report.pictures import recall_plot, save_picture
+from fashion.report.tables import show
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+
+
+class BenchmarkOptions(Options):
+    suite: Literal["models", "embedding", "catalog", "approximate", "server"]
+    encoder: str
+    items: int = Field(ge=1000)
+    pictures: int = Field(ge=10)
+    rounds: int = Field(ge=3)
+    models: list[str] = Field(min_length=1)
+    image_size: int = Field(ge=32, multiple_of=16)
+
+
+def run(cfg: DictConfig) -> None:
+    """Print the figures, and write them as `benchmark.json` into the run's folder."""
+    options = read_options(cfg, BenchmarkOptions)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    figures = SUITES[options.suite](options, folder)
+    machine = {"cpus": os.cpu_count(), "system": platform.platform()}
+    content = {"suite": options.suite, "settings": options.model_dump(), "machine": machine, "figures": figures}
+    write_text(folder / "benchmark.json", json.dumps(content, indent=2) + "\n")
+    log.info("Written: %s", folder / "benchmark.json")
+
+
+def _models(options: BenchmarkOptions, folder: Path) -> Any:
+    from fashion.benchmark import models
+
+    backbones = {name: _backbone(name) for name in options.models}
+    figures = models.run(backbones, options.image_size, options.rounds)
+    shown = [name for name in next(iter(figures.values())) if name.endswith(" ms")]
+    _show("Models, ms", ["model", "parameters", "mult.-acc.", *shown], models.rows(figures, shown))
+    times = [name for name in next(iter(figures.values())) if name.endswith("multiple")]
+    _show(f"As multiples of {options.models[0]}", ["model", "", "", *times], models.rows(figures, times))
+    return figures
+
+
+def _backbone(name: str) -> dict[str, Any]:
+    with_it = compose("config", ["task=summary", f"model={name}"])
+    return {str(key): value for key, value in OmegaConf.to_container(with_it.model).items()}  # type: ignore[union-attr]
+
+
+def _embedding(options: BenchmarkOptions, folder: Path) -> Any:
+    from fashion.benchmark import embedding
+
+    figures, rows = embedding.run(load_encoder(Path(options.encoder)), options.pictures, options.rounds)
+    _show(f"Embedding {options.pictures:,} JPEGs", ["figure", "value"], rows)
+    return figures
+
+
+def _catalog(options: BenchmarkOptions, folder: Path) -> Any:
+    from fashion.benchmark import catalog
+
+    figures, rows = catalog.run(Path(options.encoder), options.items, options.rounds)
+    _show(f"A catalogue of {options.items:,}", ["figure", "value"], rows)
+    return figures
+
+
+def _approximate(options: BenchmarkOptions, folder: Path) -> Any:
+    from fashion.benchmark import catalog
+
+    rows = catalog.approximate(options.items)
+    cells = [[str(row["index"]), f"{row['recall@10']:.3f}", f"{row['search_ms']:.3f}"] for row in rows]
+    _show(f"HNSW beside flat, {options.items:,} items", ["index", "recall@10", "one search, ms"], cells)
+    save_picture(recall_plot([{k: v for k, v in row.items() if k != "build_s"} for row in rows]), folder / "recall.png")
+    log.info("Written: %s", folder / "recall.png")
+    return rows
+
+
+def _server(options: BenchmarkOptions, folder: Path) -> Any:
+    from fashion.benchmark import server
+
+    figures, rows = server.run(Path(options.encoder), options.items, options.rounds)
+    _show(f"A server of {options.items:,} items", ["figure", "value"], rows)
+    return figures
+
+
+SUITES = {
+    "models": _models,
+    "embedding": _embedding,
+    "catalog": _catalog,
+    "approximate": _approximate,
+    "server": _server,
+}
+
+
+def _show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    show(table)

@@ -1,0 +1,81 @@
+"""task=serve: a catalogue over HTTP, with a web page."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from fashion.encoder import OnnxEncoder, find_model
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.store import Store
+from fashion.serve.settings import Settings
+from fashion.tasks.options import Options, read_options
+
+if TYPE_CHECKING:
+    from fashion.serve.service import Service
+
+log = logging.getLogger(__name__)
+
+
+class ServeOptions(Options):
+    catalog: str
+    encoder: str | None
+    mmap: bool
+    server: Settings
+
+
+def run(cfg: DictConfig) -> None:
+    """Serve until interrupted; requests under way are finished first."""
+    options = read_options(cfg, ServeOptions)
+    try:
+        import uvicorn
+
+        from fashion.serve.app import create_app
+    except ImportError as error:
+        raise FashionError(f"Serving needs the `serve` extra ({error}): pip install -e '.[serve]'") from error
+
+    settings = options.server
+    service = make_service(options.catalog, options.encoder, settings, mmap=options.mmap)
+    where = f"http://{settings.host}:{settings.port}"
+    log.info("%d items at %s (page), %s/docs (API).  Ctrl-C ends it.", len(service.catalog), where, where)
+    if not settings.writable:
+        log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)
+    uvicorn.run(
+        create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=30, server_header=False,
+    )  # fmt: skip
+
+
+def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *, mmap: bool = False) -> "Service":
+    """The service of a catalogue's folder, with its encoder as a bundle.
+
+    Raises:
+        FashionError: if there is no such catalogue, or its model was not exported.
+    """
+    from fashion.serve.service import Service
+
+    folder = Path(catalog).expanduser()
+    opened = Catalog.open(folder, mmap=mmap)
+    engine = VisualSearchEngine(OnnxEncoder(bundle_of(Path(encoder) if encoder else opened.model)), opened)
+    return Service(engine, Store(folder), settings)
+
+
+def bundle_of(model: Path) -> Path:
+    """The bundle that `model` is, or that lies in its run's folder.
+
+    Raises:
+        FashionError: if the model was not exported yet.
+    """
+    found = find_model(model)
+    if found.is_dir():
+        return found
+    bundle = found.parent.parent / "bundle"
+    if not (bundle / "encoder.onnx").is_file():
+        raise FashionError(
+            f"The server needs {model} as a bundle; make it with: "
+            f"python run.py task=export encoder={found.parent.parent}"
+        )
+    return bundle

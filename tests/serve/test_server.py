@@ -1,0 +1,272 @@
+"""A real server, asked over HTTP: what it answers, what it refuses, and what it survives."""
+
+import base64
+import io
+import json
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from helpers import COLOURS
+from PIL import Image
+
+from fashion import VisualSearchEngine
+from fashion.client import Client
+from fashion.errors import FashionError
+from fashion.search.items import delete_items
+from fashion.search.store import Store
+
+KEY = {"X-API-Key": "open-sesame"}
+
+
+def jpeg(colour: str = "hat", size: tuple[int, int] = (60, 80)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, COLOURS[colour]).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_a_search_is_the_engines(server, shop):
+    engine = VisualSearchEngine(server.catalog)
+    picture = shop / "hat/0.png"
+    (expected,) = engine.search(picture, k=4)
+    answer = httpx.post(f"{server.url}/v1/search", files={"file": picture.read_bytes()}, data={"k": 4}).json()
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected.hits]
+    np.testing.assert_allclose(
+        [hit["score"] for hit in answer["hits"]], [hit.score for hit in expected.hits], atol=1e-5
+    )
+    assert answer["predicted"]["label"] == expected.predicted
+    assert answer["model"] == engine.encoder.fingerprint
+    assert answer["catalog_version"] == 1
+    assert answer["hits"][0]["payload"] == {"external_id": "hat/0.png"}
+    as_json = httpx.post(f"{server.url}/v1/search", json={"images": [text(picture.read_bytes())], "k": 4}).json()
+    assert as_json["hits"] == answer["hits"]
+
+
+def test_filters_thresholds_and_groups_reach_the_engine(server, shop):
+    ask = {"images": [text((shop / "hat/0.png").read_bytes())], "k": 18}
+    hits = httpx.post(f"{server.url}/v1/search", json={**ask, "filter": "label = 'shoes'"}).json()["hits"]
+    assert {hit["label"] for hit in hits} == {"shoes"}
+    assert len(hits) == 6
+    hits = httpx.post(f"{server.url}/v1/search", json={**ask, "group_by": "label"}).json()["hits"]
+    assert sorted(hit["label"] for hit in hits) == ["dress", "hat", "shoes"]
+    hits = httpx.post(f"{server.url}/v1/search", json={**ask, "score_threshold": 0.99}).json()["hits"]
+    assert all(hit["score"] >= 0.99 for hit in hits)
+    more = httpx.get(f"{server.url}/v1/items/3/similar", params={"k": 2, "filter": "label != 'hat'"}).json()
+    assert 3 not in [hit["id"] for hit in more["hits"]]
+    assert len(more["hits"]) == 2
+
+
+def test_pictures_are_embedded_and_named(server, shop):
+    client, picture = Client(server.url), shop / "dress/1.png"
+    engine = VisualSearchEngine(server.catalog)
+    np.testing.assert_allclose(client.embed(picture, picture)[1], engine.embed_image(picture), atol=1e-5)
+    named = client.classify(picture)[0]
+    assert [one["label"] for one in named] == [label for label, _ in engine.classify(picture)]
+    assert sum(one["probability"] for one in named) == pytest.approx(1, abs=1e-4)
+
+
+def test_items_and_their_pictures_are_shown_by_id(server):
+    item = httpx.get(f"{server.url}/v1/items/7").json()
+    assert item["external_id"] == "hat/1.png"
+    assert "sha256" not in item["payload"]
+    response = httpx.get(f"{server.url}{item['image_url']}")
+    image = Image.open(io.BytesIO(response.content))
+    assert image.format == "JPEG"
+    again = httpx.get(f"{server.url}{item['image_url']}", headers={"If-None-Match": response.headers["etag"]})
+    assert again.status_code == 304
+    index = httpx.get(f"{server.url}/v1/index").json()
+    assert (index["items"], index["labels"]["shoes"], index["writable"]) == (18, 6, True)
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "words"),
+    [
+        ({"files": {"file": b"no picture"}}, 422, "not a picture"),
+        ({"files": {"file": b""}}, 422, "empty"),
+        ({"files": {"other": b"x"}}, 400, "no file named `file`"),
+        ({"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "multipart"),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "not JSON"),
+        ({"json": {"images": ["?"]}}, 422, "base64"),
+        ({"json": {"images": []}}, 422, "images"),
+        ({"json": {"images": [text(jpeg())], "k": 0}}, 422, "k"),
+        ({"json": {"images": [text(jpeg())], "k": 5000}}, 422, "at most 200"),
+        ({"json": {"images": [text(jpeg())], "kk": 5}}, 422, "kk"),
+        ({"json": {"images": [text(jpeg())], "filter": "colour = 'red'"}}, 422, "colour"),
+        ({"json": {"images": [text(jpeg())], "filter": "__import__('os')"}}, 422, "filter"),
+        ({"json": {"images": [text(jpeg())] * 40}}, 422, "At most 32"),
+    ],
+)  # fmt: skip
+def test_a_bad_request_is_told_what_is_wrong(server, send, status, words):
+    response = httpx.post(f"{server.url}/v1/search", **send)
+    assert response.status_code == status
+    assert response.json().keys() == {"error"}
+    assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/items/99", "/v1/images/99", "/v1/items/99/similar", "/nothing", "/static/../app.py"]
+)
+def test_what_is_not_there_is_404(server, path):
+    response = httpx.get(server.url + path)
+    assert response.status_code == 404
+    assert response.json()["error"]["code"]
+
+
+def test_health_metrics_and_documentation(server):
+    assert httpx.get(f"{server.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/readyz").json()["catalog_version"] == 1
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert "fashion_catalog_items 18.0" in metrics
+    assert 'fashion_requests_total{path="/healthz",status="200"}' in metrics
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert {"/v1/search", "/v1/embed", "/v1/classify", "/v1/items", "/v1/images/{number}"} <= document["paths"].keys()
+    for page in ("/", "/docs"):
+        content = httpx.get(server.url + page).text
+        assert "https://" not in content.replace("https://fastapi", "")
+        assert "cdn" not in content
+
+
+def test_torch_is_not_in_the_process(server):
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "torch" not in maps
+    assert "lightning" not in maps
+
+
+def test_pages_of_other_hosts_and_sites_are_kept_out(server):
+    assert httpx.get(f"{server.url}/v1/index", headers={"Host": "evil.example"}).status_code == 400
+    foreign = httpx.request(
+        "DELETE", f"{server.url}/v1/items?external_id=hat/0.png", headers={"Origin": "http://evil.example"}
+    )
+    assert foreign.status_code == 403
+    headers = httpx.get(f"{server.url}/").headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+
+
+def test_items_come_and_go_with_the_key_only(keyed_server, tmp_path):
+    url = f"{keyed_server.url}/v1/items"
+    body = {"items": [{"external_id": "mine", "image": text(jpeg()), "columns": {"label": "hat", "price": 3}},
+                      {"external_id": "bad", "image": text(b"no picture")}]}  # fmt: skip
+    for headers in ({}, {"X-API-Key": "wrong-key"}, {"Authorization": "Bearer wrong"}):
+        assert httpx.post(url, json=body, headers=headers).status_code == 401
+    client = Client(keyed_server.url, "open-sesame")
+    answer = httpx.post(url, json=body, headers=KEY).json()
+    statuses = {item["external_id"]: item["status"] for item in answer["items"]}
+    assert statuses == {"mine": "added", "bad": "refused"}
+    number = next(item["id"] for item in answer["items"] if item["id"] is not None)
+    assert client.item(number)["payload"]["price"] == 3
+    assert Image.open(io.BytesIO(client.image(number))).format == "JPEG"
+    hits = client.search(jpeg(), k=3, filter="price = 3")["hits"]
+    assert [hit["id"] for hit in hits] == [number]
+    stored = list((keyed_server.catalog / "pictures").iterdir())
+    assert len(stored) == 1
+    assert "mine" not in stored[0].name
+    assert client.add({"mine": jpeg("dress")})["items"][0]["status"] == "replaced"
+    assert [one["status"] for one in client.delete("mine", "nobody")["items"]] == ["deleted", "unknown"]
+    with pytest.raises(FashionError, match="404.*no item"):
+        client.item(number)
+
+
+def test_limits(keyed_server):
+    url = f"{keyed_server.url}/v1/search"
+    assert httpx.post(url, files={"file": bytes(300_000)}).status_code == 413
+
+    def chunks():
+        for _ in range(30):
+            yield bytes(10_000)
+
+    assert httpx.post(url, content=chunks(), headers={"content-type": "application/json"}).status_code == 413
+    large = httpx.post(url, files={"file": jpeg(size=(600, 600))})
+    assert large.status_code == 413
+    assert "600×600" in large.json()["error"]["message"]
+    with socket.create_connection(("127.0.0.1", keyed_server.port)) as slow:
+        slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                     b"Content-Length: 50\r\n\r\n{")  # fmt: skip
+        slow.settimeout(10)
+        assert b" 408 " in slow.recv(200)
+
+
+def test_a_full_queue_says_so_at_once(keyed_server):
+    picture = jpeg(size=(490, 500))
+
+    def ask(_: int) -> tuple[int, dict]:
+        response = httpx.post(f"{keyed_server.url}/v1/search", files={"file": picture}, timeout=30)
+        return response.status_code, dict(response.headers)
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, range(240)))
+    assert {status for status, _ in answers} == {200, 503}
+    assert all(headers["retry-after"] for status, headers in answers if status == 503)
+    assert ask(0)[0] == 200
+
+
+def test_a_new_version_swaps_in_without_a_lost_request(keyed_server, bundle):
+    statuses: list[int] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client() as client:
+            while not done.is_set():
+                statuses.append(client.post(f"{keyed_server.url}/v1/search", files={"file": jpeg()}).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    engine = VisualSearchEngine(bundle, keyed_server.catalog)
+    for name in ("hat/0.png", "hat/1.png"):
+        delete_items(engine, Store(keyed_server.catalog), [name])
+    deadline = time.monotonic() + 10
+    while httpx.get(f"{keyed_server.url}/v1/index").json()["version"] != 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    done.set()
+    asking.join()
+    assert set(statuses) == {200}
+    assert httpx.get(f"{keyed_server.url}/v1/index").json()["items"] == 16
+
+
+def test_a_stop_finishes_what_is_running(keyed_server):
+    """The request has arrived in part when the server is told to stop."""
+    body = json.dumps({"images": [text(jpeg())]}).encode()
+    with socket.create_connection(("127.0.0.1", keyed_server.port)) as connection:
+        head = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:10])
+        time.sleep(0.2)
+        keyed_server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        connection.sendall(body[10:])
+        connection.settimeout(10)
+        assert b" 200 " in connection.recv(100)
+    assert keyed_server.process.wait(10) in (0, -signal.SIGTERM)  # uvicorn passes the signal on once it is done
+
+
+def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, shop, tmp_path):
+    query = f"query={shop}/hat"
+    run_here("task=search", f"catalog={server.catalog}", query, "k=3", out="local")
+    run_here("task=search", f"server={server.url}", query, "k=3", out="remote")
+    local, remote = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("local", "remote"))
+    assert len(remote) == 6
+    for one, other in zip(local, remote, strict=True):
+        assert [hit["id"] for hit in one["hits"]] == [hit["id"] for hit in other["hits"]]
+        assert one["predicted"] == other["predicted"]
+    assert (tmp_path / "remote/results.png").exists()
+    run_here("task=search", f"server={server.url}", "like=3", "k=2", out="like")
+    with pytest.raises(FashionError, match="does not answer"):
+        run_here("task=search", "server=http://127.0.0.1:9", query)
+    with pytest.raises(FashionError, match="should start with http"):
+        Client("localhost:8000")
+
+
+def test_a_model_that_was_not_exported_is_not_served(run_here, run_folder, shop):
+    run_here("task=index", f"encoder={run_folder}", f"pictures={shop}", "catalog=c")
+    with pytest.raises(FashionError, match="task=export"):
+        run_here("task=serve", "catalog=c")
