@@ -73,17 +73,20 @@ class OnnxEncoder:
     Args:
         folder: the bundle.
         threads: of one forward pass; one is best for single pictures.
+        file: the network; `encoder.int8.onnx` where the bundle has one.
 
     Raises:
         FashionError: if the bundle is incomplete, or its network is not the one that its manifest describes.
     """
 
-    def __init__(self, folder: Path, threads: int = 1):
+    def __init__(self, folder: Path, threads: int = 1, file: str = "encoder.onnx"):
         import onnxruntime as ort
 
         manifest = read_manifest(folder)
-        path = folder / "encoder.onnx"
-        if sha256(path) != manifest["files"]["encoder.onnx"]:
+        path = folder / file
+        if not path.is_file():
+            raise FashionError(f"{folder} has no {file}; its manifest says why, or leave it at encoder.onnx.")
+        if sha256(path) != manifest["files"].get(file):
             raise FashionError(f"{path} was changed or damaged after its export; export the bundle again.")
         self.source = folder
         self.class_names = tuple(manifest["class_names"])

@@ -1,19 +1,26 @@
 """The bundle: a trained model as a folder that embeds and names pictures without torch."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion.data.images import load_picture
+from fashion.data.sources import read_source
 from fashion.encoder import OnnxEncoder, TorchEncoder, network_arrays
 from fashion.errors import FashionError
+from fashion.export.card import model_card
 from fashion.export.onnx import export_onnx
 from fashion.files import replacing_folder, sha256
 from fashion.network import EMBEDDING, MEAN, STD
+
+if TYPE_CHECKING:
+    from fashion.data.datamodules import ImageDataModule
 
 TOLERANCE = 1e-4
 """Largest difference between torch's and ONNX Runtime's embeddings and probabilities that an export may have."""
@@ -24,12 +31,15 @@ def write_bundle(
     folder: Path,
     *,
     pictures: NDArray[np.uint8] | None = None,
+    data: "ImageDataModule | None" = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Path:
     """Export a checkpoint: `encoder.onnx`, `weights.safetensors`, `manifest.json`, and a model card.
 
     Args:
-        pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: noise from a fixed seed.
+        pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: `data`'s validation pictures, or garments
+            that are drawn.
+        data: what the model was trained on, to judge an int8 version by; None: there is none.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
 
     Raises:
@@ -41,8 +51,7 @@ def write_bundle(
         raise FashionError(f"{folder} exists and is no bundle, so it is not overwritten; name another folder.")
     encoder = TorchEncoder(checkpoint)
     if pictures is None:
-        shape = (64, 3, encoder.image_size, encoder.image_size)
-        pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
     expected = encoder(pictures)
     with replacing_folder(folder) as part:
         save_file(network_arrays(encoder.network), part / "weights.safetensors")
@@ -61,16 +70,50 @@ def write_bundle(
             "versions": {name: version(name) for name in ("fashion", "torch", "onnx", "onnxruntime", "pillow")},
             "files": {name: sha256(part / name) for name in ("encoder.onnx", "weights.safetensors")},
         }
-        (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        (part / "README.md").write_text(_card(manifest), encoding="utf-8")
-        check_agreement(expected, OnnxEncoder(part)(pictures))
+        write_manifest(part, manifest)
+        manifest["agreement"] = check_agreement(expected, OnnxEncoder(part)(pictures)) | {"pictures": len(pictures)}
+        manifest["int8"] = _int8(part, data, manifest)
+        (part / "README.md").write_text(model_card(manifest), encoding="utf-8")
+        write_manifest(part, manifest)
     return folder
 
 
-def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> None:
-    """Raise FashionError unless embeddings, probabilities and ten nearest neighbours are the same."""
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _int8(part: Path, data: "ImageDataModule | None", manifest: dict[str, Any]) -> dict[str, Any]:
+    if data is None:
+        return {"kept": False, "why": "not tried: the pictures that the model was trained on are not at hand"}
+    from fashion.export import int8
+
+    # Its digest must stand in the manifest before it can be loaded to be measured.
+    int8.quantized(part / "encoder.onnx", part / int8.NAME, int8.sample(data.array("train")))
+    manifest["files"][int8.NAME] = sha256(part / int8.NAME)
+    write_manifest(part, manifest)
+    verdict = int8.judge(part, data.array("validation"), data.array("train"))
+    if not verdict.kept:
+        del manifest["files"][int8.NAME]
+    return verdict.to_dict()
+
+
+def drawn_pictures(size: int, count: int = 60) -> NDArray[np.uint8]:
+    """Drawn garments [count,3,size,size], through the loader that all pictures come through."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 10, "views": count // 10})
+        return np.stack([load_picture(source.root / item.path, size) for item in source.items[:count]])
+
+
+def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> dict[str, float]:
+    """The largest differences of embeddings and probabilities.
+
+    Raises:
+        FashionError: unless both are within the tolerance, and the ten nearest neighbours are the same.
+    """
+    differences = {}
     for what, one, other in zip(("embeddings", "probabilities"), torch_says, onnx_says, strict=True):
         difference = float(np.abs(one - other).max())
+        differences[what] = difference
         if not difference <= TOLERANCE:
             raise FashionError(
                 f"The exported {what} differ from torch's by up to {difference:.2g}; nothing is written."
@@ -81,48 +124,10 @@ def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> 
     chosen = np.take_along_axis(first, np.argsort(-second, axis=1)[:, :10], axis=1)
     if (chosen < tenth[:, None] - 2 * TOLERANCE).any():
         raise FashionError("The exported model finds other neighbours than torch's; nothing is written.")
+    return differences
 
 
 def _hparams(checkpoint: Path) -> dict[str, Any]:
     from fashion.network import load_network
 
     return load_network(checkpoint)[1]
-
-
-def _card(manifest: Mapping[str, Any]) -> str:
-    """A model card, with the front matter that model hubs read."""
-    figures = manifest["metrics"].get("metrics", {})
-    ranges = manifest["metrics"].get("intervals_95", {})
-    rows = [
-        f"| {name} | {figures[name]:.3f} | {low:.3f} – {high:.3f} |"
-        for name, (low, high) in ranges.items()
-        if name in figures
-    ]
-    table = "\n".join(["| metric | value | 95% interval |", "| --- | --- | --- |", *rows]) if rows else "Not evaluated."
-    split = manifest["metrics"].get("split", "")
-    size = manifest["image_size"]
-    return f"""---
-license: mit
-library_name: fashion
-pipeline_tag: image-feature-extraction
-tags: [fashion, visual-search, image-classification, onnx]
----
-# fashion encoder {manifest["fingerprint"]}
-
-Pictures of {size}×{size} → an embedding of {EMBEDDING} numbers (length 1, compare by dot product) and the logits of
-{len(manifest["class_names"])} classes: {", ".join(manifest["class_names"])}.
-
-```python
-from fashion import VisualSearchEngine
-
-engine = VisualSearchEngine("this/folder")
-engine.classify("picture.jpg")
-```
-
-## Figures{f" ({split} split)" if split else ""}
-{table}
-
-## Limits
-It tells kinds of garments apart, at {size}×{size} pixels: no brands, no fine textures.  Pictures unlike its training
-pictures (several garments, people, drawings) are named with confidence all the same.
-"""

@@ -17,7 +17,8 @@ def export_onnx(network: SiameseEncoder, image_size: int, path: Path) -> None:
     """Write `network` as ONNX: `pictures` [N,3,S,S] uint8 → `embedding` [N,64] of length 1, `logits` [N,classes]."""
     # Two pictures, since the exporter would take a batch of one for a constant.
     example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnx_ir", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # its progress is no news to anyone
         warnings.simplefilter("ignore")
         torch.onnx.export(

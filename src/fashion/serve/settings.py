@@ -1,6 +1,6 @@
 """What a server may be told; safe as it stands."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Settings(BaseModel):
@@ -25,6 +25,11 @@ class Settings(BaseModel):
     read_timeout_s: float = Field(10, gt=0)
     thumbnail: int = Field(256, ge=16, le=1024)
     reload_s: float = Field(1.0, gt=0)
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None  # an environment variable that is set to nothing
 
     @property
     def loopback(self) -> bool:
