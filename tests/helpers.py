@@ -1,5 +1,7 @@
 """What tests share: where things are, a tiny model, and small folders of pictures."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {"name": "tiny", "stem": 8, "blocks": [[2, 8, 1, 2], [2, 16, 1, 2], [2, 16, 1, 2]]}
+SMALL = ("model=tiny", "data=folder", "data.image_size=32", "data.batch_size=12", "trainer.check_val_every_n_epoch=1")
+"""Overrides that make a training quick."""
+
 COLOURS = {"dress": (200, 40, 40), "hat": (40, 180, 60), "shoes": (50, 60, 200), "skirt": (200, 180, 40)}
 
 
@@ -47,3 +52,15 @@ def unit(count: int, seed: int = 0, dim: int = 64) -> np.ndarray:
     """[count,dim] random vectors of length 1."""
     vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def command(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`python run.py …` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=cwd,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

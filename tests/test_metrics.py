@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -179,3 +181,46 @@ def test_the_no_match_threshold_is_the_lowest_that_is_precise_enough():
             assert found["precision"] == max(reached.values())
         assert found["precision"] == pytest.approx(reached[found["threshold"]])
         assert found["answered"] == pytest.approx((nearest >= found["threshold"]).mean())
+
+
+def test_a_filtered_search_misses_what_the_filter_hides():
+    random = np.random.default_rng(3)
+    queries, gallery = unit(40, 1), unit(90, 2)
+    truth, gallery_labels = random.integers(0, 3, 40), random.integers(0, 3, 90)
+    named = np.where(random.random(40) < 0.7, truth, (truth + 1) % 3)
+    found = retrieval(queries, truth, gallery, gallery_labels, only=(named, gallery_labels))
+    right = named == truth
+    assert (found.hit[1] == right).all()  # a query that is named right sees nothing but its own class
+    assert (found.average_precision[right] == 1).all()
+    assert (found.average_precision[~right] == 0).all()
+    assert (found.reciprocal_rank[~right] == 0).all()
+    assert (found.recall[10][~right] == 0).all()
+    unfiltered = retrieval(queries, truth, gallery, gallery_labels)
+    assert (found.relevant == unfiltered.relevant).all()
+    halves = np.where(np.arange(90) % 2, 0, 1)  # a filter on something else than what is relevant
+    mixed = retrieval(queries, truth, gallery, gallery_labels, only=(np.zeros(40, int), halves))
+    shown = np.flatnonzero(halves == 0)
+    for row in range(40):
+        order = shown[np.argsort(-(gallery[shown] @ queries[row]), kind="stable")]
+        relevant = gallery_labels[order] == truth[row]
+        total = (gallery_labels == truth[row]).sum()
+        places = np.arange(1, len(order) + 1)
+        expected = ((relevant.cumsum() / places) * relevant)[:total].sum() / total
+        assert mixed.average_precision[row] == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_as_the_gallery_grows():
+    """100,000 embeddings to search: what 300 queries need at their peak is what 10,000 would."""
+    script = """
+import numpy as np
+from fashion.metrics import retrieval
+random = np.random.default_rng(0)
+gallery = random.standard_normal((100_000, 64), dtype=np.float32)
+gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+queries, labels = gallery[:300], random.integers(0, 10, 100_000)
+retrieval(queries, labels[:300], gallery, labels)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1024 * 1024  # KiB

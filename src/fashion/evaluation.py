@@ -26,7 +26,7 @@ from fashion.metrics import (
 )
 
 PROTOCOLS = ("gallery", "leave-one-out")
-PREFIX = {"gallery": "gallery", "leave-one-out": "loo"}
+PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
 
 
 HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/top5", "loo/map")
@@ -39,7 +39,8 @@ class Evaluation:
 
     metrics: name → value; search metrics carry their protocol, as in `gallery/top1` and `loo/map`.
     intervals: name → 95% bootstrap interval (over pictures) of those that are means over pictures.
-    per_class: class → precision, recall, f1, support.
+    per_class: class → precision, recall, f1, support.  embeddings, predicted, probability: of the
+    queries, [Q,64], [Q] and [Q].  gallery: embeddings [G,64] of the gallery, where it was searched.
     """
 
     split: str
@@ -48,6 +49,10 @@ class Evaluation:
     per_class: dict[str, dict[str, float]]
     confusion: NDArray[np.int64]
     retrievals: dict[str, Retrieval]
+    embeddings: NDArray[np.float32]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    gallery: NDArray[np.float32] | None
 
 
 def evaluate(
@@ -57,13 +62,18 @@ def evaluate(
     *,
     split: str = "validation",
     protocols: Sequence[str] = PROTOCOLS,
+    relevance: str = "class",
 ) -> Evaluation:
     """Name and search every picture of `queries`.
 
-    Protocol `gallery` searches the pictures of `gallery`; `leave-one-out` searches the other queries.
+    Args:
+        protocols: `gallery` searches the pictures of `gallery`; `leave-one-out` searches the other queries; `filtered`
+            searches the gallery's pictures of the class that the query is named.
+        relevance: what a search should find: pictures of the same `class`, or of the same value of a column, such as
+            `product_id`.
 
     Raises:
-        FashionError: if the pictures' classes are not the encoder's.
+        FashionError: if the pictures' classes are not the encoder's, or have no such column.
     """
     embeddings, probabilities = encoder(queries.pictures)
     truth = queries.labels
@@ -72,24 +82,64 @@ def evaluate(
     predicted = probabilities.argmax(axis=1)
     matrix = confusion_matrix(truth, predicted, len(encoder.class_names))
     scores = classification(matrix)
+    groups = groups_of(queries)
     metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
-    intervals = {"accuracy": bootstrap_interval((truth == predicted).astype(float))}
+    intervals = {"accuracy": bootstrap_interval((truth == predicted).astype(float), groups=groups)}
+    wanted, gallery_wanted = relevant_numbers(queries, gallery, relevance)
+    searched = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
     retrievals: dict[str, Retrieval] = {}
     for protocol in protocols:
-        if protocol == "gallery":
-            found = retrieval(embeddings, truth, encoder(gallery.pictures)[0], gallery.labels)
+        if protocol == "leave-one-out":
+            found = retrieval(embeddings, wanted, embeddings, wanted, exclude=np.arange(len(wanted)))
         else:
-            found = retrieval(embeddings, truth, embeddings, truth, exclude=np.arange(len(truth)))
+            assert searched is not None
+            only = (predicted, gallery.labels) if protocol == "filtered" else None
+            found = retrieval(embeddings, wanted, searched, gallery_wanted, only=only)
         retrievals[protocol] = found
         metrics |= found.summary(f"{PREFIX[protocol]}/")
+        answerable = None if groups is None else groups[found.relevant > 0]
         for name, values in found.per_query().items():
-            intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values)
+            intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values, groups=answerable)
     support = matrix.sum(axis=1)
     per_class = {
         name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}
         for at, name in enumerate(encoder.class_names)
     }
-    return Evaluation(split, metrics, intervals, per_class, matrix, retrievals)
+    return Evaluation(
+        split,
+        metrics,
+        intervals,
+        per_class,
+        matrix,
+        retrievals,
+        embeddings,
+        predicted.astype(np.int64),
+        probabilities.max(axis=1),
+        searched,
+    )
+
+
+def groups_of(pictures: PictureArray) -> NDArray[Any] | None:
+    """The `group` (photographer, …) of each picture, where the data has one: such pictures are not independent."""
+    values = [item.extra.get("group") for item in pictures.items]
+    return None if any(value in (None, "") for value in values) else np.array(values, dtype=str)
+
+
+def relevant_numbers(
+    queries: PictureArray, gallery: PictureArray, relevance: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers that are equal where one picture is what a search for another should find.
+
+    Raises:
+        FashionError: if a picture lacks the column.
+    """
+    if relevance == "class":
+        return queries.labels, gallery.labels
+    values = [item.extra.get(relevance) for item in (*queries.items, *gallery.items)]
+    if any(value in (None, "") for value in values):
+        raise FashionError(f"relevance is {relevance!r}, and some pictures have no such column; set relevance=class.")
+    _, numbers = np.unique(np.array(values, dtype=str), return_inverse=True)
+    return numbers[: len(queries.items)].astype(np.int64), numbers[len(queries.items) :].astype(np.int64)
 
 
 def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:

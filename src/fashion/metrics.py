@@ -16,6 +16,9 @@ from fashion.errors import FashionError
 
 Floats = NDArray[np.float64]
 KS = (1, 5, 10)
+ENTRIES = 5_000_000
+"""Scores held at once; what is computed of each takes up about 60 bytes at its peak."""
+
 SEARCH = ("top1", "top5", "precision@5", "recall@5", "precision@10", "recall@10", "r_precision", "map", "mrr")
 NAMING = ("accuracy", "precision_micro", "recall_micro", "f1_micro", "precision_macro", "recall_macro", "f1_macro")
 
@@ -70,7 +73,8 @@ def retrieval(
     gallery_labels: NDArray[np.int64],
     *,
     exclude: NDArray[np.int64] | None = None,
-    chunk: int = 256,
+    only: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    chunk: int | None = None,
 ) -> Retrieval:
     """Search each query in the gallery by cosine, and say what was found.
 
@@ -79,7 +83,9 @@ def retrieval(
     Args:
         queries: [Q,D] of length 1.  gallery: [G,D] of length 1.
         exclude: for leave-one-out, [Q]: the gallery row that is the query itself, or -1 for none.
-        chunk: queries searched at once.
+        only: (query_classes [Q], gallery_classes [G]): a query finds items of its class alone, as with a filter; R
+            stays that of the whole gallery, so what the filter hides counts as missed.
+        chunk: queries searched at once; None: as many as keep memory below about half a gigabyte.
 
     Raises:
         FashionError: if the gallery or the queries are empty, or their dimensions differ.
@@ -88,6 +94,7 @@ def retrieval(
         raise FashionError(f"There are {len(queries)} queries and {len(gallery)} gallery pictures; both are needed.")
     if queries.shape[1] != gallery.shape[1]:
         raise FashionError(f"Queries have {queries.shape[1]} dimensions and the gallery has {gallery.shape[1]}.")
+    chunk = chunk or int(np.clip(ENTRIES // len(gallery), 1, 256))
     parts = [
         _search_chunk(
             queries[at : at + chunk],
@@ -95,6 +102,7 @@ def retrieval(
             gallery,
             gallery_labels,
             None if exclude is None else exclude[at : at + chunk],
+            None if only is None else (only[0][at : at + chunk], only[1]),
         )
         for at in range(0, len(queries), chunk)
     ]
@@ -118,6 +126,7 @@ def _search_chunk(
     gallery: NDArray[np.float32],
     gallery_labels: NDArray[np.int64],
     exclude: NDArray[np.int64] | None,
+    only: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
 ) -> dict[str, Floats]:
     scores = queries @ gallery.T
     same = labels[:, None] == gallery_labels[None, :]
@@ -126,6 +135,10 @@ def _search_chunk(
         scores[rows, exclude[rows]] = -np.inf  # ranks last, and is not relevant
         same[rows, exclude[rows]] = False
     total = same.sum(axis=1)
+    if only is not None:
+        hidden = only[0][:, None] != only[1][None, :]
+        scores[hidden] = -np.inf
+        same &= ~hidden
     depth = min(max(int(total.max(initial=0)), *KS), scores.shape[1])
     relevant = np.take_along_axis(same, _first(scores, depth), axis=1)
     found = relevant.cumsum(axis=1)
@@ -139,7 +152,7 @@ def _search_chunk(
     result["nearest"] = scores.max(axis=1).astype(np.float64)
     result["average_precision"] = (found / place * (relevant & within)).sum(axis=1) / share
     result["r_precision"] = (relevant & within).sum(axis=1) / share
-    result["reciprocal_rank"] = np.where(total > 0, 1 / _first_rank(scores, same), 0.0)
+    result["reciprocal_rank"] = np.where(same.any(axis=1), 1 / _first_rank(scores, same), 0.0)
     return result
 
 

@@ -1,20 +1,16 @@
 """The whole way in a temporary folder: train, train on, evaluate, export, index, search."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, write_pictures
+from helpers import SMALL, command, write_pictures
 from PIL import Image
 
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.classify import balanced
-
-SMALL = ("model=tiny", "data=folder", "data.image_size=32", "data.batch_size=12", "trainer.check_val_every_n_epoch=1")
 
 
 @pytest.fixture
@@ -184,17 +180,6 @@ def test_class_weights_are_inverse_and_mean_one():
     assert sum(w * n for w, n in zip(weights, (10, 30, 60), strict=True)) == pytest.approx(100)
 
 
-def command(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=cwd,
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_command_line_explains_itself_and_its_mistakes(tmp_path):
     helped = command("--help", cwd=tmp_path)
     assert helped.returncode == 0
@@ -248,3 +233,34 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     assert tags["graph"]
     hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
     assert hparams
+
+
+def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_folder, tmp_path):
+    drawn = ("data=synthetic", "data.drawing.products=30", "data.drawing.views=3", "data.classes=[dress,hat,shoes]")
+    run_here("task=evaluate", *drawn, f"encoder={run_folder}", "relevance=product_id", "protocols=[leave-one-out]",
+             "baselines=[random,pixels,histogram]", out="products")  # fmt: skip
+    content = metrics(tmp_path / "products")
+    assert content["metrics"]["loo/unanswerable"] == 0
+    assert content["metrics"]["loo/recall@5"] <= 1
+    assert set(content["baselines"]) == {"random", "pixels", "histogram"}
+    assert content["baselines"]["pixels"]["loo/top1"] > content["baselines"]["random"]["loo/top1"]
+    run_here("task=evaluate", *drawn, f"encoder={run_folder}", "protocols=[gallery,filtered]", out="filtered")
+    found = metrics(tmp_path / "filtered")["metrics"]
+    assert found["filtered/top1"] == pytest.approx(found["accuracy"])  # only items of the named class are found
+    report = (tmp_path / "filtered/report.html").read_text()
+    for heading in ("Figures", "Per class", "Confusion", "Searches", "Worst queries", "Map"):
+        assert f"<h2>{heading}</h2>" in report
+    assert "http" not in report.replace("http://www.w3.org", "")
+    with pytest.raises(FashionError, match="baselines names 'x'"):
+        run_here("task=evaluate", *drawn, f"encoder={run_folder}", "baselines=[x]")
+    with pytest.raises(FashionError, match="no such column"):
+        run_here("task=evaluate", *drawn, f"encoder={run_folder}", "relevance=brand")
+
+
+def test_a_training_leaves_a_report_with_its_curves(run_here, data, tmp_path):
+    run_here("task=triplet", *data, "task.epochs=3", out="triplet")
+    report = (tmp_path / "triplet/report.html").read_text()
+    for heading in ("Curves", "Settings", "Worst queries", "Map"):
+        assert f"<h2>{heading}</h2>" in report
+    assert "task.module.lr" in report
+    assert "http" not in report.replace("http://www.w3.org", "")

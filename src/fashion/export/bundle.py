@@ -100,7 +100,7 @@ def _int8(part: Path, data: "ImageDataModule | None", manifest: dict[str, Any]) 
 def drawn_pictures(size: int, count: int = 60) -> NDArray[np.uint8]:
     """Drawn garments [count,3,size,size], through the loader that all pictures come through."""
     with tempfile.TemporaryDirectory() as scratch:
-        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 10, "views": count // 10})
+        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 30, "views": count // 30})
         return np.stack([load_picture(source.root / item.path, size) for item in source.items[:count]])
 
 

@@ -24,8 +24,8 @@ tags: [fashion, visual-search, image-classification, onnx]
 ---
 # fashion encoder {manifest["fingerprint"]}
 
-Pictures of {size}×{size} → an embedding of {manifest["embedding_dim"]} numbers (length 1, compare by dot product) and the logits
-of {len(manifest["class_names"])} classes: {", ".join(manifest["class_names"])}.
+Pictures of {size}×{size} → an embedding of {manifest["embedding_dim"]} numbers (length 1, compare by dot product) and
+the logits of {len(manifest["class_names"])} classes: {", ".join(manifest["class_names"])}.
 
 ```python
 from fashion import VisualSearchEngine

@@ -41,7 +41,7 @@ def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], t
     for row, result in enumerate(results):
         top = TEXT + row * height
         folder = Path(result.query).parent.name
-        truth = folder if folder in class_names else None
+        truth = result.truth or (folder if folder in class_names else None)
         sheet.paste(_tile(result.query, tile), (GAP, top))
         named = f"named {result.predicted} {result.probability:.0%}"
         doubt = " – no match" if result.match is False else ""
@@ -120,7 +120,7 @@ def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> 
             if matrix[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def recall_plot(rows: Sequence[Mapping[str, Any]]) -> Image.Image:
@@ -141,10 +141,11 @@ def recall_plot(rows: Sequence[Mapping[str, Any]]) -> Image.Image:
     axes.set_xlabel("one search, ms (median)")
     axes.set_ylabel("recall@10")
     axes.grid(alpha=0.3)
-    return _drawn(figure)
+    return drawn(figure)
 
 
-def _drawn(figure: "Figure") -> Image.Image:
+def drawn(figure: "Figure") -> Image.Image:
+    """A matplotlib figure as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

@@ -30,6 +30,16 @@ def hits_table(result: "SearchResult") -> Table:
     return table
 
 
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Text in the first column, figures in the others."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def metrics_table(
     title: str, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
 ) -> Table:
@@ -45,7 +55,7 @@ def metrics_table(
 
 def search_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
     """Search metrics by protocol: micro mean with its 95% interval, and macro mean over classes."""
-    protocols = {"gallery": "training gallery", "loo": "leave-one-out"}
+    protocols = {"gallery": "training gallery", "loo": "leave-one-out", "filtered": "filtered by the named class"}
     table = Table(title="Search", title_justify="left")
     table.add_column("metric")
     for prefix, title in protocols.items():

@@ -10,8 +10,14 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from fashion.data.datasets import PictureArray
 from fashion.evaluation import HEADLINES, Evaluation
+from fashion.report.evaluation import Searches, worst
 from fashion.report.pictures import confusion_picture
+
+THUMBNAIL = 48
+PROJECTED = (8192 // THUMBNAIL) ** 2 // 10
+"""Pictures in the Projector: its sprite may have 8192×8192 pixels, and browsers slow down long before."""
 
 
 class FirstBatch(Callback):
@@ -42,6 +48,21 @@ def log_results(
     logger.log_hyperparams(_flat(module.hparams_initial), {f"final/{k}": result.metrics[k] for k in HEADLINES})
     picture = np.asarray(confusion_picture(result.confusion, class_names))
     logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
+    logger.save()
+
+
+def log_searches(logger: TensorBoardLogger, result: Evaluation, queries: PictureArray, searches: Searches) -> None:
+    """The worst queries, and the Projector's embeddings with their thumbnails."""
+    writer = logger.experiment
+    writer.add_image("final/worst_queries", np.asarray(searches.grid(worst(result))), 0, dataformats="HWC")
+    some = np.linspace(0, len(queries.labels) - 1, min(PROJECTED, len(queries.labels))).astype(int)
+    thumbnails = torch.from_numpy(np.array(queries.pictures[some])).float() / 255
+    small = torch.nn.functional.interpolate(thumbnails, size=(THUMBNAIL, THUMBNAIL), mode="area")
+    labels = [[searches.class_names[queries.labels[at]], searches.class_names[result.predicted[at]],
+               queries.items[at].path] for at in some]  # fmt: skip
+    writer.add_embedding(
+        result.embeddings[some], labels, small, global_step=0, tag="embeddings", metadata_header=["is", "named", "path"]
+    )
     logger.save()
 
 

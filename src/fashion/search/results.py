@@ -30,7 +30,7 @@ class SearchResult:
     """What one query found, best first, and what the model takes the query for.
 
     match: whether the best hit is near enough to be an answer, by the model's calibrated threshold; None where the
-    model has none.
+    model has none.  truth: the query's class, where it is known.
     """
 
     query: str
@@ -38,6 +38,7 @@ class SearchResult:
     probability: float
     hits: list[Hit]
     match: bool | None = None
+    truth: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -15,6 +15,8 @@ TASKS = {
     "classify": "fashion.tasks.classify:run",
     "triplet": "fashion.tasks.triplet:run",
     "evaluate": "fashion.tasks.evaluate:run",
+    "runs": "fashion.tasks.runs:run",
+    "compare": "fashion.tasks.compare:run",
     "index": "fashion.tasks.index:run",
     "embed": "fashion.tasks.embed:run",
     "benchmark": "fashion.tasks.benchmark:run",

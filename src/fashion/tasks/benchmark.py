@@ -12,12 +12,11 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
-from rich.table import Table
 
 from fashion.encoder import load_encoder
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
-from fashion.report.tables import show
+from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -50,9 +49,9 @@ def _models(options: BenchmarkOptions, folder: Path) -> Any:
     backbones = {name: _backbone(name) for name in options.models}
     figures = models.run(backbones, options.image_size, options.rounds)
     shown = [name for name in next(iter(figures.values())) if name.endswith(" ms")]
-    _show("Models, ms", ["model", "parameters", "mult.-acc.", *shown], models.rows(figures, shown))
+    show_rows("Models, ms", ["model", "parameters", "mult.-acc.", *shown], models.rows(figures, shown))
     times = [name for name in next(iter(figures.values())) if name.endswith("multiple")]
-    _show(f"As multiples of {options.models[0]}", ["model", "", "", *times], models.rows(figures, times))
+    show_rows(f"As multiples of {options.models[0]}", ["model", "", "", *times], models.rows(figures, times))
     return figures
 
 
@@ -65,7 +64,7 @@ def _embedding(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import embedding
 
     figures, rows = embedding.run(load_encoder(Path(options.encoder)), options.pictures, options.rounds)
-    _show(f"Embedding {options.pictures:,} JPEGs", ["figure", "value"], rows)
+    show_rows(f"Embedding {options.pictures:,} JPEGs", ["figure", "value"], rows)
     return figures
 
 
@@ -73,7 +72,7 @@ def _catalog(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import catalog
 
     figures, rows = catalog.run(Path(options.encoder), options.items, options.rounds)
-    _show(f"A catalogue of {options.items:,}", ["figure", "value"], rows)
+    show_rows(f"A catalogue of {options.items:,}", ["figure", "value"], rows)
     return figures
 
 
@@ -82,7 +81,7 @@ def _approximate(options: BenchmarkOptions, folder: Path) -> Any:
 
     rows = catalog.approximate(options.items)
     cells = [[str(row["index"]), f"{row['recall@10']:.3f}", f"{row['search_ms']:.3f}"] for row in rows]
-    _show(f"HNSW beside flat, {options.items:,} items", ["index", "recall@10", "one search, ms"], cells)
+    show_rows(f"HNSW beside flat, {options.items:,} items", ["index", "recall@10", "one search, ms"], cells)
     save_picture(recall_plot([{k: v for k, v in row.items() if k != "build_s"} for row in rows]), folder / "recall.png")
     log.info("Written: %s", folder / "recall.png")
     return rows
@@ -92,8 +91,12 @@ def _server(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import server
 
     figures, rows = server.run(Path(options.encoder), options.items, options.rounds)
-    _show(f"A server of {options.items:,} items", ["figure", "value"], rows)
+    show_rows(f"A server of {options.items:,} items", ["figure", "value"], rows)
     return figures
+
+
+def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    show(plain_table(title, columns, rows))
 
 
 SUITES = {
@@ -103,12 +106,3 @@ SUITES = {
     "approximate": _approximate,
     "server": _server,
 }
-
-
-def _show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    show(table)

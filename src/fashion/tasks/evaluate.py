@@ -4,28 +4,35 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field
 
+from fashion.baselines import baseline
 from fashion.data.datamodules import ImageDataModule
-from fashion.encoder import load_encoder
+from fashion.data.datasets import PictureArray
+from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import evaluate, write_metrics
-from fashion.metrics import select
+from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics
+from fashion.metrics import retrieval, select
+from fashion.report.evaluation import evaluation_sections
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import confusion_picture, save_picture
-from fashion.report.tables import metrics_table, per_class_table, search_table, show
+from fashion.report.tables import metrics_table, per_class_table, plain_table, search_table, show
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
+SHOWN_OF_BASELINES = ("top1", "top5", "map", "mrr")
 
 
 class EvaluateOptions(Options):
     encoder: str
     split: Literal["train", "validation", "test"]
-    protocols: list[Literal["gallery", "leave-one-out"]]
+    protocols: list[Literal["gallery", "leave-one-out", "filtered"]] = Field(min_length=1)
+    relevance: str
+    baselines: list[str]
     metrics: list[str] | None
     match_precision: float = Field(gt=0, le=1)
 
@@ -34,23 +41,21 @@ def run(cfg: DictConfig) -> float:
     """Print and write the figures; returns the accuracy."""
     options = read_options(cfg, EvaluateOptions)
     encoder = load_encoder(Path(options.encoder))
-    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size)
-    if data.class_names != encoder.class_names:
-        raise FashionError(
-            f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "
-            f"({', '.join(encoder.class_names)}); set data to what it was trained on, or "
-            f"data.classes=[{','.join(encoder.class_names)}]."
-        )
+    data = data_for(encoder, cfg)
+    queries, gallery = data.array(options.split), data.array("train")
     result = evaluate(
-        encoder, data.array(options.split), data.array("train"), split=options.split, protocols=options.protocols
+        encoder, queries, gallery, split=options.split, protocols=options.protocols, relevance=options.relevance
     )
     shown = select(result.metrics, options.metrics)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    facts = {"encoder": str(encoder.source), "fingerprint": encoder.fingerprint}
+    compared = compare_baselines(options, queries, gallery)
+    facts = {
+        "encoder": str(encoder.source), "fingerprint": encoder.fingerprint, "relevance": options.relevance,
+        "baselines": compared,
+    }  # fmt: skip
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
-    confusion = confusion_picture(result.confusion, encoder.class_names)
-    save_picture(confusion, folder / "confusion.png")
-    title = f"{encoder.source} on {options.split} ({len(data.array(options.split).labels)} pictures)"
+    save_picture(confusion_picture(result.confusion, encoder.class_names), folder / "confusion.png")
+    title = f"{encoder.source} on {options.split} ({len(queries.labels)} pictures)"
     naming = {name: value for name, value in shown.items() if "/" not in name}
     if naming:
         show(metrics_table(title, naming, result.intervals))
@@ -58,18 +63,51 @@ def run(cfg: DictConfig) -> float:
         show(search_table(shown, result.intervals))
     if options.metrics is None:
         show(per_class_table("Per class", result.per_class))
-    write_page(
-        folder / "report.html",
-        "Evaluation",
-        [
-            Section("Figures", text=title, table=(["metric", "value", "95% interval"], _rows(shown, result.intervals))),
-            Section("Confusion matrix", picture=confusion, caption="Rows are the true classes."),
-        ],
-    )
-    log.info("Written to %s", folder)
+    sections = evaluation_sections(result, encoder.class_names, queries, gallery, data.source.root, shown)
+    if compared:
+        own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}
+        columns = list(own)
+        rows = [[name, *(f"{figures.get(c, float('nan')):.3f}" for c in columns)]
+                for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
+        show(plain_table("Beside what nobody trained", ["", *columns], rows))
+        sections.insert(1, Section("Beside what nobody trained", table=(["", *columns], rows)))
+    write_page(folder / "report.html", f"Evaluation: {title}", sections)
+    log.info("Written to %s: report.html, metrics.json, confusion.png", folder)
     return result.metrics["accuracy"]
 
 
-def _rows(metrics: dict[str, float], intervals: dict[str, tuple[float, float]]) -> list[list[str]]:
-    ranges = {name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
-    return [[name, f"{value:.3f}", ranges.get(name, "")] for name, value in metrics.items()]
+def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
+    """The configured data, at the encoder's picture size.
+
+    Raises:
+        FashionError: if its classes are not the encoder's.
+    """
+    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size)
+    if data.class_names != encoder.class_names:
+        raise FashionError(
+            f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "
+            f"({', '.join(encoder.class_names)}); set data to what it was trained on, or "
+            f"data.classes=[{','.join(encoder.class_names)}]."
+        )
+    return data
+
+
+def compare_baselines(
+    options: EvaluateOptions, queries: PictureArray, gallery: PictureArray
+) -> dict[str, dict[str, float]]:
+    """baseline → search figure → value."""
+    wanted, gallery_wanted = relevant_numbers(queries, gallery, options.relevance)
+    table: dict[str, dict[str, float]] = {}
+    for name in options.baselines:
+        embed, table[name] = baseline(name), {}
+        asked = embed(queries.pictures)
+        for protocol in options.protocols:
+            if protocol == "filtered":  # needs a class that the query is named
+                continue
+            if protocol == "gallery":
+                found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted)
+            else:
+                found = retrieval(asked, wanted, asked, wanted, exclude=np.arange(len(wanted)))
+            summary = found.summary(f"{PREFIX[protocol]}/")
+            table[name] |= {key: v for key, v in summary.items() if key.partition("/")[2] in SHOWN_OF_BASELINES}
+    return table

@@ -10,7 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -22,9 +22,12 @@ from fashion.errors import FashionError
 from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.network import load_network
 from fashion.optim import averaging
+from fashion.report.evaluation import Searches, evaluation_sections
+from fashion.report.html import write_page
 from fashion.report.progress import progress
 from fashion.report.tables import metrics_table, show
-from fashion.report.tensorboard import FirstBatch, log_results
+from fashion.report.tensorboard import FirstBatch, log_results, log_searches
+from fashion.report.training import training_sections
 from fashion.tasks.options import Options
 
 log = logging.getLogger(__name__)
@@ -80,9 +83,17 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     }
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
     log_results(logger, module, result, encoder.class_names)
+    queries, gallery = images.array("validation"), images.array("train")
+    searches = Searches(result, encoder.class_names, queries, gallery, images.source.root)
+    log_searches(logger, result, queries, searches)
+    sections = evaluation_sections(result, encoder.class_names, queries, gallery, images.source.root)
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    sections += training_sections(folder, {str(key): value for key, value in settings.items()})
+    write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES}
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
-    log.info("Run folder: %s", folder)
+    log.info("Run folder: %s (open report.html)", folder)
     return result.metrics[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
 
 

@@ -1,0 +1,46 @@
+"""Whether two models differ on the same pictures: paired tests, pure functions."""
+
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def paired_bootstrap(
+    first: Floats, second: Floats, *, groups: NDArray[np.str_] | None = None, samples: int = 10_000, seed: int = 0
+) -> dict[str, float]:
+    """The mean of second − first [N] with its 95% interval, and how sure its sign is.
+
+    Args:
+        groups: [N]: whole groups are drawn, since pictures of one are not independent.
+
+    Returns:
+        `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided).
+    """
+    difference = np.asarray(second, float) - np.asarray(first, float)
+    sums, counts = difference, np.ones(len(difference))
+    if groups is not None:
+        _, number = np.unique(groups, return_inverse=True)
+        sums, counts = np.bincount(number, difference), np.bincount(number).astype(float)
+    random = np.random.default_rng(seed)
+    means = np.empty(samples)
+    for at in range(samples):
+        drawn = random.integers(len(sums), size=len(sums))
+        means[at] = sums[drawn].sum() / counts[drawn].sum()
+    low, high = np.quantile(means, [0.025, 0.975])
+    p = min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean()))
+    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
+    """McNemar's exact test of two models' rights and wrongs [N] on the same pictures.
+
+    Returns:
+        `only_first`, `only_second`: pictures that one alone has right; `p`: two-sided, from the binomial distribution.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    trials, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(comb(trials, k) for k in range(fewer + 1)) / 2**trials
+    return {"only_first": only_first, "only_second": only_second, "p": min(1.0, 2 * tail)}

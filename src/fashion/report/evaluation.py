@@ -1,0 +1,119 @@
+"""What a report shows of an evaluation: tables with intervals, confusion, searches that went well and badly, a map."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fashion.data.datasets import PictureArray
+from fashion.evaluation import Evaluation
+from fashion.report.html import Section
+from fashion.report.pictures import confusion_picture, drawn, search_grid
+from fashion.search.results import Hit, SearchResult
+
+SHOWN = 8
+"""Queries of a grid."""
+
+
+def evaluation_sections(
+    result: Evaluation,
+    class_names: Sequence[str],
+    queries: PictureArray,
+    gallery: PictureArray,
+    root: Path,
+    metrics: Mapping[str, float] | None = None,
+) -> list[Section]:
+    """The sections of one evaluation; `metrics`: only these figures."""  # fmt: skip
+    counts = f"{len(queries.labels)} {result.split} pictures; 95% bootstrap intervals."
+    sections = [
+        Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
+        Section("Per class", table=per_class_rows(result.per_class)),
+        Section("Confusion", picture=confusion_picture(result.confusion, class_names), caption="Rows: what it is."),
+    ]
+    if result.gallery is not None and "gallery" in result.retrievals:
+        searches = Searches(result, class_names, queries, gallery, root)
+        spread = np.linspace(0, len(queries.labels) - 1, min(SHOWN, len(queries.labels))).astype(int)
+        right = "Green and ✓: the query's class."
+        sections += [
+            Section("Searches", picture=searches.grid(spread), caption=f"Evenly spread queries. {right}"),
+            Section(
+                "Worst queries", picture=searches.grid(worst(result)), caption=f"Lowest average precision. {right}"
+            ),
+        ]
+    caption = "Each dot is a picture: the two directions in which embeddings differ most (PCA)."
+    return [*sections, Section("Map", picture=embedding_map(result, queries.labels, class_names), caption=caption)]
+
+
+def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
+    """The queries [count] whose search in the gallery has the lowest average precision, worst first."""
+    return np.argsort(result.retrievals["gallery"].average_precision, kind="stable")[:count]
+
+
+class Searches:
+    """Searches of evaluated pictures in their gallery, as they are drawn."""
+
+    def __init__(
+        self, result: Evaluation, class_names: Sequence[str], queries: PictureArray, gallery: PictureArray, root: Path
+    ):
+        self.result, self.class_names = result, class_names
+        self.queries, self.gallery, self.root = queries, gallery, root
+
+    def grid(self, rows: NDArray[np.int64], k: int = 6) -> Image.Image:
+        return search_grid([self.of(int(row), k) for row in rows], self.class_names, tile=96)
+
+    def of(self, row: int, k: int) -> SearchResult:
+        """What the query in that row finds."""
+        assert self.result.gallery is not None
+        scores = self.result.gallery @ self.result.embeddings[row]
+        order = np.argsort(-scores, kind="stable")[:k]
+        items = self.gallery.items
+        hits = [
+            Hit(rank, float(scores[at]), int(at), items[at].label, str(self.root / items[at].path), {})
+            for rank, at in enumerate(order, start=1)
+        ]
+        named = self.class_names[int(self.result.predicted[row])]
+        probability = float(self.result.probability[row])
+        query = self.queries.items[row]
+        return SearchResult(str(self.root / query.path), named, probability, hits, truth=query.label)
+
+
+def figures_table(
+    metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> tuple[list[str], list[list[str]]]:
+    """[metric, value, interval] rows and their headers."""
+    ranges = {name: f"{low:.3f} to {high:.3f}" for name, (low, high) in intervals.items()}
+    return ["metric", "value", "95% interval"], [[n, f"{v:.3f}", ranges.get(n, "")] for n, v in metrics.items()]
+
+
+def per_class_rows(per_class: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+    names = list(next(iter(per_class.values()), {}))
+    rows = [
+        [label, *(f"{v[n]:.3f}" if isinstance(v[n], float) else str(v[n]) for n in names)]
+        for label, v in per_class.items()
+    ]
+    return ["class", *names], rows
+
+
+def embedding_map(result: Evaluation, labels: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
+    """The queries' embeddings in two dimensions, coloured by class; crosses are named wrongly."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    centred = result.embeddings - result.embeddings.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    places = centred @ directions[:2].T
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.add_subplot()
+    colours = colormaps["tab20" if len(class_names) > 10 else "tab10"]
+    for number, name in enumerate(class_names):
+        own = labels == number
+        right = own & (result.predicted == labels)
+        colour = colours(number % colours.N)
+        axes.scatter(places[right, 0], places[right, 1], s=14, color=colour, label=name)
+        axes.scatter(places[own & ~right, 0], places[own & ~right, 1], s=26, color=colour, marker="x")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return drawn(figure)

@@ -1,0 +1,99 @@
+"""All runs below a folder as rows, and their means over seeds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fashion.report.training import flat
+
+Row = dict[str, Any]
+UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
+"""Settings that say where things are, not what was done."""
+
+FIGURES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/map", "recall@10",
+           "search_ms", "train_seconds")  # fmt: skip
+
+
+def read_runs(folder: Path) -> list[Row]:
+    """A row for each run: `run` (its folder), settings as key.key, figures, and `error` where it failed."""
+    rows = []
+    for config in sorted(folder.rglob(".hydra/config.yaml")):
+        run = config.parents[1]
+        row: Row = {"run": run.relative_to(folder).as_posix()}
+        try:
+            settings = OmegaConf.to_container(OmegaConf.load(config))
+        except (OSError, OmegaConfBaseException, ValueError):
+            continue
+        if isinstance(settings, dict):
+            named = flat({str(key): value for key, value in settings.items()})
+            row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and "_target_" not in key}
+        try:
+            content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+            values = {**content, **content.get("metrics", {})}
+            row |= {name: values[name] for name in FIGURES if isinstance(values.get(name), int | float)}
+        except (OSError, ValueError, AttributeError):
+            error = run / "error.txt"
+            if error.exists():
+                row["error"] = error.read_text(encoding="utf-8")
+            elif row.get("task.name") in ("classify", "triplet", "evaluate"):
+                row["error"] = "it wrote no metrics.json: cut off, or still running"
+            else:
+                continue
+        rows.append(row)
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float | str | bool) else json.dumps(value, default=str)
+
+
+def over_seeds(rows: Sequence[Row]) -> list[Row]:
+    """One row for each setting: figures as mean, `… sd` (of two seeds and more), and `seeds`; the best run's folder."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if "error" not in row:
+            key = {k: v for k, v in row.items() if k not in (*FIGURES, "run", "seed")}
+            groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(row)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(group: Sequence[Row]) -> Row:
+    first = {key: value for key, value in group[0].items() if key not in (*FIGURES, "seed", "run")}
+    mean: Row = {"run": group[0]["run"], **first, "seeds": len({row.get("seed") for row in group})}
+    for name in FIGURES:
+        values = [row[name] for row in group if name in row]
+        if values:
+            mean[name] = float(np.mean(values))
+            if len(values) > 1:
+                mean[f"{name} sd"] = float(np.std(values, ddof=1))
+    ranked = [row for row in group if "accuracy" in row]
+    if ranked:
+        mean["run"] = max(ranked, key=lambda row: float(row.get("gallery/map") or row["accuracy"]))["run"]
+    return mean
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """What a table of these rows shows: the run, the settings that differ, the figures, the error."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    figures = [name for name in names if name.removesuffix(" sd") in FIGURES]
+    settings = [name for name in names if name not in figures and name not in ("run", "error", "seeds")]
+    differing = [name for name in settings if len({json.dumps(row.get(name), default=str) for row in rows}) > 1]
+    tail = [name for name in ("error",) if name in names]
+    return ["run", *differing, *(["seeds"] if "seeds" in names else []), *figures, *tail]
+
+
+def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """The row's values as text; mean ± sd in one cell."""
+    texts = []
+    for name in columns:
+        value = row.get(name)
+        text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        if isinstance(value, float) and f"{name} sd" in row:
+            text += f" ± {row[f'{name} sd']:.2g}"
+        texts.append(text)
+    return texts

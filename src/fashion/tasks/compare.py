@@ -1,0 +1,93 @@
+"""task=compare: do two models differ on the same pictures, beyond chance?"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from fashion.comparison import mcnemar, paired_bootstrap
+from fashion.encoder import load_encoder
+from fashion.evaluation import Evaluation, evaluate, groups_of
+from fashion.files import write_text
+from fashion.report.evaluation import Searches
+from fashion.report.html import Section, write_page
+from fashion.report.tables import plain_table, show
+from fashion.tasks.evaluate import data_for
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+SHOWN = 12
+
+
+class CompareOptions(Options):
+    run: str
+    run_b: str
+    split: Literal["train", "validation", "test"]
+
+
+def run(cfg: DictConfig) -> float:
+    """Print and write the tests; returns the difference in accuracy (run_b − run)."""
+    options = read_options(cfg, CompareOptions)
+    results: list[Evaluation] = []
+    for one in (options.run, options.run_b):
+        encoder = load_encoder(Path(one))
+        data = data_for(encoder, cfg)
+        queries, gallery = data.array(options.split), data.array("train")
+        results.append(evaluate(encoder, queries, gallery, split=options.split))
+    rights = [result.predicted == queries.labels for result in results]
+    table = compared(results, rights, groups_of(queries))
+    naming = mcnemar(*rights)
+    rows = [[name, *(f"{row[key]:.3f}" for key in ("a", "b", "difference", "low", "high", "p"))]
+            for name, row in table.items()]  # fmt: skip
+    columns = ["figure", "run", "run_b", "difference", "95% from", "to", "p"]
+    show(plain_table(f"run_b against run on {len(queries.labels)} {options.split} pictures", columns, rows))
+    sentence = (
+        f"McNemar: {naming['only_first']} pictures are named right by run alone, {naming['only_second']} by run_b "
+        f"alone (p = {naming['p']:.3f})."
+    )
+    log.info("%s", sentence)
+    log.info("%s", verdict(table["accuracy"]["p"], naming["p"]))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    content = {"run": options.run, "run_b": options.run_b, "split": options.split, "paired_bootstrap": table,
+               "mcnemar": naming}  # fmt: skip
+    write_text(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
+    sections = [Section("Figures", text=sentence, table=(columns, rows))]
+    for title, mine, other in (("Only run is right", 0, 1), ("Only run_b is right", 1, 0)):
+        at = np.flatnonzero(rights[mine] & ~rights[other])[:SHOWN]
+        if len(at):
+            wrong = Searches(results[other], data.class_names, queries, gallery, data.source.root)
+            caption = "As the other one names and searches them."
+            sections.append(Section(title, picture=wrong.grid(at), caption=caption))
+    write_page(folder / "report.html", "Do they differ?", sections)
+    log.info("Written to %s: report.html, comparison.json", folder)
+    return table["accuracy"]["difference"]
+
+
+def compared(
+    results: list[Evaluation], rights: list[NDArray[np.bool_]], groups: NDArray[np.str_] | None
+) -> dict[str, dict[str, float]]:
+    """figure → the two means, their difference (second − first), its interval and p."""
+    values = {"accuracy": (rights[0].astype(float), rights[1].astype(float))}
+    for protocol, prefix in (("gallery", "gallery"), ("leave-one-out", "loo")):
+        first, second = (result.retrievals[protocol].per_query() for result in results)
+        values |= {f"{prefix}/{name}": (first[name], second[name]) for name in ("top1", "top5", "map")}
+    table = {}
+    for name, (one, other) in values.items():
+        own = groups if groups is not None and len(groups) == len(one) else None
+        test = paired_bootstrap(one, other, groups=own)
+        table[name] = {"a": float(one.mean()), "b": float(other.mean()), **test}
+    return table
+
+
+def verdict(*ps: float) -> str:
+    """The tests' outcome in words."""
+    if max(ps) < 0.05:
+        return "They name pictures differently well: both tests say so at the 5% level."
+    if min(ps) < 0.05:
+        return "One test says that they name pictures differently well, the other does not: take it for a hint."
+    return "Neither test tells them apart in naming pictures; the difference may be chance."

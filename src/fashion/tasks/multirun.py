@@ -1,0 +1,55 @@
+"""One job of a multirun: skipped if it had finished already, and listed with its error if it fails."""
+
+import json
+import logging
+import math
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fashion.errors import FashionError
+from fashion.files import write_text
+from fashion.tasks import run_task
+
+log = logging.getLogger(__name__)
+
+WORST = 0.0
+"""What a failed or diverged job counts for: a sweeper that learns from its jobs must get a number.  All metrics that
+jobs return lie between 0 and 1, higher is better."""
+
+
+def run_job(cfg: DictConfig) -> Any:
+    """Run the job's task, unless a multirun of the same `sweep_name` finished it with the same settings."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    settings = OmegaConf.to_container(cfg, resolve=False)
+    before = finished(folder, settings)
+    if before is not None:
+        log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
+        return before
+    error_file = folder / "error.txt"
+    error_file.unlink(missing_ok=True)
+    try:
+        value = run_task(cfg)
+    except Exception as error:
+        # One failing job must not lose the others: it is listed in the final table, with this sentence.
+        error_file.write_text(str(error) or repr(error), encoding="utf-8")
+        log.error("%s", error if isinstance(error, FashionError) else traceback.format_exc())
+        return WORST
+    if isinstance(value, float) and not math.isfinite(value):
+        log.warning("The job ended with %s; it counts as %g.", value, WORST)
+        value = WORST
+    write_text(folder / "finished.json", json.dumps({"settings": settings, "value": value}, default=str) + "\n")
+    return value
+
+
+def finished(folder: Path, settings: Any) -> Any:
+    """What the job in that folder returned, if it ended well with these settings; else None."""
+    try:
+        content = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content["value"] if content["settings"] == json.loads(json.dumps(settings, default=str)) else None

@@ -1,0 +1,88 @@
+"""task=runs: what was run, and which is best."""
+
+import csv
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from fashion.errors import FashionError
+from fashion.files import replacing
+from fashion.report.html import Section, write_page
+from fashion.report.runs import Row, cells, columns_of, over_seeds, read_runs
+from fashion.report.tables import plain_table, show
+from fashion.search.filters import select
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+SMALLER_IS_BETTER = ("search_ms", "train_seconds")
+
+
+class RunsOptions(Options):
+    folder: str
+    filter: str | None
+    sort: str
+    seeds: bool
+
+
+def run(cfg: DictConfig) -> int:
+    """Print the table and write it as runs.csv and runs.html; returns how many rows it has."""
+    options = read_options(cfg, RunsOptions)
+    rows = read_runs(Path(options.folder).expanduser())
+    if options.filter and rows:
+        rows = chosen(rows, options.filter)
+    if not rows:
+        raise FashionError(f"{options.folder} holds no such run; train one, or change folder and filter.")
+    failed = [row for row in rows if "error" in row]
+    if options.seeds:
+        rows = over_seeds(rows) + failed
+    rows = ordered(rows, options.sort)
+    columns = [name for name in columns_of(rows) if not name.endswith(" sd")]
+    table = [cells(row, columns) for row in rows]
+    show(plain_table(f"{len(rows)} rows, best {options.sort} first", columns, table))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with replacing(folder / "runs.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+        names = columns_of(rows)
+        csv.writer(file).writerows([names, *([row.get(name) for name in names] for row in rows)])
+    write_page(folder / "runs.html", "Runs", [Section(f"{len(rows)} rows", table=(columns, table))])
+    if failed:
+        log.info("%d runs failed or were cut off; their reasons stand in the last column.", len(failed))
+    log.info("Written: %s and runs.html", folder / "runs.csv")
+    return len(rows)
+
+
+def chosen(rows: list[Row], text: str) -> list[Row]:
+    """The rows for which the filter (the language of searches) is true.
+
+    Raises:
+        FashionError: if it makes no sense, or names an unknown column.
+    """
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except pa.ArrowException:  # numbers in one run and text in another
+            columns[name] = pa.array([None if value is None else str(value) for value in values])
+    mask = select(text, pa.table(columns))
+    return [row for row, kept in zip(rows, mask, strict=True) if kept]
+
+
+def ordered(rows: list[Row], key: str) -> list[Row]:
+    """Best first by a figure, in order by a setting; rows without it last.
+
+    Raises:
+        FashionError: if no row has it.
+    """
+    having = [row for row in rows if row.get(key) is not None]
+    if not having:
+        known = ", ".join(columns_of(rows))
+        raise FashionError(f"sort is {key!r}, which no run has; choose from {known}.")
+    numbers = all(isinstance(row[key], int | float) for row in having)
+    having.sort(
+        key=lambda row: row[key] if numbers else str(row[key]), reverse=numbers and key not in SMALLER_IS_BETTER
+    )
+    return having + [row for row in rows if row.get(key) is None]

@@ -1,0 +1,67 @@
+"""Multiruns that are cut off, fail, run in parallel, or learn from their jobs."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, command
+from omegaconf import OmegaConf
+
+from fashion.tasks.multirun import finished
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def swept(pictures, tmp_path) -> tuple[str, ...]:
+    return ("-m", "task=classify", *SMALL, f"data.source={pictures}", "model=tiny", "trainer=smoke",
+            f"cache_dir={tmp_path}/cache")  # fmt: skip
+
+
+def changed(folder: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
+
+
+def test_finished_jobs_are_skipped_and_the_others_run(swept, tmp_path):
+    run = (*swept, "sweep_name=s", "seed=1,2")
+    assert command(*run, cwd=tmp_path).returncode == 0
+    folder = tmp_path / "outputs/sweeps/s"
+    before = changed(folder)
+    (folder / "1/finished.json").unlink()  # as a kill in the middle of the second leaves it
+    again = command(*run, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "Job 0 had finished already" in again.stdout
+    after = changed(folder)
+    assert after["0"] == before["0"]
+    assert after["1"] > before["1"]
+    other = command(*run, "task.module.lr=0.001", cwd=tmp_path)  # other settings: not the same job
+    assert "had finished already" not in other.stdout
+    assert len(json.loads((folder / "runs.json").read_text())) == 2
+
+
+def test_jobs_run_side_by_side(swept, tmp_path):
+    done = command(*swept, "sweep_name=j", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(changed(tmp_path / "outputs/sweeps/j")) == 2
+
+
+def test_optuna_keeps_its_study_and_survives_a_diverging_trial(swept, tmp_path):
+    (tmp_path / "outputs/sweeps").mkdir(parents=True)
+    run = (*swept, "sweep=optuna", "sweep_name=o", "hydra.sweeper.n_trials=2", "task.epochs=1")
+    done = command(*run, "hydra.sweeper.params={task.module.lr: 'choice(1e30,0.001)'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(tmp_path / "outputs/sweeps/optuna.db") as database:
+        count = "select count(*) from trials where state = 'COMPLETE'"
+        assert database.execute(count).fetchone() == (2,)
+        again = command(*run, "hydra.sweeper.params={task.module.lr: 'choice(1e30,0.001)'}", cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert database.execute(count).fetchone() == (4,)
+
+
+def test_a_job_counts_as_finished_with_its_own_settings_only(tmp_path):
+    settings = OmegaConf.to_container(OmegaConf.create({"seed": 1, "x": [1, 2]}))
+    (tmp_path / "finished.json").write_text(json.dumps({"settings": settings, "value": 0.5}))
+    assert finished(tmp_path, settings) == 0.5
+    assert finished(tmp_path, {"seed": 2}) is None
+    assert finished(tmp_path / "nowhere", settings) is None

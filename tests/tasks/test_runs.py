@@ -1,0 +1,74 @@
+"""What was run, which is best, and whether the difference is real."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from helpers import SMALL
+
+from fashion.errors import FashionError
+from fashion.report.runs import columns_of, over_seeds, read_runs
+
+
+def write_run(folder: Path, settings: str, accuracy: float | None) -> None:
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/config.yaml").write_text(f"task: {{name: classify}}\n{settings}\n")
+    if accuracy is not None:
+        (folder / "metrics.json").write_text(json.dumps({"metrics": {"accuracy": accuracy}, "train_seconds": 3}))
+
+
+@pytest.fixture
+def outputs(tmp_path) -> Path:
+    write_run(tmp_path / "runs/a", "seed: 1\nmodel: {name: base}", 0.80)
+    write_run(tmp_path / "runs/b", "seed: 2\nmodel: {name: base}", 0.84)
+    write_run(tmp_path / "runs/sweep/0", "seed: 1\nmodel: {name: tiny}", 0.70)
+    write_run(tmp_path / "runs/c", "seed: 1\nmodel: {name: large}", None)
+    (tmp_path / "runs/c/error.txt").write_text("the disk is full")
+    write_run(tmp_path / "runs/d", "seed: 3\nmodel: {name: large}", None)
+    return tmp_path / "runs"
+
+
+def test_runs_are_grouped_over_seeds(outputs):
+    rows = read_runs(outputs)
+    assert len(rows) == 5
+    assert next(row.get("error") for row in rows if "error" in row) == "the disk is full"
+    base, tiny = sorted(over_seeds(rows), key=lambda row: -row["accuracy"])
+    assert (base["accuracy"], base["seeds"], base["run"]) == (pytest.approx(0.82), 2, "b")
+    assert base["accuracy sd"] == pytest.approx(0.04 / 2**0.5)
+    assert "accuracy sd" not in tiny
+    assert columns_of([base, tiny])[:3] == ["run", "model.name", "seeds"]
+
+
+def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, capsys):
+    assert run_here("task=runs", "folder=runs", out="table") == 4  # base, tiny, and two that failed
+    printed = capsys.readouterr().out
+    assert "0.82 ± 0.028" in printed
+    assert printed.index("base") < printed.index("tiny")
+    assert "the disk is full" in printed
+    rows = list(csv.DictReader((tmp_path / "table/runs.csv").open()))
+    assert rows[0]["model.name"] == "base"
+    assert (tmp_path / "table/runs.html").exists()
+    where = "filter='\"model.name\" = ''base'' and accuracy > 0.81'".replace("''", "\\'")
+    assert run_here("task=runs", "folder=runs", where, "seeds=false") == 1
+    with pytest.raises(FashionError, match="sort is 'x'"):
+        run_here("task=runs", "folder=runs", "sort=x")
+    with pytest.raises(FashionError, match="holds no such run"):
+        run_here("task=runs", "folder=nowhere")
+
+
+def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):
+    data = (*SMALL[1:2], f"data.source={pictures}")
+    run_here("task=classify", *SMALL, "data.image_size=64", f"data.source={pictures}", "task.epochs=12",
+             "task.module.lr=0.01", out="trained")  # fmt: skip
+    caplog.set_level("INFO")
+    difference = run_here("task=compare", *data, f"run={run_folder}", "run_b=trained", out="compared")
+    content = json.loads((tmp_path / "compared/comparison.json").read_text())
+    row = content["paired_bootstrap"]["accuracy"]
+    assert difference == row["difference"] == pytest.approx(row["b"] - row["a"])
+    assert row["low"] <= difference <= row["high"]
+    assert "McNemar" in caplog.text
+    assert (tmp_path / "compared/report.html").exists()
+    same = run_here("task=compare", *data, "run=trained", "run_b=trained", out="same")
+    assert same == 0
+    assert "may be chance" in caplog.text

@@ -1,0 +1,40 @@
+"""Paired tests against what they must say, and against slow obvious versions."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from fashion.comparison import mcnemar, paired_bootstrap
+
+
+def test_mcnemar_is_the_sum_over_all_coin_tosses():
+    first = np.array([True] * 9 + [False] * 3 + [True] * 5)
+    second = np.array([False] * 9 + [True] * 3 + [True] * 5)
+    tosses = [sum(outcome) for outcome in product((0, 1), repeat=12)]
+    expected = np.mean([min(heads, 12 - heads) <= 3 for heads in tosses])
+    found = mcnemar(first, second)
+    assert (found["only_first"], found["only_second"]) == (9, 3)
+    assert found["p"] == pytest.approx(expected)
+    assert mcnemar(first, first)["p"] == 1
+
+
+def test_the_bootstrap_sees_a_difference_that_is_there_and_none_that_is_not():
+    random = np.random.default_rng(0)
+    hard = random.random(400)
+    first, better = (hard < 0.7).astype(float), (hard < 0.8).astype(float)
+    found = paired_bootstrap(first, better)
+    assert found["difference"] == pytest.approx((better - first).mean())
+    assert found["low"] > 0
+    assert found["p"] < 0.01
+    shuffled = random.permutation(first)
+    assert paired_bootstrap(first, shuffled)["p"] > 0.05
+
+
+def test_groups_that_stand_or_fall_together_widen_the_interval():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 20).astype(str)
+    gain = np.repeat(random.normal(0.05, 0.3, 20), 20)
+    alone, grouped = paired_bootstrap(np.zeros(400), gain), paired_bootstrap(np.zeros(400), gain, groups=groups)
+    assert grouped["high"] - grouped["low"] > 2 * (alone["high"] - alone["low"])
+    assert grouped["difference"] == pytest.approx(alone["difference"])
