@@ -101,6 +101,21 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         return ImageFont.load_default(size)
 
 
+def pairs_grid(groups: Sequence[tuple[Sequence[str], str]], tile: int = 96, columns: int = 4) -> Image.Image:
+    """Small groups of pictures (paths) with a caption each, in columns."""
+    widest = max(len(paths) for paths, _ in groups)
+    width, height = widest * (tile + 2) + 2 * GAP, tile + TEXT
+    rows = -(-len(groups) // columns)
+    sheet = Image.new("RGB", (min(columns, len(groups)) * width + GAP, rows * height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (paths, caption) in enumerate(groups):
+        left, top = GAP + number % columns * width, GAP + number // columns * height
+        for place, path in enumerate(paths):
+            sheet.paste(_tile(path, tile), (left + place * (tile + 2), top))
+        _caption(draw, (left, top + tile + 2), (caption,), widest * (tile + 2))
+    return sheet
+
+
 def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
     """Counts, shaded by their share of the true class; rows are the true classes."""
     from matplotlib.figure import Figure

@@ -15,6 +15,7 @@ TASKS = {
     "classify": "fashion.tasks.classify:run",
     "triplet": "fashion.tasks.triplet:run",
     "evaluate": "fashion.tasks.evaluate:run",
+    "audit": "fashion.tasks.audit:run",
     "runs": "fashion.tasks.runs:run",
     "compare": "fashion.tasks.compare:run",
     "index": "fashion.tasks.index:run",

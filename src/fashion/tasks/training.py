@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMon
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
@@ -80,6 +81,9 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         "train_seconds": round(seconds, 1),
         "collapsed": getattr(module, "collapsed", False),
         "data_skipped": len(images.array("train").skipped),
+        "data_audit": audit(
+            {split: images.array(split) for split in ("train", "validation")}, images.class_names
+        ).summary(),
     }
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
     log_results(logger, module, result, encoder.class_names)

@@ -1,0 +1,168 @@
+"""What is wrong with a dataset: damage, duplicates, leaks between splits, imbalance, labels that look mistaken."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion.data.datasets import PictureArray
+from fashion.encoder import Encoder
+
+SIDE = 16
+NEAR = 0.95
+"""Share of equal bits from which two pictures are near-duplicates: the same photo, saved again, scaled or relit."""
+
+ALIKE = 0.995
+"""Cosine of embeddings that, beside 85% equal bits, says the same: it sees through small crops."""
+
+FLAT = 2.5
+"""Standard deviation of the grey values of a picture's blocks (of 255) below which there is nothing to see."""
+
+SURE = 0.9
+"""Probability of another class from which a label is suspicious."""
+
+
+@dataclass
+class Audit:
+    """Findings; pictures are named by their paths.
+
+    unreadable: (path, reason).  duplicates, near_duplicates: pairs (path, split, other path, its split, likeness).
+    leaked_groups: `group` values on both sides of a split.  balance: split → class → pictures.  suspicious: (path,
+    split, label, what the model says, its probability).
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    flat: list[str] = field(default_factory=list)
+    duplicates: list[tuple[str, str, str, str, float]] = field(default_factory=list)
+    near_duplicates: list[tuple[str, str, str, str, float]] = field(default_factory=list)
+    leaked_groups: list[str] = field(default_factory=list)
+    balance: dict[str, dict[str, int]] = field(default_factory=dict)
+    shift: dict[str, float] = field(default_factory=dict)
+    suspicious: list[tuple[str, str, str, str, float]] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of everything, for a run's metrics."""
+        across = [pair for pair in (*self.duplicates, *self.near_duplicates) if pair[1] != pair[3]]
+        return {
+            "pictures": sum(self.counts.values()),
+            "unreadable": len(self.unreadable),
+            "flat": len(self.flat),
+            "duplicates": len(self.duplicates),
+            "near_duplicates": len(self.near_duplicates),
+            "across_splits": len(across),
+            "leaked_groups": len(self.leaked_groups),
+            "suspicious_labels": len(self.suspicious),
+            "shift": self.shift,
+        }
+
+
+def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encoder: Encoder | None = None) -> Audit:
+    """Look through the decoded pictures of all splits.
+
+    Args:
+        encoder: sharpens the search for near-duplicates, and names labels that it confidently disagrees with; None:
+            neither.
+    """
+    found = Audit()
+    names, split_of, labels = _joined(splits)
+    pictures = np.concatenate([np.asarray(array.pictures) for array in splits.values()])
+    for split, array in splits.items():
+        found.counts[split] = len(array.labels)
+        found.unreadable += list(array.skipped)
+        counts = np.bincount(array.labels, minlength=len(class_names))
+        found.balance[split] = {name: int(count) for name, count in zip(class_names, counts, strict=True)}
+    found.shift = {split: _shift(found.balance, split) for split in splits if split != "train" and "train" in splits}
+    grey = _grey(pictures)
+    found.flat = [names[at] for at in np.flatnonzero(grey.std(axis=(1, 2)) < FLAT)]
+    embeddings = probabilities = None
+    if encoder is not None:
+        embeddings, probabilities = encoder(pictures)
+    exact = _exact(pictures)
+    near = _near(difference_hash(grey), embeddings, set(exact))
+    flat = set(found.flat)
+    for pairs, into in ((exact, found.duplicates), (near, found.near_duplicates)):
+        for (one, other), likeness in sorted(pairs.items(), key=lambda pair: -pair[1]):
+            if names[one] not in flat:
+                into.append((names[one], split_of[one], names[other], split_of[other], round(likeness, 4)))
+    found.leaked_groups = _leaks(splits)
+    if probabilities is not None:
+        own, best = probabilities[np.arange(len(labels)), labels], probabilities.argmax(axis=1)
+        doubtful = np.flatnonzero((best != labels) & (probabilities.max(axis=1) >= SURE))
+        for at in doubtful[np.argsort(own[doubtful], kind="stable")]:
+            says = class_names[best[at]], round(float(probabilities[at].max()), 4)
+            found.suspicious.append((names[at], split_of[at], class_names[labels[at]], *says))
+    return found
+
+
+def _joined(splits: Mapping[str, PictureArray]) -> tuple[list[str], list[str], NDArray[np.int64]]:
+    names = [item.path for array in splits.values() for item in array.items]
+    split_of = [split for split, array in splits.items() for _ in array.items]
+    return names, split_of, np.concatenate([array.labels for array in splits.values()])
+
+
+def _grey(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """[N,3,S,S] → [N,16,16] means of blocks."""
+    count, _, size, _ = pictures.shape
+    step = size // SIDE
+    blocks = pictures[:, :, : SIDE * step, : SIDE * step].reshape(count, 3, SIDE, step, SIDE, step)
+    means: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    return means
+
+
+def difference_hash(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N,16,16] → [N,480] of ±1: is each block brighter than its left, and its upper, neighbour?
+
+    Light and contrast change no bit of it ("dHash"); two pictures' product over 480 is 2·(share of equal bits) − 1.
+    """
+    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
+    bits = np.concatenate([across.reshape(len(grey), -1), down.reshape(len(grey), -1)], axis=1) > 0
+    return np.where(bits, 1, -1).astype(np.float32)
+
+
+def _exact(pictures: NDArray[np.uint8]) -> dict[tuple[int, int], float]:
+    """Pairs of pictures that are the same after decoding."""
+    first: dict[bytes, int] = {}
+    pairs = {}
+    for at, picture in enumerate(pictures):
+        key = picture.tobytes()
+        if key in first:
+            pairs[first[key], at] = 1.0
+        first.setdefault(key, at)
+    return pairs
+
+
+def _near(
+    bits: NDArray[np.float32], embeddings: NDArray[np.float32] | None, known: set[tuple[int, int]], chunk: int = 1024
+) -> dict[tuple[int, int], float]:
+    """Pairs that are nearly the same, and how alike their bits are."""
+    pairs = {}
+    for at in range(0, len(bits), chunk):
+        equal = (bits[at : at + chunk] @ bits.T / bits.shape[1] + 1) / 2
+        hit = equal >= NEAR
+        if embeddings is not None:
+            hit |= (equal >= 0.85) & (embeddings[at : at + chunk] @ embeddings.T >= ALIKE)
+        for row, column in zip(*np.nonzero(hit), strict=True):
+            pair = int(at + row), int(column)
+            if pair[0] < pair[1] and pair not in known:
+                pairs[pair] = float(equal[row, column])
+    return pairs
+
+
+def _shift(balance: Mapping[str, Mapping[str, int]], split: str) -> float:
+    """Total variation distance between a split's class shares and training's: 0 the same, 1 nothing in common."""
+    train, other = (np.array(list(balance[name].values()), float) for name in ("train", split))
+    return round(float(np.abs(train / max(train.sum(), 1) - other / max(other.sum(), 1)).sum() / 2), 4)
+
+
+def _leaks(splits: Mapping[str, PictureArray]) -> list[str]:
+    """Values of `group` that are in more than one split."""
+    where: dict[str, set[str]] = defaultdict(set)
+    for split, array in splits.items():
+        for value, _ in Counter(item.extra.get("group") for item in array.items).items():
+            if value not in (None, ""):
+                where[str(value)].add(split)
+    return sorted(value for value, found in where.items() if len(found) > 1)

@@ -1,0 +1,95 @@
+"""task=audit: what is wrong with a dataset."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+
+from fashion.data.audit import Audit, audit
+from fashion.data.datamodules import ImageDataModule
+from fashion.data.sources import SPLITS
+from fashion.encoder import load_encoder
+from fashion.errors import FashionError
+from fashion.files import write_text
+from fashion.report.html import Section, write_page
+from fashion.report.pictures import pairs_grid
+from fashion.report.tables import plain_table, show
+from fashion.tasks.options import Options, read_options
+
+log = logging.getLogger(__name__)
+SHOWN = 24
+"""Pairs and pictures that the page draws; the JSON has all."""
+
+
+class AuditOptions(Options):
+    encoder: str | None
+
+
+def run(cfg: DictConfig) -> int:
+    """Print a summary, write audit.html and audit.json; returns the number of pairs across splits."""
+    options = read_options(cfg, AuditOptions)
+    encoder = load_encoder(Path(options.encoder)) if options.encoder else None
+    # What is unreadable is what an audit looks for.
+    size = encoder.image_size if encoder else cfg.data.image_size
+    data: ImageDataModule = instantiate(cfg.data, image_size=size, on_bad_image="skip", digests=None)
+    if encoder is not None and data.class_names != encoder.class_names:
+        raise FashionError(
+            f"{encoder.source} knows other classes than the data; set encoder to a model of these classes, or "
+            "encoder=null."
+        )
+    found = audit({split: data.array(split) for split in SPLITS if data.has(split)}, data.class_names, encoder)
+    summary = found.summary()
+    rows = [[name.replace("_", " "), str(value)] for name, value in summary.items()]
+    show(plain_table(f"Audit of {data.source.root}", ["", ""], rows))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    write_text(folder / "audit.json", json.dumps({"summary": summary, **asdict(found)}, indent=2) + "\n")
+    write_page(folder / "audit.html", f"Audit of {data.source.root}", sections(found, data.source.root))
+    log.info("Written: %s and audit.json", folder / "audit.html")
+    return int(summary["across_splits"])
+
+
+def sections(found: Audit, root: Path) -> list[Section]:
+    """The page: a summary, then everything that was found, with its pictures."""
+    rows = [[name.replace("_", " "), str(value)] for name, value in found.summary().items()]
+    labels = list(next(iter(found.balance.values()), {}))
+    balance = [[label, *(str(found.balance[split][label]) for split in found.balance)] for label in labels]
+    page = [
+        Section("Summary", table=(["", ""], rows)),
+        Section("Classes", table=(["class", *found.balance], balance), text="Pictures of each class in each split."),
+    ]
+    if found.unreadable:
+        page.append(Section("Unreadable", table=(["picture", "reason"], found.unreadable)))
+    if found.flat:
+        page.append(Section("Nothing to see", table=(["picture"], [[path] for path in found.flat])))
+    for title, pairs in (("Duplicates", found.duplicates), ("Near-duplicates", found.near_duplicates)):
+        if pairs:
+            # Those across splits first: they make a validation figure too good.
+            order = sorted(pairs, key=lambda pair: (pair[1] == pair[3], -pair[4]))
+            rows = [[one, split, other, other_split, f"{like:.3f}"] for one, split, other, other_split, like in order]
+            page.append(
+                Section(title, picture=_drawn(order, root), caption=f"The first {min(SHOWN, len(order))} pairs.")
+            )
+            page.append(Section(f"All {title.lower()}", table=(["picture", "split", "other", "split", "alike"], rows)))
+    if found.leaked_groups:
+        page.append(Section("Groups in more than one split", table=(["group"], [[g] for g in found.leaked_groups])))
+    if found.suspicious:
+        rows = [[path, split, label, says, f"{p:.3f}"] for path, split, label, says, p in found.suspicious]
+        some = [([str(root / row[0])], f"{row[2]}? {row[3]}") for row in found.suspicious[:SHOWN]]
+        page.append(Section("Suspicious labels", picture=pairs_grid(some), caption="Label, and what the model says."))
+        page.append(
+            Section("All suspicious labels", table=(["picture", "split", "label", "model", "probability"], rows))
+        )
+    return page
+
+
+def _drawn(pairs: Sequence[tuple[str, str, str, str, float]], root: Path) -> Image.Image:
+    return pairs_grid(
+        [([str(root / one), str(root / other)], f"{split} · {other_split}")
+         for one, split, other, other_split, _ in pairs[:SHOWN]]
+    )  # fmt: skip

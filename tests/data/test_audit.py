@@ -1,0 +1,104 @@
+"""Faults that were put into a dataset are found, and nothing else."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers import write_pictures
+from PIL import Image, ImageEnhance
+
+from fashion.data.datamodules import ImageDataModule
+
+
+@pytest.fixture
+def drawn(tmp_path, run_here):
+    """Synthetic garments as a plain folder."""
+    from fashion.data.synthetic import write_dataset
+
+    return write_dataset(tmp_path / "drawn", products=30, views=3, size=96)
+
+
+def findings(tmp_path, out: str) -> dict:
+    return json.loads((tmp_path / out / "audit.json").read_text())
+
+
+def test_a_clean_dataset_is_clean(run_here, drawn, tmp_path):
+    assert run_here("task=audit", "data=synthetic", f"data.source={drawn}", "data.drawing.products=30",
+                    "data.drawing.views=3", out="clean") == 0  # fmt: skip
+    summary = findings(tmp_path, "clean")["summary"]
+    assert {name: summary[name] for name in ("unreadable", "flat", "duplicates", "near_duplicates")} == {
+        "unreadable": 0, "flat": 0, "duplicates": 0, "near_duplicates": 0,
+    }  # fmt: skip
+    assert summary["pictures"] == 90
+
+
+def test_damage_duplicates_and_leaks_are_found(run_here, drawn, tmp_path):
+    (drawn / "dataset.json").unlink()
+    (drawn / "items.csv").unlink()
+    first, second, third = sorted((drawn / "train/dress").glob("*.jpg"))[:3]
+    shutil.copy(first, drawn / "validation/dress/copy.jpg")
+    relit = ImageEnhance.Brightness(Image.open(second)).enhance(1.15).resize((140, 140))
+    relit.save(drawn / "train/dress/relit.jpg", quality=70)
+    third.write_bytes(third.read_bytes()[:200])
+    Image.new("RGB", (80, 80), (90, 90, 90)).save(drawn / "train/hat/flat.png")
+    pairs = run_here("task=audit", "data=folder", f"data.source={drawn}", out="found")
+    found = findings(tmp_path, "found")
+    assert pairs == 1
+    ((one, split, other, other_split, _),) = found["duplicates"]
+    assert {one, other} == {f"train/dress/{first.name}", "validation/dress/copy.jpg"}
+    assert {split, other_split} == {"train", "validation"}
+    assert [{row[0], row[2]} for row in found["near_duplicates"]] == [
+        {f"train/dress/{second.name}", "train/dress/relit.jpg"}
+    ]
+    assert [path for path, _ in found["unreadable"]] == [f"train/dress/{third.name}"]
+    assert found["flat"] == ["train/hat/flat.png"]
+    page = (tmp_path / "found/audit.html").read_text()
+    for heading in ("Summary", "Classes", "Unreadable", "Duplicates", "Near-duplicates"):
+        assert f"<h2>{heading}</h2>" in page
+
+
+def test_groups_on_both_sides_and_shifted_classes(run_here, pictures, tmp_path):
+    rows = ["path,label,split,group"]
+    for split in ("train", "validation"):
+        for path in sorted((pictures / split).glob("*/*.png")):
+            if split == "validation" and path.parent.name == "hat":
+                continue
+            group = "anna" if path.name == "0.png" else f"{split}-{path.name}"
+            rows.append(f"{path.relative_to(pictures)},{path.parent.name},{split},{group}")
+    (pictures / "t.csv").write_text("\n".join(rows))
+    run_here("task=audit", "data=table", f"data.source={pictures / 't.csv'}", out="table")
+    found = findings(tmp_path, "table")
+    assert found["leaked_groups"] == ["anna"]
+    assert found["shift"]["validation"] == pytest.approx(1 / 3, abs=1e-3)
+    assert found["balance"]["validation"] == {"dress": 4, "hat": 0, "shoes": 4}
+
+
+def test_labels_that_the_model_disagrees_with_are_shown(tmp_path):
+    from fashion.data.audit import audit
+
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 4, "hat": 4}})
+    array = ImageDataModule("folder", str(root), cache_dir=str(tmp_path / "c"), image_size=32).array("train")
+
+    class Sure:
+        """Names the first picture, a dress, a hat."""
+
+        class_names = ("dress", "hat")
+
+        def __call__(self, pictures):
+            probabilities = np.eye(2, dtype=np.float32)[array.labels] * 0.98 + 0.01
+            probabilities[0] = (0.03, 0.97)
+            return np.random.default_rng(0).normal(size=(len(pictures), 64)).astype(np.float32), probabilities
+
+    ((path, split, label, says, probability),) = audit({"train": array}, ("dress", "hat"), Sure()).suspicious
+    assert (path, split, label, says) == (array.items[0].path, "train", "dress", "hat")
+    assert probability == pytest.approx(0.97)
+
+
+def test_every_training_notes_its_datas_audit(run_here, pictures, tmp_path):
+    from helpers import SMALL
+
+    run_here("task=classify", *SMALL, f"data.source={pictures}", "trainer=smoke", out="run")
+    noted = json.loads((tmp_path / "run/metrics.json").read_text())["data_audit"]
+    assert noted["pictures"] == 48
+    assert noted["across_splits"] == 0
