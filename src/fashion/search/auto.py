@@ -1,11 +1,14 @@
 """`index=auto`: the kind of index, and how hard it looks, from the items' number, the memory and the recall wanted."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
 from fashion.errors import FashionError
 from fashion.search.index import FAISSIndex
+
+if TYPE_CHECKING:
+    from fashion.search.milvus import MilvusIndex
 
 EXACT_UP_TO = 300_000
 """Items that an exact search passes over in about 3 ms on one core; below that nothing else is worth its misses."""
@@ -74,13 +77,21 @@ def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
     return (index.recall or 0) >= recall
 
 
-def built(embeddings: ArrayLike, ids: ArrayLike, dimension: int, kind: str, **settings: Any) -> FAISSIndex:
+def built(
+    embeddings: ArrayLike, ids: ArrayLike, dimension: int, kind: str, **settings: Any
+) -> "FAISSIndex | MilvusIndex":
     """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`."""
     if kind == "auto":
         try:
             return build_auto(embeddings, ids, dimension, **settings)
         except TypeError as error:
             raise FashionError(f"index=auto: {error}; it has recall and memory_mb.") from error
+    if kind == "milvus":
+        from fashion.search.milvus import MilvusIndex
+
+        elsewhere = MilvusIndex(dimension, **settings)
+        elsewhere.build(embeddings, ids)
+        return elsewhere
     index = FAISSIndex(dimension, kind, **settings)
     index.build(embeddings, ids)
     return index

@@ -5,12 +5,14 @@
 `fashion.search.store` for its versions.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +26,15 @@ from fashion.search.auto import built
 from fashion.search.index import FAISSIndex
 from fashion.search.store import Store
 
+if TYPE_CHECKING:
+    from fashion.search.milvus import MilvusIndex
+
 SCHEMA_VERSION = 1
-FILES = ("items.parquet", "embeddings.npy", "index.faiss")
+
+
+def files_of(kind: str) -> tuple[str, str, str]:
+    """The files of a version whose index is of that kind."""
+    return "items.parquet", "embeddings.npy", "index.milvus.json" if kind == "milvus" else "index.faiss"
 
 
 @dataclass
@@ -39,7 +48,7 @@ class Catalog:
 
     items: pa.Table
     embeddings: NDArray[np.float32]
-    index: FAISSIndex
+    index: FAISSIndex | MilvusIndex
     root: Path
     fingerprint: str
     model: Path
@@ -67,7 +76,7 @@ class Catalog:
         root: Path,
         index: Mapping[str, Any],
         next_id: int | None = None,
-    ) -> "Catalog":
+    ) -> Catalog:
         """A catalogue of `items` (with `id`, `path`, `label`, …) and their embeddings, in memory.
 
         Args:
@@ -118,10 +127,12 @@ class Catalog:
 
     def commit(self, store: Store) -> int:
         """`write`, for who holds the store's writer lock already."""
+        files = files_of(self.index.kind)
+        before = _collections(store)
         with store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet")
             np.save(part / "embeddings.npy", self.embeddings)
-            self.index.save(part / "index.faiss")
+            self.index.save(part / files[2])
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "fingerprint": self.fingerprint,
@@ -133,15 +144,17 @@ class Catalog:
                 "metric": "cosine",
                 "index": {"kind": self.index.kind, **self.index.settings},
                 "recall": self.index.recall,
-                "sha256": {name: sha256(part / name) for name in FILES},
+                "sha256": {name: sha256(part / name) for name in files},
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         self.version = store.number()
+        for index in before.keys() - _collections(store).keys():
+            before[index].drop()
         return self.version
 
     @classmethod
-    def open(cls, folder: str | Path, *, mmap: bool = False) -> "Catalog":
+    def open(cls, folder: str | Path, *, mmap: bool = False) -> Catalog:
         """Read the current version of a catalogue folder.
 
         Args:
@@ -154,7 +167,8 @@ class Catalog:
         current = Store(folder).current()
         manifest = _manifest(folder, current or folder)
         assert current is not None
-        for name in FILES:
+        files = files_of(manifest["index"]["kind"])
+        for name in files:
             path = current / name
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
@@ -164,11 +178,38 @@ class Catalog:
                 )
         items = parquet.read_table(current / "items.parquet")
         embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-        index = FAISSIndex.load(current / "index.faiss", mmap=mmap, **manifest["index"])
+        index = _opened(current / files[2], items["id"].to_numpy(), manifest["index"], mmap)
         index.recall = manifest.get("recall")
         root, model = Path(manifest["root"]), Path(manifest["model"])
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
         return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, int(current.name))
+
+
+def _opened(path: Path, ids: NDArray[np.int64], settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
+    if settings["kind"] != "milvus":
+        return FAISSIndex.load(path, mmap=mmap, **settings)
+    from fashion.search.milvus import MilvusIndex
+
+    return MilvusIndex.load(path, ids, **{name: value for name, value in settings.items() if name != "kind"})
+
+
+def _collections(store: Store) -> dict[str, MilvusIndex]:
+    """The Milvus collections that the kept versions need, by name."""
+    found: dict[str, MilvusIndex] = {}
+    for number in store.numbers():
+        version = store.folder / "versions" / f"{number:06d}"
+        if (version / "index.milvus.json").is_file():
+            settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
+            index = _opened_lazily(version / "index.milvus.json", settings)
+            found[index.collection] = index
+    return found
+
+
+def _opened_lazily(path: Path, settings: Mapping[str, Any]) -> MilvusIndex:
+    from fashion.search.milvus import MilvusIndex
+
+    name = json.loads(path.read_text(encoding="utf-8"))["collection"]
+    return MilvusIndex(64, name, **{key: value for key, value in settings.items() if key != "kind"})
 
 
 def _manifest(folder: Path, current: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class FAISSIndex:
 
         An approximate index is scored as it is built: `recall` says which share of the true 10 nearest it finds.
         """
-        vectors = self._vectors(embeddings)
+        vectors = self.checked(embeddings)
         numbers = np.arange(len(vectors)) if ids is None else np.asarray(ids, dtype=np.int64)
         if len(numbers) != len(vectors) or len(np.unique(numbers)) != len(numbers):
             raise FashionError(
@@ -92,7 +92,7 @@ class FAISSIndex:
 
     def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
         """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds."""
-        vectors = self._vectors(embeddings)
+        vectors = self.checked(embeddings)
         some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
         truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
         found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, some, truth.shape[1], None)[1]
@@ -136,7 +136,7 @@ class FAISSIndex:
         if k < 1:
             raise FashionError(f"k is {k}; it should be 1 at least.")
         array = np.asarray(query, dtype=np.float32)
-        vectors = self._vectors(array[None] if array.ndim == 1 else array)
+        vectors = self.checked(array[None] if array.ndim == 1 else array)
         rows = None if allowed is None else np.flatnonzero(allowed)
         most = len(self) if rows is None else len(rows)
         k, fetch = min(k, most), min(k + 1, most)
@@ -159,7 +159,12 @@ class FAISSIndex:
         order = np.lexsort((ids, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
-    def _vectors(self, embeddings: ArrayLike) -> NDArray[np.float32]:
+    def checked(self, embeddings: ArrayLike) -> NDArray[np.float32]:
+        """Embeddings [N,dimension] of any length and type as float32 of length 1.
+
+        Raises:
+            FashionError: if there are none, they are zero or not finite, or have another dimension.
+        """
         vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
         if vectors.ndim != 2 or not len(vectors):
             raise FashionError(

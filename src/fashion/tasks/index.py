@@ -18,6 +18,7 @@ from fashion.files import write_text
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
+from fashion.search.milvus import MilvusIndex
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.store import Store
 from fashion.search.sync import Changes, Listing
@@ -107,7 +108,7 @@ def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def search_ms(index: FAISSIndex, queries: NDArray[np.float32]) -> float:
+def search_ms(index: FAISSIndex | MilvusIndex, queries: NDArray[np.float32]) -> float:
     """Median time of one search for the 10 nearest, milliseconds."""
     times = []
     for query in queries:
