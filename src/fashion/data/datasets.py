@@ -40,6 +40,16 @@ class PictureArray:
     digest: str
 
 
+def chosen(array: PictureArray, column: str) -> PictureArray | None:
+    """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
+    marked = [str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes") for item in array.items]
+    rows = np.flatnonzero(marked)
+    if not len(rows):
+        return None
+    items = tuple(array.items[int(row)] for row in rows)
+    return PictureArray(np.array(array.pictures[rows]), array.labels[rows], items, array.skipped, array.digest)
+
+
 def picture_array(
     root: Path, items: Sequence[Item], class_names: Sequence[str], size: int, cache: Path, on_bad_image: str = "fail"
 ) -> PictureArray:

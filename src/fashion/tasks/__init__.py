@@ -16,6 +16,7 @@ TASKS = {
     "triplet": "fashion.tasks.triplet:run",
     "evaluate": "fashion.tasks.evaluate:run",
     "audit": "fashion.tasks.audit:run",
+    "convert": "fashion.tasks.convert:run",
     "runs": "fashion.tasks.runs:run",
     "compare": "fashion.tasks.compare:run",
     "index": "fashion.tasks.index:run",

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from fashion.baselines import baseline
 from fashion.data.datamodules import ImageDataModule
-from fashion.data.datasets import PictureArray
+from fashion.data.datasets import PictureArray, chosen
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics
@@ -42,7 +42,9 @@ def run(cfg: DictConfig) -> float:
     options = read_options(cfg, EvaluateOptions)
     encoder = load_encoder(Path(options.encoder))
     data = data_for(encoder, cfg)
-    queries, gallery = data.array(options.split), data.array("train")
+    split = data.array(options.split)
+    # A table may say itself which pictures ask and which are asked, as In-shop's does.
+    queries, gallery = chosen(split, "is_query") or split, chosen(split, "is_gallery") or data.array("train")
     result = evaluate(
         encoder, queries, gallery, split=options.split, protocols=options.protocols, relevance=options.relevance
     )
