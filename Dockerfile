@@ -14,7 +14,8 @@ COPY conf ./conf
 COPY run.py ./
 
 FROM base AS serve
-RUN pip install -c constraints.txt -e '.[serve]'
+ARG EXTRAS=serve
+RUN pip install -c constraints.txt -e ".[${EXTRAS}]"
 USER 10001
 VOLUME /catalog
 EXPOSE 8000

@@ -82,6 +82,6 @@ def test_other_files_are_refused(run_here, inshop, tmp_path):
     (inshop / "list_eval_partition.txt").write_text("1\nimage_name item_id evaluation_status\na b\n")
     with pytest.raises(FashionError, match="line 3: 2 words"):
         run_here("task=convert", f"folder={inshop}")
+    (inshop / "list_eval_partition.txt").write_text("img/W/D/id/1.jpg id train\n")
     with pytest.raises(FashionError, match="should lie in"):
-        (inshop / "list_eval_partition.txt").write_text("img/W/D/id/1.jpg id train\n")
         run_here("task=convert", f"folder={inshop}", f"table={tmp_path}/elsewhere/t.csv")
