@@ -85,8 +85,8 @@ def test_a_bad_value_is_named(composed, overrides, words):
 
 
 def test_a_value_without_default_is_asked_for(composed):
-    with pytest.raises(FashionError, match="encoder has no default; add encoder="):
-        run_task(composed("task=evaluate"))
+    with pytest.raises(FashionError, match="run has no default; add run="):
+        run_task(composed("task=compare"))
     with pytest.raises(FashionError, match="data.source has no default"):
         run_task(composed("task=classify", "data=folder"))
 

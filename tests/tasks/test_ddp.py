@@ -1,0 +1,38 @@
+"""Two processes on the CPU train as one: every picture counts once, and both end with the same weights."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import SMALL, command
+
+pytestmark = pytest.mark.slow
+
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2", "task.epochs=2")
+
+
+@pytest.mark.parametrize("task", ["classify", "triplet"])
+def test_two_processes_train_and_evaluate_every_picture_once(task, pictures, tmp_path):
+    out = tmp_path / "run"
+    more = ("task.batches.pictures_per_class=2",) if task == "triplet" else ()
+    done = command(f"task={task}", *SMALL, f"data.source={pictures}", "model=tiny", *TWO, "data.batch_size=6", *more,
+                   f"cache_dir={tmp_path}/cache", f"hydra.run.dir={out}", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    content = json.loads((out / "metrics.json").read_text())
+    assert content["pictures"] == 12  # all validation pictures, none twice
+    assert content["epochs"] == 2
+    assert sum(map(sum, content["confusion"])) == 12
+
+
+def test_the_sampler_gives_each_process_its_own_pictures():
+    from torch.utils.data import DistributedSampler
+
+    from fashion.data.samplers import PKBatchSampler
+
+    members = {label: np.arange(12 * label, 12 * label + 12) for label in range(3)}
+    batches = [list(PKBatchSampler(members, 3, 2, 0, rank, 2)) for rank in (0, 1)]
+    assert len(batches[0]) == len(batches[1])
+    seen = [{index for batch in part for index in batch} for part in batches]
+    assert not seen[0] & seen[1]
+    halves = [set(DistributedSampler(range(36), 2, rank, shuffle=True)) for rank in (0, 1)]
+    assert not halves[0] & halves[1]
