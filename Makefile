@@ -8,7 +8,7 @@ DRAWN := data=synthetic data.source=$(DEMO)/pictures
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format tensorboard lock clean
+.PHONY: help setup demo serve test test-fast lint format tensorboard lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,9 +24,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## train, index and search on pictures that the project draws (no download), in a few minutes
 	$(RUN) task=classify $(DRAWN) task.epochs=40 data.batch_size=32 hydra.run.dir=$(DEMO)/classify
 	$(RUN) task=triplet $(DRAWN) task.epochs=8 task.match_precision=0.75 task.pretrained=$(DEMO)/classify hydra.run.dir=$(DEMO)/triplet
-	$(RUN) task=index $(DRAWN) encoder=$(DEMO)/triplet catalog=$(DEMO)/catalog rebuild=true hydra.run.dir=$(DEMO)/index
+	$(RUN) task=export encoder=$(DEMO)/triplet hydra.run.dir=$(DEMO)/export
+	$(RUN) task=index $(DRAWN) encoder=$(DEMO)/triplet/bundle catalog=$(DEMO)/catalog rebuild=true hydra.run.dir=$(DEMO)/index
 	$(RUN) task=search catalog=$(DEMO)/catalog query='$(DEMO)/pictures/test/*/*_0.jpg' rows=10 hydra.run.dir=$(DEMO)/search
-	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png"
+	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png; make serve shows it as a web page."
+
+serve: setup  ## the demo's catalogue as a web page, at http://127.0.0.1:8000
+	$(RUN) task=serve catalog=$(DEMO)/catalog
 
 test: lint  ## lint, format and type checks, then the whole suite
 	$(VENV)/bin/python -m pytest

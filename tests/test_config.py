@@ -47,7 +47,12 @@ def test_every_choice_of_every_group_composes(composed, task, group):
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes(composed, experiment):
-    assert composed(f"+experiment={experiment}") if not experiment else composed(f"experiment={experiment}")
+    assert composed(f"experiment={experiment}").task.name in TASKS
+
+
+@pytest.mark.parametrize("sweep", choices("sweep"))
+def test_every_sweep_composes(composed, sweep):
+    assert composed("task=triplet" if sweep == "loss" else "task=classify", f"sweep={sweep}")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-
 SETTINGS = ("lr", "weight_decay", "label_smoothing", "mixup", "classification")
 
 
