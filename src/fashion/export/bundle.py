@@ -33,6 +33,7 @@ def write_bundle(
     pictures: NDArray[np.uint8] | None = None,
     data: "ImageDataModule | None" = None,
     metrics: Mapping[str, Any] | None = None,
+    note: str | None = None,
 ) -> Path:
     """Export a checkpoint: `encoder.onnx`, `weights.safetensors`, `manifest.json`, and a model card.
 
@@ -40,6 +41,7 @@ def write_bundle(
         pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: `data`'s validation pictures, or garments
             that are drawn.
         data: what the model was trained on, to judge an int8 version by; None: there is none.
+        note: what the model card says of the data and the commands.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
 
     Raises:
@@ -64,6 +66,7 @@ def write_bundle(
             "embedding_dim": EMBEDDING,
             "normalisation": {"mean": MEAN, "std": STD, "of": 255, "inside_the_graph": True},
             "preprocessing": "stretched to a square, RGB, uint8, [N,3,S,S]",
+            "note": note,
             "training": _hparams(checkpoint),
             "metrics": dict(metrics or {}),
             "no_match": (metrics or {}).get("no_match"),

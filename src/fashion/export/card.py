@@ -48,10 +48,10 @@ int8: {int8.get("why", "not tried")}.
 
 
 def data_sentence(manifest: Mapping[str, Any]) -> str:
-    """What it was trained on, as far as the run noted it."""
-    audit = manifest["metrics"].get("data_audit", {})
-    pictures = f"{audit['pictures']} pictures (training and validation)" if audit else "Pictures"
-    return f"{pictures} of the classes above; the command and data of the run stand in `manifest.json`."
+    """What it was trained on, as far as it was noted."""
+    pictures = manifest["metrics"].get("data_audit", {}).get("pictures")
+    said = manifest.get("note") or ""
+    return f"{said} {pictures} pictures, training and validation.".strip() if pictures else said
 
 
 def figures(manifest: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ class ExportOptions(Options):
     catalog: str | None
     embeddings: str | None
     check: bool
+    note: str | None
 
 
 def run(cfg: DictConfig) -> str:
@@ -44,7 +45,9 @@ def run(cfg: DictConfig) -> str:
     from fashion.export.bundle import write_bundle  # torch, which a catalogue's embeddings do not need
 
     metrics = _read(run_folder / "metrics.json")
-    folder = write_bundle(checkpoint, target, data=_data_of(run_folder) if options.check else None, metrics=metrics)
+    folder = write_bundle(
+        checkpoint, target, data=_data_of(run_folder) if options.check else None, metrics=metrics, note=options.note
+    )
     manifest = _read(folder / "manifest.json") or {}
     log.info(
         "ONNX Runtime agrees with torch on %d pictures: embeddings differ by %.1g at most, neighbours not at all.",
