@@ -34,6 +34,8 @@ class TripletModule(LightningModule):
             model names no classes.
         label_smoothing: of that cross-entropy.
         dropout: share of the pooled features dropped.
+        class_of: the class of each number that labels a picture in training, where that is a product; None: it is the
+            class.
     """
 
     monitor, mode = "val/map", "max"
@@ -52,9 +54,11 @@ class TripletModule(LightningModule):
         classification: float = 1.0,
         label_smoothing: float = 0.1,
         dropout: float = 0.0,
+        class_of: Sequence[int] | None = None,
     ):
         super().__init__()
-        self.save_hyperparameters(ignore=["loss"])
+        self.save_hyperparameters(ignore=["loss", "class_of"])
+        self.class_of = None if class_of is None else torch.tensor(class_of)
         self.network = network_from(self.hparams)
         self.loss = loss
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
@@ -73,7 +77,8 @@ class TripletModule(LightningModule):
         embeddings, logits = self(pictures)
         loss = metric = self.loss(embeddings, labels)
         if self.hparams["classification"]:
-            naming = F.cross_entropy(logits, labels, label_smoothing=self.hparams["label_smoothing"])
+            classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
+            naming = F.cross_entropy(logits, classes, label_smoothing=self.hparams["label_smoothing"])
             loss = metric + self.hparams["classification"] * naming
         self._log_training(loss, metric, embeddings.detach())
         return loss

@@ -264,3 +264,12 @@ def test_a_training_leaves_a_report_with_its_curves(run_here, data, tmp_path):
         assert f"<h2>{heading}</h2>" in report
     assert "task.module.lr" in report
     assert "http" not in report.replace("http://www.w3.org", "")
+
+
+def test_products_can_be_told_apart_within_a_class(run_here, tmp_path):
+    drawn = ("data=synthetic", "data.drawing.products=30", "data.drawing.views=4", "data.image_size=32")
+    run_here("task=triplet", *drawn, "model=tiny", "task.batches.by=product_id", "task.batches.classes_per_batch=6",
+             "task.batches.pictures_per_class=3", "task.epochs=2", "data.batch_size=12", out="products")  # fmt: skip
+    assert metrics(tmp_path / "products")["epochs"] == 2
+    with pytest.raises(FashionError, match="no such column"):
+        run_here("task=triplet", *drawn, "model=tiny", "task.batches.by=brand", "data.batch_size=12")

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,24 @@ class TripletDataset(Dataset[Tensor]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         return self.images.__getitems__(self.draw(indices).tolist())
+
+
+def relabelled(array: PictureArray, column: str) -> tuple[PictureArray, NDArray[np.int64]]:
+    """The same pictures numbered by the values of a column, such as `product_id`, and the class of each such number.
+
+    Raises:
+        FashionError: if a picture has no such value, or one value is of two classes.
+    """
+    values = [item.extra.get(column) for item in array.items]
+    if any(value in (None, "") for value in values):
+        raise FashionError(f"task.batches.by is {column!r}, and some training pictures have no such column.")
+    names, numbers = np.unique(np.array(values, dtype=str), return_inverse=True)
+    class_of = np.zeros(len(names), np.int64)
+    class_of[numbers] = array.labels
+    mixed = np.flatnonzero(class_of[numbers] != array.labels)
+    if len(mixed):
+        raise FashionError(f"{column} {names[numbers[mixed[0]]]!r} is of two classes; give each class its own.")
+    return replace(array, labels=numbers.astype(np.int64)), class_of
 
 
 def members_of(array: PictureArray) -> dict[int, NDArray[np.int64]]:

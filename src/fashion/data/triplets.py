@@ -6,7 +6,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fashion.data.datamodules import Batch, ImageDataModule, place, shuffled
-from fashion.data.datasets import ImageDataset, TripletDataset, members_of
+from fashion.data.datasets import ImageDataset, PictureArray, TripletDataset, members_of, relabelled
 from fashion.data.samplers import PKBatchSampler
 from fashion.errors import FashionError
 
@@ -19,6 +19,8 @@ class TripletDataModule(LightningDataModule):
         mode: `mined`: P classes × K pictures a batch, for a loss that mines triplets among them; `explicit`: random
             (anchor, positive, negative), `images.batch_size` // 3 of them a batch, for `loss.miner=given`.
         classes_per_batch, pictures_per_class: P (None: all classes, at most 8) and K of `mined`.
+        by: what makes two pictures alike: None: their class; or a column of the data, such as `product_id`, whose
+            values then are what P counts.
         seed: of the draws.
     """
 
@@ -29,13 +31,14 @@ class TripletDataModule(LightningDataModule):
         mode: Literal["mined", "explicit"] = "mined",
         classes_per_batch: int | None = None,
         pictures_per_class: int = 8,
+        by: str | None = None,
         seed: int = 0,
     ):
         super().__init__()
         if mode not in ("mined", "explicit"):
             raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
         self.images = images
-        self.mode, self.seed = mode, seed
+        self.mode, self.seed, self.by = mode, seed, by
         self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
 
     def prepare_data(self) -> None:
@@ -46,7 +49,7 @@ class TripletDataModule(LightningDataModule):
         return self.images.on_after_batch_transfer(batch, dataloader_idx)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        array, rank, world = self.images.training_array(), *place()
+        array, rank, world = self._array(), *place()
         if self.mode == "explicit":
             triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
             size = max(self.images.batch_size // 3, 1)
@@ -55,6 +58,14 @@ class TripletDataModule(LightningDataModule):
         classes = self.classes_per_batch or min(len(members), 8)
         batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world)
         return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
+
+    def _array(self) -> PictureArray:
+        array = self.images.training_array()
+        return relabelled(array, self.by)[0] if self.by else array
+
+    def class_of(self) -> list[int] | None:
+        """The class of each number that labels a training picture; None where it is the class itself."""
+        return relabelled(self.images.training_array(), self.by)[1].tolist() if self.by else None
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self.images.val_dataloader()

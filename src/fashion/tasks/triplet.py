@@ -22,5 +22,6 @@ def run(cfg: DictConfig) -> float:
         backbone=OmegaConf.to_container(cfg.model),
         class_names=list(images.class_names),
         image_size=images.image_size,
+        class_of=batches.class_of(),
     )
     return train(cfg, options, module, batches, images)
