@@ -39,6 +39,10 @@ def test_approximate(bundle, tmp_path):
     assert (tmp_path / "b/recall.png").exists()
 
 
+def test_evaluation(bundle, tmp_path):
+    assert 0 < figures(bundle, tmp_path, "evaluation", "queries=50")["peak memory MiB, Python and all"] < 1024
+
+
 def test_server(bundle, tmp_path):
     assert figures(bundle, tmp_path, "server")["one client, p50 ms"] > 0
 

@@ -57,6 +57,21 @@ def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, c
         run_here("task=runs", "folder=nowhere")
 
 
+def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
+    for name, text in {"nan": '{"metrics": {"accuracy": NaN}}', "cut": '{"metrics": {"accur', "list": "[]"}.items():
+        write_run(outputs / name, "seed: 9", None)
+        (outputs / name / "metrics.json").write_text(text)
+    write_run(outputs / "bad", "seed: 9", 0.5)
+    (outputs / "bad/.hydra/config.yaml").write_text("{: [")
+    rows = {row["run"]: row for row in read_runs(outputs)}
+    assert "no figure" in rows["nan"]["error"]
+    assert all("error" in rows[name] for name in ("cut", "list", "bad"))
+    run_here("task=runs", "folder=runs", out="one")
+    run_here("task=runs", "folder=runs", out="two")
+    assert (tmp_path / "one/runs.csv").read_text() == (tmp_path / "two/runs.csv").read_text()
+    assert "0.82 ± 0.028" in capsys.readouterr().out
+
+
 def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):
     data = (*SMALL[1:2], f"data.source={pictures}")
     run_here("task=classify", *SMALL, "data.image_size=64", f"data.source={pictures}", "task.epochs=12",

@@ -1,6 +1,7 @@
 """All runs below a folder as rows, and their means over seeds."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from fashion.report.training import flat
 
@@ -27,16 +29,19 @@ def read_runs(folder: Path) -> list[Row]:
         row: Row = {"run": run.relative_to(folder).as_posix()}
         try:
             settings = OmegaConf.to_container(OmegaConf.load(config))
-        except (OSError, OmegaConfBaseException, ValueError):
-            continue
+        except (OSError, OmegaConfBaseException, ValueError, YAMLError):
+            settings = None
+            row["error"] = ".hydra/config.yaml cannot be read"
         if isinstance(settings, dict):
             named = flat({str(key): value for key, value in settings.items()})
             row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and "_target_" not in key}
         try:
             content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
             values = {**content, **content.get("metrics", {})}
-            row |= {name: values[name] for name in FIGURES if isinstance(values.get(name), int | float)}
-        except (OSError, ValueError, AttributeError):
+            row |= {name: values[name] for name in FIGURES if is_figure(values.get(name))}
+            if not any(name in row for name in FIGURES):
+                row.setdefault("error", "metrics.json holds no figure")
+        except (OSError, ValueError, AttributeError, TypeError):
             error = run / "error.txt"
             if error.exists():
                 row["error"] = error.read_text(encoding="utf-8")
@@ -46,6 +51,11 @@ def read_runs(folder: Path) -> list[Row]:
                 continue
         rows.append(row)
     return rows
+
+
+def is_figure(value: Any) -> bool:
+    """Whether it is a number that can be compared: a diverged run's NaN is none."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
+from fashion.report.runs import is_figure
 from fashion.report.tables import runs_table, show
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
         try:
             content = json.loads((run.parents[1] / "metrics.json").read_text(encoding="utf-8"))
             values = {**content, **content.get("metrics", {})}
-            row |= {name: values[name] for name in SHOWN if isinstance(values.get(name), int | float)}
-        except (OSError, ValueError, AttributeError):
+            row |= {name: values[name] for name in SHOWN if is_figure(values.get(name))}
+        except (OSError, ValueError, AttributeError, TypeError):
             error = run.parents[1] / "error.txt"
             row["error"] = error.read_text(encoding="utf-8") if error.exists() else "it wrote no metrics.json"
         rows.append(row)

@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 class BenchmarkOptions(Options):
-    suite: Literal["models", "embedding", "catalog", "approximate", "server"]
+    suite: Literal["models", "embedding", "catalog", "approximate", "evaluation", "server"]
     encoder: str
     items: int = Field(ge=1000)
     pictures: int = Field(ge=10)
+    queries: int = Field(ge=1)
     rounds: int = Field(ge=3)
     models: list[str] = Field(min_length=1)
     image_size: int = Field(ge=32, multiple_of=16)
@@ -87,6 +88,14 @@ def _approximate(options: BenchmarkOptions, folder: Path) -> Any:
     return rows
 
 
+def _evaluation(options: BenchmarkOptions, folder: Path) -> Any:
+    from fashion.benchmark import evaluation
+
+    figures, rows = evaluation.run(options.items, options.queries)
+    show_rows("All search metrics", ["figure", "value"], rows)
+    return figures
+
+
 def _server(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import server
 
@@ -104,5 +113,6 @@ SUITES = {
     "embedding": _embedding,
     "catalog": _catalog,
     "approximate": _approximate,
+    "evaluation": _evaluation,
     "server": _server,
 }
