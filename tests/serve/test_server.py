@@ -122,6 +122,13 @@ def test_what_is_not_there_is_404(server, path):
     assert response.json()["error"]["code"]
 
 
+def test_a_wrong_method_is_told_the_right_ones(server):
+    response = httpx.put(f"{server.url}/v1/items")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "DELETE, POST"
+    assert httpx.post(f"{server.url}/v1/images/3").headers["allow"] == "GET"
+
+
 def test_health_metrics_and_documentation(server):
     assert httpx.get(f"{server.url}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{server.url}/readyz").json()["catalog_version"] == 1

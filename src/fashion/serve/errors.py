@@ -1,6 +1,7 @@
 """One shape for every error: {"error": {"code": "bad_picture", "message": "what to do about it"}}."""
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -43,6 +44,13 @@ def respond(error: ApiError) -> JSONResponse:
     return JSONResponse(body(error.code, error.message), error.status, error.headers)
 
 
+def methods(app: FastAPI, path: str) -> list[str]:
+    """All methods of a path: a route of its own serves each, and knows of no other."""
+    document = app.openapi()["paths"]
+    patterns = {re.sub(r"\{[^}]+\}", "[^/]+", known): operations for known, operations in document.items()}
+    return sorted({name.upper() for known, found in patterns.items() if re.fullmatch(known, path) for name in found})
+
+
 def add_handlers(app: FastAPI) -> None:
     """Turn whatever a request raises into that shape; what nobody foresaw is logged and tells nothing."""
 
@@ -63,7 +71,10 @@ def add_handlers(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return respond(ApiError(error.status_code, code, str(error.detail), dict(error.headers or {})))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(methods(app, request.url.path))
+        return respond(ApiError(error.status_code, code, str(error.detail), headers))
 
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)

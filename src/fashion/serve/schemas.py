@@ -26,7 +26,7 @@ class How(Body):
 class Pictures(Body):
     """Pictures as base64: of a search they show one item."""
 
-    images: list[str] = Field(min_length=1, description="Picture files, base64.")
+    images: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1, description="Picture files, base64.")
 
     def decoded(self) -> list[bytes]:
         return [decode(text) for text in self.images]

@@ -29,7 +29,7 @@ HIDDEN = frozenset({"id", "label", "path", "sha256", "size", "mtime_ns", "origin
 
 def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
     """The two forms of a request, for the documentation page."""
-    file = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    file = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}

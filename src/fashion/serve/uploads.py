@@ -30,7 +30,7 @@ async def read_request(request: Request, settings: Settings, json_model: type[Mo
             raise ApiError(400, "no_picture", "The request has no file named `file`; send a picture.")
         pictures = [await file.read() for file in files]
         fields = {name: value for name, value in form.items() if name != "file" and value != ""}
-        values = checked(json_model, fields | {"images": [""]})
+        values = checked(json_model, fields | {"images": ["-"]})
     elif kind == "application/json":
         values = checked(json_model, await request.body())
         pictures = values.decoded()  # type: ignore[attr-defined]

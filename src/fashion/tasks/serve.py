@@ -43,6 +43,7 @@ def run(cfg: DictConfig) -> None:
     log.info("%d items at %s (page), %s/docs (API).  Ctrl-C ends it.", len(service.catalog), where, where)
     if not settings.writable:
         log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
     uvicorn.run(
         create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
         timeout_graceful_shutdown=30, server_header=False,
