@@ -1,6 +1,8 @@
 import contextlib
 import io
+import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -135,3 +137,32 @@ def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):
         find_pictures(tmp_path / "empty")
     with pytest.raises(FashionError, match="no such folder"):
         find_pictures(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_mutated_files_are_pictures_or_explained(tmp_path):
+    """FASHION_FUZZ seconds of damaged files: each becomes a picture or one clear error, and never takes long."""
+    dice, seeds = np.random.default_rng(0), []
+    for kind, mode in (("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("GIF", "P"), ("WEBP", "RGB"),
+                       ("TIFF", "RGB"), ("TIFF", "I;16"), ("BMP", "RGB")):  # fmt: skip
+        buffer = io.BytesIO()
+        Image.effect_noise((70, 50), 90).convert(mode).save(buffer, kind)
+        seeds.append(buffer.getvalue())
+    end = time.monotonic() + float(os.environ.get("FASHION_FUZZ", "5"))
+    tried = good = 0
+    while time.monotonic() < end:
+        data = np.frombuffer(seeds[tried % len(seeds)], np.uint8).copy()
+        for _ in range(int(dice.integers(1, 12))):
+            # Heads decide most, so most of the damage is there.
+            at = int(dice.integers(len(data)) if dice.random() < 0.3 else dice.integers(min(200, len(data))))
+            data[at] = dice.integers(256)
+        text = data.tobytes()[: int(dice.integers(1, len(data))) if dice.random() < 0.2 else None]
+        started = time.monotonic()
+        try:
+            assert load_picture(text, 32).shape == (3, 32, 32)
+            good += 1
+        except BadPictureError:
+            pass
+        assert time.monotonic() - started < 5
+        tried += 1
+    assert 0 < good < tried

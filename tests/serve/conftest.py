@@ -23,6 +23,11 @@ def catalogue(bundle: Path, shop: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def served_folder(bundle: Path, shop: Path, tmp_path: Path) -> Path:
+    return catalogue(bundle, shop, tmp_path / "catalog")
+
+
 @pytest.fixture(scope="session")
 def server(bundle: Path, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Read by many tests, changed by none."""
