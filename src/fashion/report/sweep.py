@@ -36,8 +36,11 @@ class RunsTable(Callback):
         write_text(folder / "runs.json", json.dumps(rows, indent=2) + "\n")
         show(runs_table(rows, sort_by=best))
         if task == "index" and any("search_ms" in row for row in rows):
-            save_picture(recall_plot(rows), folder / "recall.png")
-            log.info("Recall against latency: %s", (folder / "recall.png").resolve())
+            try:
+                save_picture(recall_plot(rows), folder / "recall.png")
+                log.info("Recall against latency: %s", (folder / "recall.png").resolve())
+            except ImportError:
+                log.info("The plot of recall against latency needs matplotlib: pip install -e '.[train]'")
         log.info("Sweep folder: %s", folder.resolve())
         failed = sum("error" in row for row in rows)
         if failed:
