@@ -98,3 +98,13 @@ def test_a_value_without_default_is_asked_for(composed):
 
 def test_options_know_the_keys_that_all_tasks_share(composed):
     assert read_options(composed("task=help"), Options).seed == 1
+
+
+def test_a_task_whose_libraries_are_missing_names_the_extra(composed, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "fashion.tasks.summary", None)  # as an import of it without torch ends
+    monkeypatch.delitem(sys.modules, "fashion.tasks.summary")
+    monkeypatch.setitem(sys.modules, "torch.utils.flop_counter", None)
+    with pytest.raises(FashionError, match="needs the `train` extra"):
+        run_task(composed("task=summary"))

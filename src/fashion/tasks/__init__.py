@@ -40,4 +40,12 @@ def run_task(cfg: DictConfig) -> Any:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise FashionError(f"{missing[0]} has no default; add {missing[0]}=… to the command line.")
-    return resolve_name(TASKS[cfg.task.name])(cfg)
+    try:
+        run = resolve_name(TASKS[cfg.task.name])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("fashion"):
+            raise
+        raise FashionError(
+            f"task={cfg.task.name} needs the `train` extra ({error}): pip install -c constraints.txt -e '.[train]'"
+        ) from error
+    return run(cfg)
