@@ -8,6 +8,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from fashion.data.datamodules import shrunk
+from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
 from fashion.network import network_from
@@ -27,6 +29,8 @@ class ClassifierModule(LightningModule):
         mixup: probability that a batch is mixed with itself by mixup (https://arxiv.org/abs/1710.09412).
         cutmix: the same by cutmix (https://arxiv.org/abs/1905.04899); a batch gets one of the two at most.
         dropout: share of the pooled features dropped.
+        teacher: a trained network that sees the training pictures too, or None.
+        teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
 
     monitor, mode = "val/acc", "max"
@@ -46,11 +50,16 @@ class ClassifierModule(LightningModule):
         mixup: float = 0.5,
         cutmix: float = 0.0,
         dropout: float = 0.0,
+        teacher: Teacher | None = None,
+        teaching: float = 0.8,
     ):
         super().__init__()
         if min(mixup, cutmix) < 0 or mixup + cutmix > 1:
             raise FashionError(f"task.module: mixup {mixup} and cutmix {cutmix} are probabilities of one or the other.")
-        self.save_hyperparameters()
+        if not 0 <= teaching <= 1:
+            raise FashionError(f"task.module.teaching is {teaching}; it should lie between 0 and 1.")
+        self.save_hyperparameters(ignore=["teacher"])
+        self.teacher = teacher
         self.network = network_from(self.hparams)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
@@ -68,8 +77,10 @@ class ClassifierModule(LightningModule):
             pictures.float(), F.one_hot(labels, len(self.hparams["class_names"])).float(),
             self.hparams["mixup"], self.hparams["cutmix"],
         )  # fmt: skip
-        _, logits = self(mixed)
+        embeddings, logits = self(shrunk(mixed, self.hparams["image_size"]))
         loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.hparams["label_smoothing"])
+        if self.teacher is not None:
+            loss = torch.lerp(loss, imitation((embeddings, logits), self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
         return loss
 

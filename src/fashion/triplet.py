@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fashion.data.datamodules import shrunk
 from fashion.losses import TripletLoss
 from fashion.metrics import retrieval
 from fashion.network import SiameseEncoder, network_from
@@ -74,7 +75,7 @@ class TripletModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch  # of explicit triplets too, all three views go through the backbone at once
-        embeddings, logits = self(pictures)
+        embeddings, logits = self(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(embeddings, labels)
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]

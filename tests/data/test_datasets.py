@@ -1,7 +1,6 @@
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,20 +171,11 @@ def test_the_triplet_module_gives_usable_batches(pictures, tmp_path, mode):
         assert (anchors != negatives).all()
 
 
-@pytest.mark.parametrize("wrap", [lambda images: images, TripletDataModule])
-def test_early_epochs_see_smaller_pictures(pictures, tmp_path, wrap):
-    data = wrap(module(pictures, tmp_path, image_size=64, early_sizes=[[0.5, 48], [0.25, 32]]))
-    batch = torch.full((2, 3, 64, 64), 9, dtype=torch.uint8), torch.tensor([0, 1])
-    sizes = []
-    for epoch in range(8):
-        data.trainer = SimpleNamespace(training=True, current_epoch=epoch, max_epochs=8)
-        seen, labels = data.on_after_batch_transfer(batch, 0)
-        assert (seen == 9).all()
-        assert torch.equal(labels, batch[1])
-        sizes.append(seen.shape[-1])
-    assert sizes == [32, 32, 48, 48, 64, 64, 64, 64]
-    data.trainer = SimpleNamespace(training=False, current_epoch=0, max_epochs=8)
-    assert data.on_after_batch_transfer(batch, 0)[0].shape[-1] == 64
+@pytest.mark.parametrize("augment", [None, {"crop_scale": 0.5}])
+def test_training_pictures_can_be_larger_than_the_networks(pictures, tmp_path, augment):
+    images = module(pictures, tmp_path, image_size=32, training_size=64, augment=augment)
+    assert next(iter(images.train_dataloader()))[0].shape[1:] == (3, 64, 64)
+    assert next(iter(images.val_dataloader()[0]))[0].shape[1:] == (3, 32, 32)
 
 
 def test_workers_give_batches_too(pictures, tmp_path):
@@ -217,8 +207,8 @@ def test_one_class_only_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"early_sizes": [[0.5, 50]]}, "early_sizes"),
-        ({"early_sizes": [[1.5, 48]]}, "early_sizes"),
+        ({"training_size": 16}, "data.training_size is 16"),
+        ({"training_size": 100}, "data.training_size is 100"),
         ({"image_size": 50}, "multiple of 16"),
         ({"on_bad_image": "ignore"}, "fail or skip"),
         ({"augment": {"flip": 1.5}}, "data.augment.flip is 1.5"),

@@ -133,6 +133,19 @@ def test_classifier_options_train(run_here, data, tmp_path, choice):
     assert metrics(tmp_path / "classify")["epochs"] == 1
 
 
+def test_a_student_learns_from_a_teacher_that_sees_more(run_here, data, tmp_path):
+    run_here("task=classify", *data, "data.image_size=64", "trainer.max_epochs=1", out="teacher")
+    teach = ("task=classify", *data, f"task.teacher={tmp_path / 'teacher'}", "trainer.max_epochs=1")
+    run_here(*teach, "data.training_size=64", "task.teacher_bf16=true", out="student")
+    assert metrics(tmp_path / "student")["epochs"] == 1
+    saved = torch.load(tmp_path / "student/checkpoints/last.ckpt", weights_only=True)
+    assert all(name.startswith("network.") for name in saved["state_dict"])
+    with pytest.raises(FashionError, match="set data.training_size=64"):
+        run_here(*teach, out="smaller")
+    with pytest.raises(FashionError, match="train the teacher on the same classes"):
+        run_here(*teach, "data.training_size=64", "data.classes=[hat,shoes]", out="fewer")
+
+
 def test_collapse_is_named(run_here, data, caplog):
     # With this rate and nothing but hard negatives, all pictures end at one point.
     from fashion import triplet

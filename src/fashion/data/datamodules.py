@@ -28,6 +28,8 @@ class ImageDataModule(LightningDataModule):
     Args:
         kind, source, drawing, classes, validation_fraction: see `fashion.data.sources.read_source`.
         image_size: width and height of what the network sees, pixels.
+        training_size: width and height of training batches, where they are to be larger than `image_size`: the module
+            shrinks them, after a teacher has seen them; None: `image_size`.
         stored_scale: training pictures are kept larger by this factor, so that crops lose no sharpness.
         cache_dir: where downloads, extracted archives and decoded pictures are kept.
         batch_size: training pictures a batch (of one process).
@@ -35,8 +37,6 @@ class ImageDataModule(LightningDataModule):
         augment: arguments of `Augmentation`, or None for none.
         on_bad_image: `fail` stops at the first picture that cannot be read; `skip` leaves such out and lists them.
         digests: split → digest that its pictures must have, where a source is pinned; None checks nothing.
-        early_sizes: rows of (until, size): up to that share of all epochs, training pictures are shrunk to
-            size×size, which costs less; after the last row they have their full size.  None: always.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class ImageDataModule(LightningDataModule):
         classes: Sequence[str] | None = None,
         validation_fraction: float = 0.15,
         image_size: int = 64,
+        training_size: int | None = None,
         stored_scale: float = 1.25,
         batch_size: int = 64,
         num_workers: int = 0,
         augment: Mapping[str, Any] | None = None,
         on_bad_image: Literal["fail", "skip"] = "fail",
         digests: Mapping[str, str] | None = None,
-        early_sizes: Sequence[tuple[float, int]] | None = None,
     ):
         super().__init__()
         if on_bad_image not in ("fail", "skip"):
@@ -68,16 +68,16 @@ class ImageDataModule(LightningDataModule):
             )
         self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
         self.classes, self.validation_fraction = classes, validation_fraction
-        self.image_size, self.stored_size = image_size, round(image_size * stored_scale)
+        self.image_size, self.training_size = image_size, training_size or image_size
+        if self.training_size < image_size or self.training_size % 16:
+            raise FashionError(
+                f"data.training_size is {training_size}; it should be a multiple of 16, and at least data.image_size "
+                f"({image_size})."
+            )
+        self.stored_size = round(self.training_size * stored_scale)
         self.cache = Path(cache_dir).expanduser().resolve()
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.augment = Augmentation(image_size, **augment) if augment is not None else None
-        self.early_sizes = sorted((float(until), int(size)) for until, size in early_sizes or ())
-        if any(not 0 < until < 1 or size < 16 or size % 16 or size > image_size for until, size in self.early_sizes):
-            raise FashionError(
-                f"data.early_sizes is {self.early_sizes}; it should list [share of the epochs, size in pixels], shares "
-                f"between 0 and 1 and sizes that are multiples of 16 of at most {image_size}: [[0.5,48]]."
-            )
+        self.augment = Augmentation(self.training_size, **augment) if augment is not None else None
         self.on_bad_image, self.digests = on_bad_image, dict(digests or {})
         self._source: Source | None = None
         self._arrays: dict[tuple[str, int], PictureArray] = {}
@@ -141,7 +141,7 @@ class ImageDataModule(LightningDataModule):
         return self.loader(dataset, sampler=shuffled(dataset), batch_size=self.batch_size, drop_last=True)
 
     def training_array(self) -> PictureArray:
-        array = self.array("train", self.stored_size if self.augment else self.image_size)
+        array = self.array("train", self.stored_size if self.augment else self.training_size)
         if len(np.unique(array.labels)) < 2:
             raise FashionError(
                 "The training split has one class only; there is nothing to tell apart. Add another class."
@@ -151,13 +151,6 @@ class ImageDataModule(LightningDataModule):
                 f"data.batch_size is {self.batch_size}, and there are {len(array.labels)} training pictures; lower it."
             )
         return array
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        if not self.early_sizes or self.trainer is None or not self.trainer.training:
-            return batch
-        done = self.trainer.current_epoch / (self.trainer.max_epochs or 1)
-        size = next((size for until, size in self.early_sizes if done < until), self.image_size)
-        return shrunk(batch[0], size), batch[1]
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [self.evaluation_loader("validation"), self.evaluation_loader("train")]
@@ -183,7 +176,7 @@ class ImageDataModule(LightningDataModule):
 
 
 def shrunk(pictures: Tensor, size: int) -> Tensor:
-    """[B,3,S,S] uint8 → [B,3,size,size] uint8, smoothed as it is shrunk; S = size: unchanged."""
+    """[B,3,S,S] → [B,3,size,size] of the same type, smoothed as it is shrunk; S = size: unchanged."""
     if pictures.shape[-1] == size:
         return pictures
     return resize(pictures, [size, size], antialias=True)

@@ -44,10 +44,6 @@ class TripletDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         self.images.prepare_data()
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        self.images.trainer = self.trainer
-        return self.images.on_after_batch_transfer(batch, dataloader_idx)
-
     def train_dataloader(self) -> DataLoader[Batch]:
         array, rank, world = self._array(), *place()
         if self.mode == "explicit":
