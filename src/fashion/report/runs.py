@@ -14,6 +14,7 @@ from yaml import YAMLError
 from fashion.report.training import flat
 
 Row = dict[str, Any]
+UNFINISHED = "it wrote no metrics.json: cut off, or still running"
 UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
 """Settings that say where things are, not what was done."""
 
@@ -35,22 +36,23 @@ def read_runs(folder: Path) -> list[Row]:
         if isinstance(settings, dict):
             named = flat({str(key): value for key, value in settings.items()})
             row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and "_target_" not in key}
-        try:
-            content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-            values = {**content, **content.get("metrics", {})}
-            row |= {name: values[name] for name in FIGURES if is_figure(values.get(name))}
-            if not any(name in row for name in FIGURES):
-                row.setdefault("error", "metrics.json holds no figure")
-        except (OSError, ValueError, AttributeError, TypeError):
-            error = run / "error.txt"
-            if error.exists():
-                row["error"] = error.read_text(encoding="utf-8")
-            elif row.get("task.name") in ("classify", "triplet", "evaluate"):
-                row["error"] = "it wrote no metrics.json: cut off, or still running"
-            else:
-                continue
+        row = outcome(run) | row
+        if row.get("error") == UNFINISHED and row.get("task.name") not in ("classify", "triplet", "evaluate"):
+            continue  # a task that gives no figures
         rows.append(row)
     return rows
+
+
+def outcome(run: Path) -> Row:
+    """The figures of a run's `metrics.json`, or the `error` for which it has none."""
+    try:
+        content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        values = {**content, **content.get("metrics", {})}
+    except (OSError, ValueError, AttributeError, TypeError):
+        error = run / "error.txt"
+        return {"error": error.read_text(encoding="utf-8") if error.exists() else UNFINISHED}
+    figures = {name: values[name] for name in FIGURES if is_figure(values.get(name))}
+    return figures or {"error": "metrics.json holds no figure"}
 
 
 def is_figure(value: Any) -> bool:

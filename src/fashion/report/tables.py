@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -88,19 +88,4 @@ def per_class_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Tabl
         table.add_column(column, justify="right")
     for name, values in rows.items():
         table.add_row(name, *(f"{values[c]:.3f}" if isinstance(values[c], float) else str(values[c]) for c in columns))
-    return table
-
-
-def runs_table(rows: Sequence[Mapping[str, Any]], sort_by: str) -> Table:
-    """One row a run, in the order given: settings that differ, then figures, and the error of a failed one."""
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    differing = [
-        name for name in names if name == "run" or len({str(row.get(name)) for row in rows}) > 1 or name == sort_by
-    ]
-    table = Table(title=f"{len(rows)} runs, best {sort_by} first", title_justify="left")
-    for name in differing:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        cells = [row.get(name, "") for name in differing]
-        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
     return table

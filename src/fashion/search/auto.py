@@ -1,14 +1,12 @@
 """`index=auto`: the kind of index, and how hard it looks, from the items' number, the memory and the recall wanted."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from fashion.errors import FashionError
 from fashion.search.index import FAISSIndex
-
-if TYPE_CHECKING:
-    from fashion.search.milvus import MilvusIndex
+from fashion.search.milvus import MilvusIndex
 
 EXACT_UP_TO = 300_000
 """Items that an exact search passes over in about 10 ms on two cores; below that nothing else is worth its misses."""
@@ -42,15 +40,12 @@ def build_auto(
             f"No index of {count:,} items at recall {recall:g} fits into {memory_mb:g} MB: flat takes "
             f"{_size_mb('flat', count, dimension):,.0f} MB. Raise index.memory_mb, or lower index.recall."
         )
-    for kind in fitting[:-1]:
+    for kind in fitting:
         index = FAISSIndex(dimension, kind)
         index.build(embeddings, ids)
-        if kind == "flat" or reach(index, embeddings, recall):
-            return index
-    index = FAISSIndex(dimension, fitting[-1])
-    index.build(embeddings, ids)
-    reach(index, embeddings, recall)
-    return index
+        if reach(index, embeddings, recall):
+            break
+    return index  # the last one, where none reaches the recall
 
 
 def _preferred(count: int, recall: float) -> list[str]:
@@ -68,9 +63,9 @@ def _size_mb(kind: str, count: int, dimension: int) -> float:
 
 def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
     """Double how hard an approximate index looks until it finds that share; whether it does."""
-    name = {"hnsw": "ef_search", "ivf": "nprobe", "ivfpq": "nprobe"}.get(index.kind)
-    if name is None:
+    if index.kind == "flat":
         return True
+    name = {"hnsw": "ef_search", "ivfpq": "nprobe"}[index.kind]
     while (index.recall or 0) < recall and index.settings[name] < HARDEST:
         index.look(**{name: 2 * index.settings[name]})
         index.recall = index.measure_recall(embeddings)
@@ -79,7 +74,7 @@ def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
 
 def built(
     embeddings: ArrayLike, ids: ArrayLike, dimension: int, kind: str, **settings: Any
-) -> "FAISSIndex | MilvusIndex":
+) -> FAISSIndex | MilvusIndex:
     """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`."""
     if kind == "auto":
         try:
@@ -87,8 +82,6 @@ def built(
         except TypeError as error:
             raise FashionError(f"index=auto: {error}; it has recall and memory_mb.") from error
     if kind == "milvus":
-        from fashion.search.milvus import MilvusIndex
-
         elsewhere = MilvusIndex(dimension, **settings)
         elsewhere.build(embeddings, ids)
         return elsewhere

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +24,17 @@ from fashion.errors import FashionError
 from fashion.files import sha256
 from fashion.search.auto import built
 from fashion.search.index import FAISSIndex
+from fashion.search.milvus import NOTE, MilvusIndex, collections
 from fashion.search.store import Store
 
-if TYPE_CHECKING:
-    from fashion.search.milvus import MilvusIndex
-
 SCHEMA_VERSION = 1
+ROW_GROUP = 65_536
+"""Items that are read from the table at a time: reading one of a million takes up twice the memory."""
 
 
 def files_of(kind: str) -> tuple[str, str, str]:
     """The files of a version whose index is of that kind."""
-    return "items.parquet", "embeddings.npy", "index.milvus.json" if kind == "milvus" else "index.faiss"
+    return "items.parquet", "embeddings.npy", NOTE if kind == "milvus" else "index.faiss"
 
 
 @dataclass
@@ -128,9 +128,9 @@ class Catalog:
     def commit(self, store: Store) -> int:
         """`write`, for who holds the store's writer lock already."""
         files = files_of(self.index.kind)
-        before = _collections(store)
+        before = collections(store)
         with store.new_version() as part:
-            parquet.write_table(self.items, part / "items.parquet")
+            parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
             np.save(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])
             manifest = {
@@ -149,8 +149,8 @@ class Catalog:
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         self.version = store.number()
-        for index in before.keys() - _collections(store).keys():
-            before[index].drop()
+        for name in before.keys() - collections(store).keys():
+            before[name].drop()
         return self.version
 
     @classmethod
@@ -176,7 +176,7 @@ class Catalog:
                     f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
                     f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
                 )
-        items = parquet.read_table(current / "items.parquet")
+        items = _read_items(current / "items.parquet")
         embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
         index = _opened(current / files[2], items["id"].to_numpy(), manifest["index"], mmap)
         index.recall = manifest.get("recall")
@@ -185,31 +185,21 @@ class Catalog:
         return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, int(current.name))
 
 
+def _read_items(path: Path) -> pa.Table:
+    """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        file = parquet.ParquetFile(path)
+        return pa.concat_tables([file.read_row_group(number) for number in range(file.num_row_groups)])
+    finally:
+        pa.set_memory_pool(pool)
+
+
 def _opened(path: Path, ids: NDArray[np.int64], settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
-    if settings["kind"] != "milvus":
-        return FAISSIndex.load(path, mmap=mmap, **settings)
-    from fashion.search.milvus import MilvusIndex
-
-    return MilvusIndex.load(path, ids, **{name: value for name, value in settings.items() if name != "kind"})
-
-
-def _collections(store: Store) -> dict[str, MilvusIndex]:
-    """The Milvus collections that the kept versions need, by name."""
-    found: dict[str, MilvusIndex] = {}
-    for number in store.numbers():
-        version = store.folder / "versions" / f"{number:06d}"
-        if (version / "index.milvus.json").is_file():
-            settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
-            index = _opened_lazily(version / "index.milvus.json", settings)
-            found[index.collection] = index
-    return found
-
-
-def _opened_lazily(path: Path, settings: Mapping[str, Any]) -> MilvusIndex:
-    from fashion.search.milvus import MilvusIndex
-
-    name = json.loads(path.read_text(encoding="utf-8"))["collection"]
-    return MilvusIndex(64, name, **{key: value for key, value in settings.items() if key != "kind"})
+    if settings["kind"] == "milvus":
+        return MilvusIndex.load(path, ids, settings)
+    return FAISSIndex.load(path, mmap=mmap, **settings)
 
 
 def _manifest(folder: Path, current: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class FAISSIndex:
             raise FashionError(
                 f"There are {len(vectors)} embeddings and {len(np.unique(numbers))} different ids for them."
             )
-        index = faiss.IndexIDMap2(self._empty(len(vectors)))
+        index = faiss.IndexIDMap(self._empty(len(vectors)))
         try:
             index.train(vectors)
         except RuntimeError as error:

@@ -7,6 +7,7 @@ lists of ids, which the catalogue works out from its items, so they mean exactly
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.index import FAISSIndex, Found
+from fashion.search.store import Store
 
 SETTINGS: dict[str, Any] = {"uri": None, "index_type": "FLAT", "build": {}, "search": {}}
 BATCH = 5000
+NOTE = "index.milvus.json"
+"""The file of a catalogue's version that says which collection is its index."""
+
 LARGEST_K = 16_384
 """Milvus returns no more than this."""
 
@@ -141,13 +146,19 @@ class MilvusIndex:
         write_text(Path(path), json.dumps({"collection": self.collection}) + "\n")
 
     @classmethod
-    def load(cls, path: str | Path, ids: NDArray[np.int64], **settings: Any) -> "MilvusIndex":
-        """The index whose collection `save` noted.
+    def noted(cls, path: Path, settings: Mapping[str, Any]) -> "MilvusIndex":
+        """The index whose collection `save` noted, without asking the server for it."""
+        name = json.loads(path.read_text(encoding="utf-8"))["collection"]
+        return cls(64, name, **{key: value for key, value in settings.items() if key != "kind"})
+
+    @classmethod
+    def load(cls, path: Path, ids: NDArray[np.int64], settings: Mapping[str, Any]) -> "MilvusIndex":
+        """The index whose collection `save` noted, over those ids.
 
         Raises:
             FashionError: if the server has no such collection.
         """
-        index = cls(64, json.loads(Path(path).read_text(encoding="utf-8"))["collection"], **settings)
+        index = cls.noted(path, settings)
         index.ids = np.asarray(ids, dtype=np.int64)
         if not index._asked(lambda: index.client.has_collection(index.collection)):
             raise FashionError(
@@ -170,3 +181,15 @@ class MilvusIndex:
             raise FashionError(
                 f"Milvus at {self.settings['uri']} refused or does not answer: {error.message or error}"
             ) from error
+
+
+def collections(store: Store) -> dict[str, MilvusIndex]:
+    """The Milvus collections that the kept versions of a catalogue need, by name."""
+    found: dict[str, MilvusIndex] = {}
+    for number in store.numbers():
+        version = store.folder / "versions" / f"{number:06d}"
+        if (version / NOTE).is_file():
+            settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
+            index = MilvusIndex.noted(version / NOTE, settings)
+            found[index.collection] = index
+    return found

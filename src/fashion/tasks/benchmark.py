@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,9 +49,9 @@ def _models(options: BenchmarkOptions, folder: Path) -> Any:
     backbones = {name: _backbone(name) for name in options.models}
     figures = models.run(backbones, options.image_size, options.rounds)
     shown = [name for name in next(iter(figures.values())) if name.endswith(" ms")]
-    show_rows("Models, ms", ["model", "parameters", "mult.-acc.", *shown], models.rows(figures, shown))
+    show(plain_table("Models, ms", ["model", "parameters", "mult.-acc.", *shown], models.rows(figures, shown)))
     times = [name for name in next(iter(figures.values())) if name.endswith("multiple")]
-    show_rows(f"As multiples of {options.models[0]}", ["model", "", "", *times], models.rows(figures, times))
+    show(plain_table(f"As multiples of {options.models[0]}", ["model", "", "", *times], models.rows(figures, times)))
     return figures
 
 
@@ -65,7 +64,7 @@ def _embedding(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import embedding
 
     figures, rows = embedding.run(load_encoder(Path(options.encoder)), options.pictures, options.rounds)
-    show_rows(f"Embedding {options.pictures:,} JPEGs", ["figure", "value"], rows)
+    show(plain_table(f"Embedding {options.pictures:,} JPEGs", ["figure", "value"], rows))
     return figures
 
 
@@ -73,7 +72,7 @@ def _catalog(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import catalog
 
     figures, rows = catalog.run(Path(options.encoder), options.items, options.rounds)
-    show_rows(f"A catalogue of {options.items:,}", ["figure", "value"], rows)
+    show(plain_table(f"A catalogue of {options.items:,}", ["figure", "value"], rows))
     return figures
 
 
@@ -82,7 +81,7 @@ def _approximate(options: BenchmarkOptions, folder: Path) -> Any:
 
     rows = catalog.approximate(options.items)
     cells = [[str(row["index"]), f"{row['recall@10']:.3f}", f"{row['search_ms']:.3f}"] for row in rows]
-    show_rows(f"HNSW beside flat, {options.items:,} items", ["index", "recall@10", "one search, ms"], cells)
+    show(plain_table(f"HNSW beside flat, {options.items:,} items", ["index", "recall@10", "one search, ms"], cells))
     save_picture(recall_plot([{k: v for k, v in row.items() if k != "build_s"} for row in rows]), folder / "recall.png")
     log.info("Written: %s", folder / "recall.png")
     return rows
@@ -92,7 +91,7 @@ def _evaluation(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import evaluation
 
     figures, rows = evaluation.run(options.items, options.queries)
-    show_rows("All search metrics", ["figure", "value"], rows)
+    show(plain_table("All search metrics", ["figure", "value"], rows))
     return figures
 
 
@@ -100,12 +99,8 @@ def _server(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import server
 
     figures, rows = server.run(Path(options.encoder), options.items, options.rounds)
-    show_rows(f"A server of {options.items:,} items", ["figure", "value"], rows)
+    show(plain_table(f"A server of {options.items:,} items", ["figure", "value"], rows))
     return figures
-
-
-def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    show(plain_table(title, columns, rows))
 
 
 SUITES = {
