@@ -178,7 +178,7 @@ class Catalog:
                 )
         items = _read_items(current / "items.parquet")
         embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-        index = _opened(current / files[2], items["id"].to_numpy(), manifest["index"], mmap)
+        index = _opened(current / files[2], items, manifest["index"], mmap)
         index.recall = manifest.get("recall")
         root, model = Path(manifest["root"]), Path(manifest["model"])
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
@@ -196,9 +196,9 @@ def _read_items(path: Path) -> pa.Table:
         pa.set_memory_pool(pool)
 
 
-def _opened(path: Path, ids: NDArray[np.int64], settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
+def _opened(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
     if settings["kind"] == "milvus":
-        return MilvusIndex.load(path, ids, settings)
+        return MilvusIndex.load(path, items["id"].to_numpy(), settings)
     return FAISSIndex.load(path, mmap=mmap, **settings)
 
 

@@ -200,7 +200,8 @@ class FAISSIndex:
             index = cls(loaded.d, kind, **settings)
         except RuntimeError as error:
             raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
-        index._index, index._ids = loaded, faiss.vector_to_array(loaded.id_map)
+        # A view: the ids live as long as the index does.
+        index._index, index._ids = loaded, faiss.rev_swig_ptr(loaded.id_map.data(), loaded.ntotal)
         index.look()
         return index
 
