@@ -31,6 +31,17 @@ def test_it_needs_no_training_and_no_network(tmp_path, pictures):
     assert engine.embed_image(Image.new("RGB", (90, 60))) @ engine.embed_image(Image.new("RGB", (9, 9))) <= 1.0001
 
 
+def test_its_int8_network_searches_what_the_other_embedded(pictures, tmp_path):
+    engine = VisualSearchEngine()
+    engine.embed_dataset(pictures)
+    engine.catalog.write(tmp_path / "shop")
+    quick = VisualSearchEngine("pretrained-int8", tmp_path / "shop")
+    assert quick.encoder.source.name == "encoder.int8.onnx"
+    query = pictures / "test/hat/0.png"
+    assert quick.embed_image(query) @ engine.embed_image(query) > 0.95
+    assert quick.search(query)[0].hits
+
+
 def test_its_weights_can_be_trained_on(run_here, pictures, tmp_path):
     data = ("data=folder", f"data.source={pictures}", "data.batch_size=12", "task.batches.pictures_per_class=2")
     run_here("task=triplet", "model=base", *data, "trainer=smoke", "task.pretrained=pretrained", out="tuned")

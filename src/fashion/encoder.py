@@ -17,7 +17,7 @@ BATCH = 64
 """Pictures of one forward pass: enough to be fast, small enough to stay in the processor's cache."""
 
 PRETRAINED = Path(__file__).parent / "weights"
-"""The bundle that comes with the package; `encoder=pretrained` means it."""
+"""The bundle that comes with the package; `encoder=pretrained` means it, `pretrained-int8` its int8 network."""
 
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -73,7 +73,8 @@ class OnnxEncoder:
     Args:
         folder: the bundle.
         threads: of one forward pass; one is best for single pictures.
-        file: the network; `encoder.int8.onnx` where the bundle has one.
+        file: the network; `encoder.int8.onnx` where the bundle has one.  Its embeddings are near enough to the others'
+            to search a catalogue of theirs.
 
     Raises:
         FashionError: if the bundle is incomplete, or its network is not the one that its manifest describes.
@@ -88,7 +89,7 @@ class OnnxEncoder:
             raise FashionError(f"{folder} has no {file}; its manifest says why, or leave it at encoder.onnx.")
         if sha256(path) != manifest["files"].get(file):
             raise FashionError(f"{path} was changed or damaged after its export; export the bundle again.")
-        self.source = folder
+        self.source = folder if file == "encoder.onnx" else path
         self.class_names = tuple(manifest["class_names"])
         self.image_size = int(manifest["image_size"])
         self.fingerprint = str(manifest["fingerprint"])
@@ -154,17 +155,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def find_model(path: Path) -> Path:
-    """The checkpoint or bundle that `path` means: a .ckpt file, a bundle folder, a run folder, or `pretrained`.
+    """The checkpoint or bundle that `path` means: a .ckpt file, a bundle folder, a run folder, or `pretrained`
+    (`pretrained-int8`).
 
-    A run folder means the checkpoint that its `metrics.json` names, else the last one, else its bundle.
+    A run folder means the checkpoint that its `metrics.json` names, else the last one, else its bundle.  A bundle's
+    .onnx file means that network of the bundle: `encoder.int8.onnx` for the int8 one.
 
     Raises:
         FashionError: if there is none.
     """
     path = path.expanduser()
-    if str(path) == "pretrained" and not path.exists():
-        return PRETRAINED
-    if path.suffix == ".ckpt" and path.is_file():
+    if str(path) in ("pretrained", "pretrained-int8") and not path.exists():
+        return PRETRAINED / "encoder.int8.onnx" if path.name.endswith("int8") else PRETRAINED
+    if path.suffix in (".ckpt", ".onnx") and path.is_file():
         return path
     if (path / "encoder.onnx").is_file():
         return path
@@ -185,4 +188,6 @@ def find_model(path: Path) -> Path:
 def load_encoder(path: Path) -> Encoder:
     """The encoder that `find_model` finds there."""
     model = find_model(path)
+    if model.suffix == ".onnx":
+        return OnnxEncoder(model.parent, file=model.name)
     return OnnxEncoder(model) if model.is_dir() else TorchEncoder(model)

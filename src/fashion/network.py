@@ -45,7 +45,9 @@ class SiameseEncoder(nn.Module):
         """[N,3,H,W] pictures of values 0…255 (uint8 or float) → embeddings [N,64] of length 1, logits [N,classes]."""
         x = (pictures.to(self.embed.weight.dtype) - MEAN) / STD
         features = self.backbone(x).mean(dim=(2, 3))
-        embeddings = F.normalize(self.embed(self.dropout(features)).float())
+        embeddings = self.embed(self.dropout(features)).float()
+        # What F.normalize computes; its `expand` would be three more operations of the exported graph.
+        embeddings = embeddings / embeddings.norm(dim=1, keepdim=True).clamp(min=1e-12)
         logits = self.log_scale.exp() * embeddings @ F.normalize(self.directions.float()).T
         return embeddings, logits
 

@@ -37,6 +37,7 @@ class TripletModule(LightningModule):
         dropout: share of the pooled features dropped.
         class_of: the class of each number that labels a picture in training, where that is a product; None: it is the
             class.
+        class_weights: weight of each class in the cross-entropy, or None for equal ones.
     """
 
     monitor, mode = "val/map", "max"
@@ -56,12 +57,16 @@ class TripletModule(LightningModule):
         label_smoothing: float = 0.1,
         dropout: float = 0.0,
         class_of: Sequence[int] | None = None,
+        class_weights: Sequence[float] | None = None,
     ):
         super().__init__()
-        self.save_hyperparameters(ignore=["loss", "class_of"])
+        self.save_hyperparameters(ignore=["loss", "class_of", "class_weights"])
         self.class_of = None if class_of is None else torch.tensor(class_of)
         self.network = network_from(self.hparams)
         self.loss = loss
+        weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", weights, persistent=False)
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self.collapsed = False
         self._seen: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -79,7 +84,8 @@ class TripletModule(LightningModule):
         loss = metric = self.loss(embeddings, labels)
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
-            naming = F.cross_entropy(logits, classes, label_smoothing=self.hparams["label_smoothing"])
+            smoothing = self.hparams["label_smoothing"]
+            naming = F.cross_entropy(logits, classes, self.class_weights, label_smoothing=smoothing)
             loss = metric + self.hparams["classification"] * naming
         self._log_training(loss, metric, embeddings.detach())
         return loss

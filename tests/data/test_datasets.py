@@ -13,7 +13,6 @@ from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset, picture_array
 from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
-from fashion.data.transforms import Augmentation
 from fashion.data.triplets import TripletDataModule
 from fashion.errors import FashionError
 
@@ -115,32 +114,6 @@ def test_triplets_need_two_of_everything(tmp_path, counts, words):
         TripletDataset(array(read_source("folder", str(root), cache=tmp_path), tmp_path))
 
 
-def test_augmentation_keeps_type_changes_pictures_and_follows_the_seed():
-    pictures = torch.randint(0, 256, (20, 3, 40, 40), dtype=torch.uint8)
-    augment = Augmentation(32)
-    torch.manual_seed(0)
-    first = augment(pictures)
-    torch.manual_seed(0)
-    assert first.shape == (20, 3, 32, 32)
-    assert first.dtype == torch.uint8
-    assert torch.equal(augment(pictures), first)
-    assert not torch.equal(augment(pictures), first)
-
-
-def test_augmentation_that_is_all_off_only_resizes():
-    pictures = torch.full((3, 3, 40, 40), 77, dtype=torch.uint8)
-    off = Augmentation(32, crop_scale=1, flip=0, trivial_augment=False, erasing=0)
-    assert torch.equal(off(pictures), torch.full((3, 3, 32, 32), 77, dtype=torch.uint8))
-
-
-def test_chunks_draw_for_themselves():
-    same = torch.randint(0, 256, (1, 3, 40, 40), dtype=torch.uint8).expand(16, -1, -1, -1)
-    torch.manual_seed(0)
-    result = Augmentation(32, chunk=8)(same)
-    assert torch.equal(result[0], result[7])
-    assert not torch.equal(result[0], result[8])
-
-
 def module(pictures, tmp_path, **options) -> ImageDataModule:
     defaults = {"source": str(pictures), "cache_dir": str(tmp_path / "cache"), "batch_size": 8, "image_size": 32}
     return ImageDataModule("folder", **(defaults | options))
@@ -169,6 +142,13 @@ def test_the_triplet_module_gives_usable_batches(pictures, tmp_path, mode):
         anchors, positives, negatives = labels.chunk(3)
         assert torch.equal(anchors, positives)
         assert (anchors != negatives).all()
+
+
+def test_balanced_batches_know_how_often_classes_really_occur(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 9, "hat": 3}, "validation": {"dress": 1, "hat": 1}})
+    images = module(root, tmp_path)
+    assert TripletDataModule(images).class_weights() == [1.5, 0.5]
+    assert TripletDataModule(images, mode="explicit").class_weights() is None
 
 
 @pytest.mark.parametrize("augment", [None, {"crop_scale": 0.5}])
@@ -212,6 +192,9 @@ def test_one_class_only_is_refused(tmp_path):
         ({"image_size": 50}, "multiple of 16"),
         ({"on_bad_image": "ignore"}, "fail or skip"),
         ({"augment": {"flip": 1.5}}, "data.augment.flip is 1.5"),
+        ({"augment": {"rotate": 200}}, "rotate 200 between 0 and 180"),
+        ({"fold": "6/5"}, "data.fold is '6/5'"),
+        ({"fold": "one"}, "data.fold is 'one'"),
         ({"batch_size": 1}, "batch_size 1"),
         ({"batch_size": 100}, "there are 36 training pictures"),
     ],

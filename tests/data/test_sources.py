@@ -195,3 +195,14 @@ def test_a_download_that_breaks_off_is_continued(server, pictures, tmp_path):
 def test_no_network_says_the_way_out(tmp_path):
     with pytest.raises(FashionError, match=r"could not be downloaded.*data.source.*data=synthetic"):
         read_source("folder", "http://127.0.0.1:9/a.tar.gz", cache=tmp_path)
+
+
+def test_folds_part_the_training_pictures(pictures, tmp_path):
+    whole = read_source("folder", str(pictures), cache=tmp_path)
+    parts = [read_source("folder", str(pictures), cache=tmp_path, fold=f"{part}/3") for part in (1, 2, 3)]
+    held = [{item.path for item in part.split("validation")} for part in parts]
+    assert all(held)
+    assert sorted(path for one in held for path in one) == sorted(item.path for item in whole.split("train"))
+    for part, out in zip(parts, held, strict=True):
+        assert {item.path for item in part.split("train")} == {item.path for item in whole.split("train")} - out
+        assert not part.split("test")

@@ -1,7 +1,7 @@
 """Our backbones beside torchvision's at the same picture size: size, speed of training, latency and throughput."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from fashion.benchmark.timing import Timing, interleaved, ratio
+from fashion.export.int8 import quantized
 from fashion.export.onnx import export_onnx
 from fashion.network import SiameseEncoder
 from fashion.tasks.summary import count
 
 BATCH = 64
 CLASSES = 10
+INT8 = ".int8.onnx"
 
 
 def run(backbones: Mapping[str, Mapping[str, Any]], image_size: int, rounds: int) -> dict[str, dict[str, float]]:
-    """model → figure → value; times are medians of runs taken in turns, ratios are to the first model's.
+    """model → figure → value; times are medians of runs taken in turns, ratios are to the first model's in fp32.
 
     Args:
         backbones: name → settings of the `model` group.
@@ -38,21 +40,30 @@ def run(backbones: Mapping[str, Mapping[str, Any]], image_size: int, rounds: int
         for name, network in networks.items():
             export_onnx(network, image_size, paths[name])
             network.to(memory_format=torch.channels_last)
+            quantized(paths[name], paths[name].with_suffix(INT8), pictures)
         for threads in (1, 2):
             sessions = {name: _session(path, threads) for name, path in paths.items()}
+            small = {f"{name} int8": _session(path.with_suffix(INT8), threads) for name, path in paths.items()}
             for number, what in ((1, "one picture ms"), (BATCH, f"batch of {BATCH} ms")):
                 some = pictures[:number]
-                _note(table, f"ONNX, {threads} threads, {what}", _onnx_times(sessions, some, rounds))
+                times = _onnx_times(sessions | small, some, rounds)
+                first = next(iter(times.values()))
+                _note(table, f"ONNX, {threads} threads, {what}", {name: times[name] for name in sessions}, first)
+                if threads == 1:
+                    in_int8 = {name: times[f"{name} int8"] for name in sessions}
+                    _note(table, f"ONNX int8, {threads} threads, {what}", in_int8, first)
                 _note(table, f"torch, {threads} threads, {what}", _torch_times(networks, some, rounds, threads))
     _note(table, f"training step of {BATCH} ms", _training_times(networks, pictures, max(rounds // 10, 3)))
     return table
 
 
-def _note(table: dict[str, dict[str, float]], figure: str, times: Mapping[str, Timing]) -> None:
-    first = next(iter(times.values()))
+def _note(
+    table: dict[str, dict[str, float]], figure: str, times: Mapping[str, Timing], first: Timing | None = None
+) -> None:
+    first = first or next(iter(times.values()))
     for name, timing in times.items():
         table[name][figure] = 1000 * timing.median
-        table[name][f"{figure.removesuffix(' ms')}, as a multiple"] = ratio(timing, first)
+        table[name][_multiple(figure)] = ratio(timing, first)
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:
@@ -105,10 +116,17 @@ def _training_times(
     return interleaved({name: runner(network) for name, network in networks.items()}, rounds)
 
 
-def rows(table: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> list[list[str]]:
-    """A row a model: name, parameters, multiply-accumulates, then the figures asked for."""
-    return [
-        [name, f"{values['parameters']:,.0f}", f"{values['multiply-accumulates'] / 1e6:.2f} M"]
-        + [f"{values[figure]:.2f}" for figure in figures]
-        for name, values in table.items()
-    ]
+def rows(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """A row a figure: its name, then each model's value, times with their multiple of the first model's."""
+    figures = [name for name in next(iter(table.values())) if not name.endswith("multiple")]
+    return [[figure, *(_cell(values, figure) for values in table.values())] for figure in figures]
+
+
+def _cell(values: Mapping[str, float], figure: str) -> str:
+    if not figure.endswith(" ms"):
+        return f"{values[figure]:,.0f}"
+    return f"{values[figure]:.2f} ({values[_multiple(figure)]:.2f}×)"
+
+
+def _multiple(figure: str) -> str:
+    return f"{figure.removesuffix(' ms')}, as a multiple"

@@ -26,7 +26,7 @@ class ImageDataModule(LightningDataModule):
     are the gallery that validation pictures are searched in.
 
     Args:
-        kind, source, drawing, classes, validation_fraction: see `fashion.data.sources.read_source`.
+        kind, source, drawing, classes, validation_fraction, fold: see `fashion.data.sources.read_source`.
         image_size: width and height of what the network sees, pixels.
         training_size: width and height of training batches, where they are to be larger than `image_size`: the module
             shrinks them, after a teacher has seen them; None: `image_size`.
@@ -48,6 +48,7 @@ class ImageDataModule(LightningDataModule):
         drawing: Mapping[str, Any] | None = None,
         classes: Sequence[str] | None = None,
         validation_fraction: float = 0.15,
+        fold: str | None = None,
         image_size: int = 64,
         training_size: int | None = None,
         stored_scale: float = 1.25,
@@ -67,7 +68,7 @@ class ImageDataModule(LightningDataModule):
                 f"data: stored_scale {stored_scale} should be 1 at least, and batch_size {batch_size} 2."
             )
         self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
-        self.classes, self.validation_fraction = classes, validation_fraction
+        self.classes, self.validation_fraction, self.fold = classes, validation_fraction, fold
         self.image_size, self.training_size = image_size, training_size or image_size
         if self.training_size < image_size or self.training_size % 16:
             raise FashionError(
@@ -93,6 +94,7 @@ class ImageDataModule(LightningDataModule):
                 drawing=self.drawing,
                 classes=self.classes,
                 validation=self.validation_fraction,
+                fold=self.fold,
             )
         return self._source
 
@@ -114,7 +116,7 @@ class ImageDataModule(LightningDataModule):
                 raise FashionError(f"{self.source.root} has no {split} pictures; it has {has}.")
             array = picture_array(self.source.root, items, self.class_names, size, self.cache, self.on_bad_image)
             pinned = self.digests.get(split)
-            if pinned and not self.classes and pinned != array.digest:
+            if pinned and not self.classes and not self.fold and pinned != array.digest:
                 raise FashionError(
                     f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
                     f"{pinned}); delete that folder to fetch them again, or set data.digests=null to use others."

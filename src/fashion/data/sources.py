@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def read_source(
     drawing: dict[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     validation: float = 0.15,
+    fold: str | None = None,
 ) -> Source:
     """The items of a data source.
 
@@ -70,6 +71,8 @@ def read_source(
         drawing: arguments of `synthetic.write_dataset`.
         classes: only these classes, in this order.
         validation: the share of each class that becomes the validation split where the source has no splits.
+        fold: "i/n": the i-th of n parts of the training pictures is what recipes are compared on, in place of the
+            validation pictures, which are left out, as are test pictures.
 
     Raises:
         FashionError: if the source is missing, empty or malformed, or `classes` names one it does not have.
@@ -84,7 +87,8 @@ def read_source(
         found = _folder(local_root(source, cache), validation)
     else:
         raise FashionError(f"data.kind is {kind!r}; it should be folder, table or synthetic.")
-    return _subset(found, classes) if classes else found
+    found = _subset(found, classes) if classes else found
+    return _folded(found, fold) if fold else found
 
 
 def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
@@ -114,8 +118,27 @@ def _folder(root: Path, validation: float) -> Source:
 
 def _hashed_split(name: str, validation: float) -> str:
     """Stable under added files: a picture's split depends on its own path alone."""
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
-    return "validation" if share < validation else "train"
+    return "validation" if _share(name) < validation else "train"
+
+
+def _share(name: str) -> float:
+    """A number from 0 up to 1 that is always the same for a name, and evenly spread over names."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+
+
+def _folded(source: Source, fold: str) -> Source:
+    """The training pictures alone, part i of n of them as the validation split, by a hash of each path."""
+    try:
+        part, parts = (int(number) for number in fold.split("/"))
+    except ValueError:
+        part = parts = 0
+    if not 1 <= part <= parts or parts < 2:
+        raise FashionError(f"data.fold is {fold!r}; it should be i/n, such as 1/5 for the first of five.")
+    items = [
+        replace(item, split="validation" if int(_share(item.path) * parts) == part - 1 else "train")
+        for item in source.split("train")
+    ]
+    return replace(source, items=tuple(items))
 
 
 def _table(path: Path) -> Source:

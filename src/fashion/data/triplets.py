@@ -63,5 +63,15 @@ class TripletDataModule(LightningDataModule):
         """The class of each number that labels a training picture; None where it is the class itself."""
         return relabelled(self.images.training_array(), self.by)[1].tolist() if self.by else None
 
+    def class_weights(self) -> list[float] | None:
+        """How much oftener each class occurs than the batches show it, on average 1; None where they show it as often.
+
+        A cross-entropy over batches that hold all classes equally often would learn to name rare ones too readily.
+        """
+        if self.mode == "explicit" or self.by:
+            return None
+        counts = self.images.class_counts()
+        return [len(counts) * count / sum(counts) for count in counts]
+
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self.images.val_dataloader()

@@ -48,10 +48,8 @@ def _models(options: BenchmarkOptions, folder: Path) -> Any:
 
     backbones = {name: _backbone(name) for name in options.models}
     figures = models.run(backbones, options.image_size, options.rounds)
-    shown = [name for name in next(iter(figures.values())) if name.endswith(" ms")]
-    show(plain_table("Models, ms", ["model", "parameters", "mult.-acc.", *shown], models.rows(figures, shown)))
-    times = [name for name in next(iter(figures.values())) if name.endswith("multiple")]
-    show(plain_table(f"As multiples of {options.models[0]}", ["model", "", "", *times], models.rows(figures, times)))
+    title = f"Milliseconds, and as multiples of {options.models[0]} in fp32"
+    show(plain_table(title, ["figure", *figures], models.rows(figures)))
     return figures
 
 

@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> str:
     if options.encoder is None:
         raise FashionError("Name what to export: encoder=RUN makes a bundle, catalog=FOLDER writes its embeddings.")
     checkpoint = find_model(Path(options.encoder))
-    if checkpoint.is_dir():
+    if checkpoint.suffix != ".ckpt":
         raise FashionError(f"{checkpoint} is a bundle already; name a run folder or a checkpoint.")
     run_folder = checkpoint.parent.parent
     target = Path(options.bundle).expanduser() if options.bundle else run_folder / "bundle"

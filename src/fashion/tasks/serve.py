@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from fashion.encoder import OnnxEncoder, find_model
+from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
@@ -60,18 +60,18 @@ def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *
 
     folder = Path(catalog).expanduser()
     opened = Catalog.open(folder, mmap=mmap)
-    engine = VisualSearchEngine(OnnxEncoder(bundle_of(Path(encoder) if encoder else opened.model)), opened)
+    engine = VisualSearchEngine(load_encoder(bundle_of(Path(encoder) if encoder else opened.model)), opened)
     return Service(engine, Store(folder), settings)
 
 
 def bundle_of(model: Path) -> Path:
-    """The bundle that `model` is, or that lies in its run's folder.
+    """The bundle (or a bundle's network) that `model` is, or the bundle that lies in its run's folder.
 
     Raises:
         FashionError: if the model was not exported yet.
     """
     found = find_model(model)
-    if found.is_dir():
+    if found.suffix != ".ckpt":
         return found
     bundle = found.parent.parent / "bundle"
     if not (bundle / "encoder.onnx").is_file():

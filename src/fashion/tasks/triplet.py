@@ -23,5 +23,6 @@ def run(cfg: DictConfig) -> float:
         class_names=list(images.class_names),
         image_size=images.image_size,
         class_of=batches.class_of(),
+        class_weights=batches.class_weights(),
     )
     return train(cfg, options, module, batches, images)
