@@ -52,6 +52,24 @@ def test_a_search_is_the_engines(server, shop):
     assert as_json["hits"] == answer["hits"]
 
 
+def test_headers_without_end_are_cut_off(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        said = b""
+        try:
+            for _ in range(100):
+                connection.sendall(b"x" * 100_000)
+                time.sleep(0.01)
+            said = connection.recv(100)
+        except OSError:  # it hung up while we were sending
+            pass
+    assert not said or said.startswith(b"HTTP/1.1 431")
+    with httpx.Client(base_url=server.url) as client:  # requests on one connection have their own heads
+        for _ in range(3):
+            assert client.post("/v1/search", content=bytes(150_000)).status_code == 415
+            assert client.get("/healthz", headers={"X-Long": "x" * 30_000}).status_code == 200
+
+
 def test_filters_thresholds_and_groups_reach_the_engine(server, shop):
     ask = {"images": [text((shop / "hat/0.png").read_bytes())], "k": 18}
     hits = httpx.post(f"{server.url}/v1/search", json={**ask, "filter": "label = 'shoes'"}).json()["hits"]

@@ -34,6 +34,7 @@ def run(cfg: DictConfig) -> None:
         import uvicorn
 
         from fashion.serve.app import create_app
+        from fashion.serve.protocol import BoundedHead
     except ImportError as error:
         raise FashionError(f"Serving needs the `serve` extra ({error}): pip install -e '.[serve]'") from error
 
@@ -46,7 +47,7 @@ def run(cfg: DictConfig) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
     uvicorn.run(
         create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=30, server_header=False,
+        timeout_graceful_shutdown=30, server_header=False, http=BoundedHead,
     )  # fmt: skip
 
 
