@@ -3,7 +3,7 @@
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST = 65_536
-"""Bytes of a request's head, as in uvicorn's other parser; the first read, and the one that passes it, may be longer."""
+"""Bytes of a request's head, as in uvicorn's other parser; the first read and the last one may be longer."""
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
