@@ -13,7 +13,13 @@ TINY: dict[str, Any] = {"name": "tiny", "stem": 8, "blocks": [[2, 8, 1, 2], [2, 
 SMALL = ("model=tiny", "data=folder", "data.image_size=32", "data.batch_size=12", "trainer.check_val_every_n_epoch=1")
 """Overrides that make a training quick."""
 
-COLOURS = {"dress": (200, 40, 40), "hat": (40, 180, 60), "shoes": (50, 60, 200), "skirt": (200, 180, 40)}
+COLOURS = {
+    "dress": (200, 40, 40),
+    "hat": (40, 180, 60),
+    "shoes": (50, 60, 200),
+    "skirt": (200, 180, 40),
+    "poncho": (120, 60, 160),
+}
 
 
 def write_pictures(root: Path, counts: dict[str, dict[str, int]], size: int = 40) -> Path:

@@ -37,6 +37,8 @@ HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/ma
 class Evaluation:
     """The figures of one model on one split.
 
+    class_names: what labels, `predicted` and the confusion's rows and columns number: the data's classes, then those
+    that only the model knows.
     metrics: name → value; search metrics carry their protocol, as in `gallery/top1` and `loo/map`.
     intervals: name → 95% bootstrap interval (over pictures) of those that are means over pictures.
     per_class: class → precision, recall, f1, support.  embeddings, predicted, probability: of the
@@ -44,6 +46,7 @@ class Evaluation:
     """
 
     split: str
+    class_names: tuple[str, ...]
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     per_class: dict[str, dict[str, float]]
@@ -61,12 +64,15 @@ def evaluate(
     gallery: PictureArray,
     *,
     split: str = "validation",
+    class_names: Sequence[str] | None = None,
     protocols: Sequence[str] = PROTOCOLS,
     relevance: str = "class",
 ) -> Evaluation:
     """Name and search every picture of `queries`.
 
     Args:
+        class_names: of the data, where they are not the model's.  Where it does not know all of them, nothing is said
+            of naming beyond the confusion: what it takes a stranger for.
         protocols: `gallery` searches the pictures of `gallery`; `leave-one-out` searches the other queries; `filtered`
             searches the gallery's pictures of the class that the query is named.
         relevance: what a search should find: pictures of the same `class`, or of the same value of a column, such as
@@ -77,14 +83,18 @@ def evaluate(
     """
     embeddings, probabilities = encoder(queries.pictures)
     truth = queries.labels
-    if probabilities.shape[1] != len(encoder.class_names) or truth.max() >= len(encoder.class_names):
+    names = tuple(class_names or encoder.class_names)
+    if truth.max() >= len(names):
         raise FashionError("The data has more classes than the model knows; choose the data it was trained on.")
-    predicted = probabilities.argmax(axis=1)
-    matrix = confusion_matrix(truth, predicted, len(encoder.class_names))
+    known = set(names) <= set(encoder.class_names)
+    names += tuple(name for name in encoder.class_names if name not in names)
+    predicted = np.array([names.index(name) for name in encoder.class_names])[probabilities.argmax(axis=1)]
+    matrix = confusion_matrix(truth, predicted, len(names))
     scores = classification(matrix)
     groups = groups_of(queries)
-    metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
-    intervals = {"accuracy": bootstrap_interval((truth == predicted).astype(float), groups=groups)}
+    metrics = {name: value for name, value in scores.items() if known and isinstance(value, float)}
+    right = (truth == predicted).astype(float)
+    intervals = {"accuracy": bootstrap_interval(right, groups=groups)} if known else {}
     wanted, gallery_wanted = relevant_numbers(queries, gallery, relevance)
     searched = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
     retrievals: dict[str, Retrieval] = {}
@@ -103,10 +113,12 @@ def evaluate(
     support = matrix.sum(axis=1)
     per_class = {
         name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}
-        for at, name in enumerate(encoder.class_names)
+        for at, name in enumerate(names)
+        if known
     }
     return Evaluation(
         split,
+        names,
         metrics,
         intervals,
         per_class,

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import SMALL, command, write_pictures
 from PIL import Image
 
+from fashion import VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.classify import balanced
@@ -88,6 +90,30 @@ def test_the_same_seed_trains_the_same_model(run_here, data, tmp_path):
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
+def test_search_is_evaluated_on_classes_that_the_model_does_not_know(run_here, tmp_path, caplog):
+    shop = write_pictures(tmp_path / "shop", {"train": {"hat": 6, "poncho": 6}, "validation": {"hat": 3, "poncho": 3}})
+    caplog.set_level("INFO")
+    run_here("task=evaluate", "data=folder", f"data.source={shop}", "encoder=pretrained", out="strangers")
+    assert "does not know poncho" in caplog.text
+    written = metrics(tmp_path / "strangers")
+    assert "accuracy" not in written["metrics"]
+    assert 0 < written["metrics"]["loo/map"] <= 1
+    confusion = np.array(written["confusion"])  # hat, poncho, then the nine other classes of the model
+    assert confusion.shape == (11, 11)
+    assert confusion.sum(axis=1).tolist() == [3, 3, *[0] * 9]
+    assert confusion[:, 1].sum() == 0  # nothing is taken for what the model does not know
+
+
+def test_a_part_of_the_models_classes_in_another_order_is_named(run_here, tmp_path):
+    shop = write_pictures(tmp_path / "shop", {"train": {"hat": 6, "dress": 6}, "validation": {"hat": 3, "dress": 3}})
+    run_here("task=evaluate", "data=folder", f"data.source={shop}", "encoder=pretrained", "data.classes=[hat,dress]",
+             out="part")  # fmt: skip
+    written = metrics(tmp_path / "part")
+    engine = VisualSearchEngine()
+    named = [engine.classify(path)[0][0] == path.parent.name for path in sorted(shop.glob("validation/*/*.png"))]
+    assert written["metrics"]["accuracy"] == np.mean(named)
+
+
 def test_a_run_goes_on_where_it_stopped(run_here, data, tmp_path):
     run_here("task=classify", *data, "trainer.max_epochs=1", out="first")
     run_here("task=classify", *data, "trainer.max_epochs=3", "resume=first", out="second")
@@ -163,10 +189,10 @@ def test_another_backbone_cannot_be_warm_started(run_here, data, run_folder):
         run_here("task=triplet", *data, "model=small", f"task.pretrained={run_folder}")
 
 
-def test_data_of_other_classes_is_refused_by_evaluate(run_here, run_folder, tmp_path):
+def test_data_of_other_classes_is_refused_by_compare(run_here, run_folder, tmp_path):
     root = write_pictures(tmp_path / "p", {"train": {"skirt": 3, "hat": 3}, "validation": {"skirt": 2, "hat": 2}})
     with pytest.raises(FashionError, match=r"data.classes=\[dress,hat,shoes\]"):
-        run_here("task=evaluate", "data=folder", f"data.source={root}", f"encoder={run_folder}")
+        run_here("task=compare", "data=folder", f"data.source={root}", f"run={run_folder}", f"run_b={run_folder}")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What a report shows of an evaluation: tables with intervals, confusion, searches that went well and badly, a map."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ SHOWN = 8
 
 def evaluation_sections(
     result: Evaluation,
-    class_names: Sequence[str],
     queries: PictureArray,
     gallery: PictureArray,
     root: Path,
@@ -29,11 +28,13 @@ def evaluation_sections(
     counts = f"{len(queries.labels)} {result.split} pictures; 95% bootstrap intervals."
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
-        Section("Per class", table=per_class_rows(result.per_class)),
-        Section("Confusion", picture=confusion_picture(result.confusion, class_names), caption="Rows: what it is."),
-    ]
+        Section("Confusion", picture=confusion_picture(result.confusion, result.class_names),
+                caption="Rows: what it is."),
+    ]  # fmt: skip
+    if result.per_class:
+        sections.insert(1, Section("Per class", table=per_class_rows(result.per_class)))
     if result.gallery is not None and "gallery" in result.retrievals:
-        searches = Searches(result, class_names, queries, gallery, root)
+        searches = Searches(result, queries, gallery, root)
         spread = np.linspace(0, len(queries.labels) - 1, min(SHOWN, len(queries.labels))).astype(int)
         right = "Green and ✓: the query's class."
         sections += [
@@ -43,7 +44,7 @@ def evaluation_sections(
             ),
         ]
     caption = "Each dot is a picture: the two directions in which embeddings differ most (PCA)."
-    return [*sections, Section("Map", picture=embedding_map(result, queries.labels, class_names), caption=caption)]
+    return [*sections, Section("Map", picture=embedding_map(result, queries.labels), caption=caption)]
 
 
 def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
@@ -54,10 +55,8 @@ def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
 class Searches:
     """Searches of evaluated pictures in their gallery, as they are drawn."""
 
-    def __init__(
-        self, result: Evaluation, class_names: Sequence[str], queries: PictureArray, gallery: PictureArray, root: Path
-    ):
-        self.result, self.class_names = result, class_names
+    def __init__(self, result: Evaluation, queries: PictureArray, gallery: PictureArray, root: Path):
+        self.result, self.class_names = result, result.class_names
         self.queries, self.gallery, self.root = queries, gallery, root
 
     def grid(self, rows: NDArray[np.int64], k: int = 6) -> Image.Image:
@@ -96,7 +95,7 @@ def per_class_rows(per_class: Mapping[str, Mapping[str, float]]) -> tuple[list[s
     return ["class", *names], rows
 
 
-def embedding_map(result: Evaluation, labels: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
+def embedding_map(result: Evaluation, labels: NDArray[np.int64]) -> Image.Image:
     """The queries' embeddings in two dimensions, coloured by class; crosses are named wrongly."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -106,9 +105,11 @@ def embedding_map(result: Evaluation, labels: NDArray[np.int64], class_names: Se
     places = centred @ directions[:2].T
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.add_subplot()
-    colours = colormaps["tab20" if len(class_names) > 10 else "tab10"]
-    for number, name in enumerate(class_names):
+    colours = colormaps["tab20" if len(result.class_names) > 10 else "tab10"]
+    for number, name in enumerate(result.class_names):
         own = labels == number
+        if not own.any():
+            continue
         right = own & (result.predicted == labels)
         colour = colours(number % colours.N)
         axes.scatter(places[right, 0], places[right, 1], s=14, color=colour, label=name)

@@ -1,7 +1,7 @@
 """What TensorBoard shows beside the scalars: what the network sees, the graph, confusion, and the HParams tab."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,10 @@ class FirstBatch(Callback):
         network.train(training)
 
 
-def log_results(
-    logger: TensorBoardLogger, module: LightningModule, result: Evaluation, class_names: Sequence[str]
-) -> None:
+def log_results(logger: TensorBoardLogger, module: LightningModule, result: Evaluation) -> None:
     """The final figures: one row of the HParams tab for the run, and the confusion matrix."""
     logger.log_hyperparams(_flat(module.hparams_initial), {f"final/{k}": result.metrics[k] for k in HEADLINES})
-    picture = np.asarray(confusion_picture(result.confusion, class_names))
+    picture = np.asarray(confusion_picture(result.confusion, result.class_names))
     logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
     logger.save()
 

@@ -7,17 +7,19 @@ from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from fashion.comparison import mcnemar, paired_bootstrap
-from fashion.encoder import load_encoder
+from fashion.data.datamodules import ImageDataModule
+from fashion.encoder import Encoder, load_encoder
+from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, groups_of
 from fashion.files import write_text
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
-from fashion.tasks.evaluate import data_for
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def run(cfg: DictConfig) -> float:
     for title, mine, other in (("Only run is right", 0, 1), ("Only run_b is right", 1, 0)):
         at = np.flatnonzero(rights[mine] & ~rights[other])[:SHOWN]
         if len(at):
-            wrong = Searches(results[other], data.class_names, queries, gallery, data.source.root)
+            wrong = Searches(results[other], queries, gallery, data.source.root)
             caption = "As the other one names and searches them."
             sections.append(Section(title, picture=wrong.grid(at), caption=caption))
     write_page(folder / "report.html", "Do they differ?", sections)
@@ -91,3 +93,19 @@ def verdict(*ps: float) -> str:
     if min(ps) < 0.05:
         return "One test says that they name pictures differently well, the other does not: take it for a hint."
     return "Neither test tells them apart in naming pictures; the difference may be chance."
+
+
+def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
+    """The configured data, at the encoder's picture size.
+
+    Raises:
+        FashionError: if its classes are not the encoder's.
+    """
+    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size)
+    if data.class_names != encoder.class_names:
+        raise FashionError(
+            f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "
+            f"({', '.join(encoder.class_names)}); set data to what it was trained on, or "
+            f"data.classes=[{','.join(encoder.class_names)}]."
+        )
+    return data

@@ -86,11 +86,11 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         ).summary(),
     }
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
-    log_results(logger, module, result, encoder.class_names)
+    log_results(logger, module, result)
     queries, gallery = images.array("validation"), images.array("train")
-    searches = Searches(result, encoder.class_names, queries, gallery, images.source.root)
+    searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)
-    sections = evaluation_sections(result, encoder.class_names, queries, gallery, images.source.root)
+    sections = evaluation_sections(result, queries, gallery, images.source.root)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     sections += training_sections(folder, {str(key): value for key, value in settings.items()})
