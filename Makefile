@@ -8,7 +8,7 @@ DRAWN := data=synthetic data.source=$(DEMO)/pictures
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast lint format tensorboard lock clean
+.PHONY: help setup demo sweep serve test test-fast lint format tensorboard lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,10 @@ demo: setup  ## train, index and search on pictures that the project draws (no d
 	$(RUN) task=index $(DRAWN) encoder=$(DEMO)/triplet/bundle catalog=$(DEMO)/catalog rebuild=true hydra.run.dir=$(DEMO)/index
 	$(RUN) task=search catalog=$(DEMO)/catalog query='$(DEMO)/pictures/test/*/*_0.jpg' rows=10 hydra.run.dir=$(DEMO)/search
 	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png; make serve shows it as a web page."
+
+sweep: setup  ## three sizes × two seeds on drawn pictures, and the table that compares them
+	$(RUN) -m task=classify $(DRAWN) model=tiny,small,base seed=1,2 task.epochs=12 data.batch_size=32 sweep_name=demo
+	$(RUN) task=runs folder=outputs/sweeps/demo
 
 serve: setup  ## the demo's catalogue as a web page, at http://127.0.0.1:8000
 	$(RUN) task=serve catalog=$(DEMO)/catalog
