@@ -74,7 +74,7 @@ class OnnxEncoder:
         folder: the bundle.
         threads: of one forward pass; one is best for single pictures.
         file: the network; `encoder.int8.onnx` where the bundle has one.  Its embeddings are near enough to the others'
-            to search a catalogue of theirs.
+            to search a catalogue of theirs, and their no-match threshold is used for both.
 
     Raises:
         FashionError: if the bundle is incomplete, or its network is not the one that its manifest describes.
@@ -167,7 +167,7 @@ def find_model(path: Path) -> Path:
     path = path.expanduser()
     if str(path) in ("pretrained", "pretrained-int8") and not path.exists():
         return PRETRAINED / "encoder.int8.onnx" if path.name.endswith("int8") else PRETRAINED
-    if path.suffix in (".ckpt", ".onnx") and path.is_file():
+    if path.is_file() and path.suffix in (".ckpt", ".onnx"):
         return path
     if (path / "encoder.onnx").is_file():
         return path
@@ -188,6 +188,6 @@ def find_model(path: Path) -> Path:
 def load_encoder(path: Path) -> Encoder:
     """The encoder that `find_model` finds there."""
     model = find_model(path)
-    if model.suffix == ".onnx":
-        return OnnxEncoder(model.parent, file=model.name)
-    return OnnxEncoder(model) if model.is_dir() else TorchEncoder(model)
+    if model.is_dir():
+        return OnnxEncoder(model)
+    return OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model)

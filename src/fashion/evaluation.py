@@ -79,13 +79,15 @@ def evaluate(
             `product_id`.
 
     Raises:
-        FashionError: if the pictures' classes are not the encoder's, or have no such column.
+        FashionError: if a label has no name in `class_names`, or a picture has no such column.
     """
     embeddings, probabilities = encoder(queries.pictures)
     truth = queries.labels
     names = tuple(class_names or encoder.class_names)
     if truth.max() >= len(names):
-        raise FashionError("The data has more classes than the model knows; choose the data it was trained on.")
+        raise FashionError(
+            f"The data has labels beyond the {len(names)} classes {', '.join(names)}; check its classes."
+        )
     known = set(names) <= set(encoder.class_names)
     names += tuple(name for name in encoder.class_names if name not in names)
     predicted = np.array([names.index(name) for name in encoder.class_names])[probabilities.argmax(axis=1)]
@@ -114,7 +116,7 @@ def evaluate(
     per_class = {
         name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}
         for at, name in enumerate(names)
-        if known
+        if known and support[at]
     }
     return Evaluation(
         split,
@@ -175,6 +177,7 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], matc
         "intervals_95": result.intervals,
         "no_match": _no_match(result, match_precision),
         "per_class": result.per_class,
+        "class_names": list(result.class_names),
         "confusion": result.confusion.tolist(),
         "versions": {name: version(name) for name in ("fashion", "numpy", "faiss-cpu")},
         "machine": {"cpus": os.cpu_count(), "system": platform.platform()},

@@ -85,7 +85,9 @@ class TripletModule(LightningModule):
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
             smoothing = self.hparams["label_smoothing"]
-            naming = F.cross_entropy(logits, classes, self.class_weights, label_smoothing=smoothing)
+            naming = F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
+            # Not by its own argument, which weighs the smoothing too, and divides by the weights of each batch.
+            naming = (self.class_weights[classes] * naming).mean()
             loss = metric + self.hparams["classification"] * naming
         self._log_training(loss, metric, embeddings.detach())
         return loss

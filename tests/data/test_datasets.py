@@ -195,7 +195,11 @@ def test_one_class_only_is_refused(tmp_path):
         ({"augment": {"rotate": 200}}, "rotate 200 between 0 and 180"),
         ({"fold": "6/5"}, "data.fold is '6/5'"),
         ({"fold": "one"}, "data.fold is 'one'"),
-        ({"batch_size": 1}, "batch_size 1"),
+        ({"fold": 0.2}, "data.fold is 0.2"),
+        ({"fold": ""}, "data.fold is ''"),
+        ({"augment": {"crop_scale": 0}}, "data.augment.crop_scale is 0"),
+        ({"stored_scale": 3}, "data.stored_scale is 3"),
+        ({"batch_size": 1}, "batch_size is 1;"),
         ({"batch_size": 100}, "there are 36 training pictures"),
     ],
 )

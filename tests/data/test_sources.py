@@ -197,6 +197,32 @@ def test_no_network_says_the_way_out(tmp_path):
         read_source("folder", "http://127.0.0.1:9/a.tar.gz", cache=tmp_path)
 
 
+def test_folds_of_a_folder_without_splits_are_about_equal(tmp_path):
+    root = write_pictures(tmp_path / "p", {".": {"dress": 100, "hat": 100}}, size=4)
+    for fraction in (0.15, 0.25):
+        held = [
+            len(
+                read_source("folder", str(root), cache=tmp_path, validation=fraction, fold=f"{part}/4").split(
+                    "validation"
+                )
+            )
+            for part in (1, 2, 3, 4)
+        ]
+        assert min(held) > 25
+        assert max(held) < 65
+
+
+def test_folds_keep_a_group_together(tmp_path):
+    root = write_pictures(tmp_path / "p", {".": {"dress": 30, "hat": 30}}, size=4)
+    lines = [f"{label}/{n}.png,{label},train,{n % 10}" for label in ("dress", "hat") for n in range(30)]
+    (root / "items.csv").write_text("\n".join(["path,label,split,group", *lines]))
+    found = read_source("table", str(root / "items.csv"), cache=tmp_path, fold="1/3")
+    held, kept = ({item.extra["group"] for item in found.split(split)} for split in ("validation", "train"))
+    assert held
+    assert kept
+    assert not held & kept
+
+
 def test_folds_part_the_training_pictures(pictures, tmp_path):
     whole = read_source("folder", str(pictures), cache=tmp_path)
     parts = [read_source("folder", str(pictures), cache=tmp_path, fold=f"{part}/3") for part in (1, 2, 3)]

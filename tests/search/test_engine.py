@@ -264,3 +264,17 @@ assert "torch" not in sys.modules
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "train" in done.stdout
+
+
+def test_searching_a_catalogue_loads_no_pandas(bundle, pictures, tmp_path):
+    engine = VisualSearchEngine(bundle)
+    engine.embed_dataset(pictures / "train")
+    engine.catalog.write(tmp_path / "c")
+    code = f"""
+import sys
+from fashion import VisualSearchEngine
+VisualSearchEngine({str(tmp_path / "c")!r}).search({str(pictures / "test/hat/0.png")!r})
+assert "pandas" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ def test_models(bundle, tmp_path):
     found = figures(bundle, tmp_path, "models", "models=[tiny,shufflenet_v2_x0_5]")
     assert found["tiny"]["parameters"] < found["shufflenet_v2_x0_5"]["parameters"]
     assert found["tiny"]["ONNX, 1 threads, one picture, as a multiple"] == 1
+    assert found["tiny"]["ONNX int8, 1 threads, one picture ms"] > 0
 
 
 def test_embedding(bundle, tmp_path):

@@ -98,10 +98,14 @@ def test_search_is_evaluated_on_classes_that_the_model_does_not_know(run_here, t
     written = metrics(tmp_path / "strangers")
     assert "accuracy" not in written["metrics"]
     assert 0 < written["metrics"]["loo/map"] <= 1
-    confusion = np.array(written["confusion"])  # hat, poncho, then the nine other classes of the model
+    assert written["class_names"][:3] == ["hat", "poncho", "dress"]  # the data's, then the model's others
+    confusion = np.array(written["confusion"])
     assert confusion.shape == (11, 11)
     assert confusion.sum(axis=1).tolist() == [3, 3, *[0] * 9]
     assert confusion[:, 1].sum() == 0  # nothing is taken for what the model does not know
+    for asked in ("metrics=[accuracy]", "protocols=[filtered]"):
+        with pytest.raises(FashionError, match="needs a model that knows poncho"):
+            run_here("task=evaluate", "data=folder", f"data.source={shop}", "encoder=pretrained", asked)
 
 
 def test_a_part_of_the_models_classes_in_another_order_is_named(run_here, tmp_path):

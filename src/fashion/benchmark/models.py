@@ -43,15 +43,14 @@ def run(backbones: Mapping[str, Mapping[str, Any]], image_size: int, rounds: int
             quantized(paths[name], paths[name].with_suffix(INT8), pictures)
         for threads in (1, 2):
             sessions = {name: _session(path, threads) for name, path in paths.items()}
-            small = {f"{name} int8": _session(path.with_suffix(INT8), threads) for name, path in paths.items()}
+            in_int8 = {f"{name} int8": _session(path.with_suffix(INT8), threads) for name, path in paths.items()}
             for number, what in ((1, "one picture ms"), (BATCH, f"batch of {BATCH} ms")):
                 some = pictures[:number]
-                times = _onnx_times(sessions | small, some, rounds)
+                times = _onnx_times(sessions | in_int8, some, rounds)
                 first = next(iter(times.values()))
                 _note(table, f"ONNX, {threads} threads, {what}", {name: times[name] for name in sessions}, first)
-                if threads == 1:
-                    in_int8 = {name: times[f"{name} int8"] for name in sessions}
-                    _note(table, f"ONNX int8, {threads} threads, {what}", in_int8, first)
+                small = {name: times[f"{name} int8"] for name in sessions}
+                _note(table, f"ONNX int8, {threads} threads, {what}", small, first)
                 _note(table, f"torch, {threads} threads, {what}", _torch_times(networks, some, rounds, threads))
     _note(table, f"training step of {BATCH} ms", _training_times(networks, pictures, max(rounds // 10, 3)))
     return table

@@ -63,10 +63,10 @@ class ImageDataModule(LightningDataModule):
             raise FashionError(f"data.on_bad_image is {on_bad_image!r}; it should be fail or skip.")
         if image_size < 32 or image_size % 16:
             raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
-        if stored_scale < 1 or batch_size < 2:
-            raise FashionError(
-                f"data: stored_scale {stored_scale} should be 1 at least, and batch_size {batch_size} 2."
-            )
+        if not 1 <= stored_scale <= 2:  # crops are sampled, not smoothed: twice is the most
+            raise FashionError(f"data.stored_scale is {stored_scale}; it should lie between 1 and 2.")
+        if batch_size < 2:
+            raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
         self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
         self.classes, self.validation_fraction, self.fold = classes, validation_fraction, fold
         self.image_size, self.training_size = image_size, training_size or image_size
@@ -113,10 +113,11 @@ class ImageDataModule(LightningDataModule):
             items = self.source.split(split)
             if not items:
                 has = ", ".join(name for name in SPLITS if self.source.split(name))
-                raise FashionError(f"{self.source.root} has no {split} pictures; it has {has}.")
+                kept = "" if self.fold is None else " with data.fold, which is for comparing recipes"
+                raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.")
             array = picture_array(self.source.root, items, self.class_names, size, self.cache, self.on_bad_image)
             pinned = self.digests.get(split)
-            if pinned and not self.classes and not self.fold and pinned != array.digest:
+            if pinned and not self.classes and self.fold is None and pinned != array.digest:
                 raise FashionError(
                     f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
                     f"{pinned}); delete that folder to fetch them again, or set data.digests=null to use others."

@@ -75,7 +75,8 @@ def read_source(
             validation pictures, which are left out, as are test pictures.
 
     Raises:
-        FashionError: if the source is missing, empty or malformed, or `classes` names one it does not have.
+        FashionError: if the source is missing, empty or malformed, `classes` names one it does not have, or `fold` is
+            no i/n.
     """
     if kind == "synthetic":
         found = _table(_draw(source, cache, drawing or {}))
@@ -88,7 +89,7 @@ def read_source(
     else:
         raise FashionError(f"data.kind is {kind!r}; it should be folder, table or synthetic.")
     found = _subset(found, classes) if classes else found
-    return _folded(found, fold) if fold else found
+    return found if fold is None else _folded(found, fold)
 
 
 def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
@@ -118,7 +119,7 @@ def _folder(root: Path, validation: float) -> Source:
 
 def _hashed_split(name: str, validation: float) -> str:
     """Stable under added files: a picture's split depends on its own path alone."""
-    return "validation" if _share(name) < validation else "train"
+    return "validation" if _share(f"split {name}") < validation else "train"
 
 
 def _share(name: str) -> float:
@@ -127,15 +128,18 @@ def _share(name: str) -> float:
 
 
 def _folded(source: Source, fold: str) -> Source:
-    """The training pictures alone, part i of n of them as the validation split, by a hash of each path."""
+    """The training pictures alone, part i of n of them as the validation split, by a hash of each path (or `group`)."""
     try:
-        part, parts = (int(number) for number in fold.split("/"))
+        part, parts = (int(number) for number in str(fold).split("/"))
     except ValueError:
         part = parts = 0
     if not 1 <= part <= parts or parts < 2:
         raise FashionError(f"data.fold is {fold!r}; it should be i/n, such as 1/5 for the first of five.")
     items = [
-        replace(item, split="validation" if int(_share(item.path) * parts) == part - 1 else "train")
+        replace(
+            item,
+            split="validation" if int(_share(item.extra.get("group") or item.path) * parts) == part - 1 else "train",
+        )
         for item in source.split("train")
     ]
     return replace(source, items=tuple(items))

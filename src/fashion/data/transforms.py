@@ -21,15 +21,19 @@ class Augmentation:
 
     Args:
         size: width and height of the result, pixels.
-        crop_scale: smallest share of the picture's area that a crop keeps, 0…1; 1 turns cropping off.
+        crop_scale: smallest share of the picture's area that a crop keeps, above 0; 1 turns cropping off.  (A stretched
+            crop that would stick out of the picture is narrowed, and so keeps a little less.)
         crop_ratio: a crop's aspect ratio lies between 1/crop_ratio and crop_ratio.
         flip: probability of mirroring left and right.
         rotate: largest turn, degrees; what comes in at the edges is the picture mirrored.
         colour: strength of random brightness, contrast, saturation and white balance, 0…1; hue turns by up to a
             quarter of a circle times it.
-        grey: probability of losing all colour.
+        grey: probability of losing all colour but the tint of the white balance.
         sharpness: strength of random blur and sharpening, 0…1.
         erasing: probability that a random rectangle becomes grey.
+
+    Raises:
+        FashionError: for a value outside its range.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Augmentation:
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise FashionError(f"data.augment.{name} is {value}; it should lie between 0 and 1.")
+        if crop_scale == 0:
+            raise FashionError("data.augment.crop_scale is 0; it should be above 0, and 1 to turn cropping off.")
         if crop_ratio < 1 or not 0 <= rotate <= 180:
             raise FashionError(
                 f"data.augment: crop_ratio {crop_ratio} should be at least 1, and rotate {rotate} between 0 and 180."
@@ -76,7 +82,10 @@ def _between(low: float, high: float, count: int) -> Tensor:
 
 
 def affine_maps(count: int, crop_scale: float, crop_ratio: float, flip: float, rotate: float) -> Tensor:
-    """[count,2,3]: where each pixel of the result comes from, in coordinates from -1 to 1 across the picture."""
+    """[count,2,3]: where each pixel of the result comes from, in coordinates from -1 to 1 across the picture.
+
+    `rotate` is in degrees; the rest as in `Augmentation`.
+    """
     area = _between(crop_scale, 1, count)
     stretch = math.log(crop_ratio) if crop_scale < 1 else 0.0
     ratio = _between(-stretch, stretch, count).exp().sqrt()

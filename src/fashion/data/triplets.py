@@ -64,7 +64,8 @@ class TripletDataModule(LightningDataModule):
         return relabelled(self.images.training_array(), self.by)[1].tolist() if self.by else None
 
     def class_weights(self) -> list[float] | None:
-        """How much oftener each class occurs than the batches show it, on average 1; None where they show it as often.
+        """How much oftener each class occurs than the batches show it, on average 1; None for explicit
+        triplets, and where batches count something other than classes (`by`).
 
         A cross-entropy over batches that hold all classes equally often would learn to name rare ones too readily.
         """

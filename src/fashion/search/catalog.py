@@ -58,8 +58,7 @@ class Catalog:
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Not to_numpy, which loads all of pandas where that is installed.
-        self.ids = np.concatenate([np.from_dlpack(chunk) for chunk in self.items["id"].chunks])
+        self.ids = _ids(self.items)
         # Kept: a value costs a microsecond of these, and twenty through the table.
         self._columns = dict(zip(self.items.column_names, self.items.columns, strict=True))
 
@@ -200,9 +199,14 @@ def _read_items(path: Path) -> pa.Table:
         pa.set_memory_pool(pool)
 
 
+def _ids(items: pa.Table) -> NDArray[np.int64]:
+    """The items' ids; not by to_numpy, which loads all of pandas where that is installed."""
+    return np.concatenate([np.from_dlpack(chunk) for chunk in items["id"].chunks])
+
+
 def _opened(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
     if settings["kind"] == "milvus":
-        return MilvusIndex.load(path, items["id"].to_numpy(), settings)
+        return MilvusIndex.load(path, _ids(items), settings)
     return FAISSIndex.load(path, mmap=mmap, **settings)
 
 

@@ -200,6 +200,8 @@ class FAISSIndex:
             index = cls(loaded.d, kind, **settings)
         except RuntimeError as error:
             raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
+        if loaded.id_map.size() != loaded.ntotal:
+            raise FashionError(f"{path} is damaged: it has {loaded.id_map.size()} ids for {loaded.ntotal} vectors.")
         # A view: the ids live as long as the index does.
         index._index, index._ids = loaded, faiss.rev_swig_ptr(loaded.id_map.data(), loaded.ntotal)
         index.look()

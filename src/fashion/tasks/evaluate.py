@@ -1,6 +1,7 @@
 """task=evaluate: what a trained model is worth on a split, with intervals."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from fashion.baselines import baseline
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import PictureArray, chosen
 from fashion.encoder import load_encoder
+from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics
 from fashion.metrics import retrieval, select
 from fashion.report.evaluation import evaluation_sections
@@ -37,12 +39,13 @@ class EvaluateOptions(Options):
 
 
 def run(cfg: DictConfig) -> float:
-    """Print and write the figures; returns the accuracy, or the first one where the model does not know the classes."""
+    """Print and write the figures; returns the accuracy, or a search figure where there is none."""
     options = read_options(cfg, EvaluateOptions)
     encoder = load_encoder(Path(options.encoder))
     data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size)
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:
+        check_strangers(options, strangers)
         log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
     split = data.array(options.split)
     # A table may say itself which pictures ask and which are asked, as In-shop's does.
@@ -79,6 +82,16 @@ def run(cfg: DictConfig) -> float:
     write_page(folder / "report.html", f"Evaluation: {title}", sections)
     log.info("Written to %s: report.html, metrics.json, confusion.png", folder)
     return next(iter(result.metrics.values()))
+
+
+def check_strangers(options: EvaluateOptions, strangers: Sequence[str]) -> None:
+    """Raise FashionError if what is asked for needs a model that knows these classes."""
+    naming = [name for name in options.metrics or () if name.split("_")[0] in ("accuracy", "precision", "recall", "f1")]
+    if naming or "filtered" in options.protocols:
+        what = f"metrics names {naming[0]!r}" if naming else "protocols names 'filtered'"
+        raise FashionError(
+            f"{what}, which needs a model that knows {', '.join(strangers)}; leave it out, or choose data.classes."
+        )
 
 
 def compare_baselines(

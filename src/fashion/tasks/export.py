@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> str:
     if options.encoder is None:
         raise FashionError("Name what to export: encoder=RUN makes a bundle, catalog=FOLDER writes its embeddings.")
     checkpoint = find_model(Path(options.encoder))
-    if checkpoint.suffix != ".ckpt":
+    if checkpoint.is_dir() or checkpoint.suffix == ".onnx":
         raise FashionError(f"{checkpoint} is a bundle already; name a run folder or a checkpoint.")
     run_folder = checkpoint.parent.parent
     target = Path(options.bundle).expanduser() if options.bundle else run_folder / "bundle"
@@ -74,7 +74,7 @@ def _data_of(run_folder: Path) -> "ImageDataModule | None":
         assert isinstance(settings, dict)
         # Not instantiated: a run folder may come from elsewhere, and what it names must not be run.
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
-        data = ImageDataModule(**options)
+        data = ImageDataModule(**options | {"augment": None})
         data.array("validation"), data.array("train")
     except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException) as error:
         log.info("The run's own pictures cannot be had (%s); drawn ones stand in, and int8 is not tried.", error)

@@ -72,7 +72,7 @@ def bundle_of(model: Path) -> Path:
         FashionError: if the model was not exported yet.
     """
     found = find_model(model)
-    if found.suffix != ".ckpt":
+    if found.is_dir() or found.suffix == ".onnx":
         return found
     bundle = found.parent.parent / "bundle"
     if not (bundle / "encoder.onnx").is_file():

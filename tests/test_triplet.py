@@ -1,0 +1,55 @@
+import pytest
+import torch
+from helpers import TINY
+from torch import nn
+
+from fashion.losses import TripletLoss
+from fashion.triplet import TripletModule
+
+LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
+
+
+class Nothing(nn.Module):
+    """A metric loss that asks for nothing."""
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return embeddings.sum() * 0
+
+
+def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
+    module.log_dict = lambda *args, **options: None
+    pictures = torch.randint(0, 256, (len(labels), 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    module.eval()  # batch norm as it is, so that a second pass sees the same
+    with torch.no_grad():
+        module.logits = module(pictures)[1]
+    return module.training_step((pictures, labels), 0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
+    weights = [2.0, 0.5, 0.25]
+    module = TripletModule(Nothing(), TINY, ["a", "b", "c"], label_smoothing=smoothing, class_weights=weights)
+    loss = step(module, LABELS)
+    expected = 0.0
+    for row, label in zip(module.logits.log_softmax(dim=1), LABELS.tolist(), strict=True):
+        target = torch.full((3,), smoothing / 3)
+        target[label] += 1 - smoothing
+        expected -= weights[label] * float(row @ target) / len(LABELS)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_metric_loss_comes_beside_it():
+    torch.manual_seed(0)
+    module = TripletModule(TripletLoss(margin=0.5), TINY, ["a", "b", "c"], classification=0.5)
+    together = step(module, LABELS)
+    module.hparams["classification"] = 0.0
+    metric = step(module, LABELS)
+    module.hparams["classification"] = 1.0
+    assert step(module, LABELS) - metric == pytest.approx(2 * (together - metric).item(), rel=1e-4)
+
+
+def test_products_are_named_by_their_class():
+    module = TripletModule(Nothing(), TINY, ["a", "b"], class_of=[0, 1, 1], label_smoothing=0.0)
+    loss = step(module, torch.tensor([0, 1, 2]))
+    expected = nn.functional.cross_entropy(module.logits, torch.tensor([0, 1, 1]))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
