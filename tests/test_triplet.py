@@ -45,7 +45,7 @@ def test_the_metric_loss_comes_beside_it():
     module.hparams["classification"] = 0.0
     metric = step(module, LABELS)
     module.hparams["classification"] = 1.0
-    assert step(module, LABELS) - metric == pytest.approx(2 * (together - metric).item(), rel=1e-4)
+    assert (step(module, LABELS) - metric).item() == pytest.approx(2 * (together - metric).item(), rel=1e-4)
 
 
 def test_products_are_named_by_their_class():
