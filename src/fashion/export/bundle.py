@@ -57,6 +57,7 @@ def write_bundle(
     expected = encoder(pictures)
     with replacing_folder(folder) as part:
         save_file(network_arrays(encoder.network), part / "weights.safetensors")
+        (part / "weights.safetensors").chmod(0o644)  # it is written for its owner alone; a bundle is to be passed on
         export_onnx(encoder.network, encoder.image_size, part / "encoder.onnx")
         manifest = {
             "schema_version": 1,
