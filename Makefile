@@ -30,7 +30,7 @@ demo: setup  ## train, index and search on pictures that the project draws (no d
 	@echo "Open $(DEMO)/search/results.html, or look at $(DEMO)/search/results.png; make serve shows it as a web page."
 
 sweep: setup  ## three sizes × two seeds on drawn pictures, and the table that compares them
-	$(RUN) -m task=classify $(DRAWN) model=tiny,small,base seed=1,2 task.epochs=12 data.batch_size=32 sweep_name=demo
+	$(RUN) -m task=classify $(DRAWN) model=tiny,small,base seed=1,2 task.epochs=10 data.batch_size=32 sweep_name=demo
 	$(RUN) task=runs folder=outputs/sweeps/demo
 
 serve: setup  ## the demo's catalogue as a web page, at http://127.0.0.1:8000
