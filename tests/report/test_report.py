@@ -38,7 +38,7 @@ def test_a_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     assert "<script>alert(1)</script>" in reader.text
     assert reader.links
     assert all(link.startswith("data:image/jpeg;base64,") for link in reader.links)
-    assert "http" not in page
+    assert "://" not in page
 
 
 @pytest.fixture
