@@ -28,7 +28,8 @@ def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
     weights = [2.0, 0.5, 0.25]
-    module = TripletModule(Nothing(), TINY, ["a", "b", "c"], label_smoothing=smoothing, class_weights=weights)
+    module = TripletModule(Nothing(), TINY, ["a", "b", "c"], contrast=0, label_smoothing=smoothing,
+                           class_weights=weights)  # fmt: skip
     loss = step(module, LABELS)
     expected = 0.0
     for row, label in zip(module.logits.log_softmax(dim=1), LABELS.tolist(), strict=True):
@@ -40,7 +41,7 @@ def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
 
 def test_the_metric_loss_comes_beside_it():
     torch.manual_seed(0)
-    module = TripletModule(TripletLoss(margin=0.5), TINY, ["a", "b", "c"], classification=0.5)
+    module = TripletModule(TripletLoss(margin=0.5), TINY, ["a", "b", "c"], classification=0.5, contrast=0)
     together = step(module, LABELS)
     module.hparams["classification"] = 0.0
     metric = step(module, LABELS)
@@ -49,7 +50,20 @@ def test_the_metric_loss_comes_beside_it():
 
 
 def test_products_are_named_by_their_class():
-    module = TripletModule(Nothing(), TINY, ["a", "b"], class_of=[0, 1, 1], label_smoothing=0.0)
+    module = TripletModule(Nothing(), TINY, ["a", "b"], class_of=[0, 1, 1], label_smoothing=0.0, contrast=0)
     loss = step(module, torch.tensor([0, 1, 2]))
     expected = nn.functional.cross_entropy(module.logits, torch.tensor([0, 1, 1]))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_triplets_and_classes_leave_looks_alone_and_the_contrast_leaves_kinds_alone():
+    torch.manual_seed(0)
+    module = TripletModule(TripletLoss(), TINY, ["a", "b"], contrast=0)
+    labels = torch.tensor([0, 0, 1, 1] * 2)
+    step(module, labels).backward()
+    assert module.network.kind.weight.grad.abs().max() > 0
+    assert module.network.look.weight.grad is None
+    module = TripletModule(Nothing(), TINY, ["a", "b"], classification=0)
+    step(module, labels).backward()
+    assert not module.network.kind.weight.grad.any()
+    assert module.network.look.weight.grad.abs().max() > 0

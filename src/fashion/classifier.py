@@ -61,6 +61,8 @@ class ClassifierModule(LightningModule):
         self.save_hyperparameters(ignore=["teacher"])
         self.teacher = teacher
         self.network = network_from(self.hparams)
+        if teacher is None:  # cross-entropy says nothing of looks: they stay what the start makes of the features
+            self.network.look.requires_grad_(False)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)

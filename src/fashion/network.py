@@ -16,16 +16,29 @@ from fashion.errors import FashionError
 EMBEDDING = 64
 """Length of an embedding."""
 
+KIND = 32
+"""How many of an embedding's numbers say what kind of garment it is; the others say what it looks like."""
+
+KIND_SHARE = 2 / 3
+"""Share of the kind in the cosine of two embeddings (docs/experiments.md)."""
+
 MEAN, STD = 127.5, 64.0
 """Centre and scale that the network subtracts and divides by, of 255."""
 
 
 class SiameseEncoder(nn.Module):
-    """Backbone → mean over the map → embedding of length 1, and class logits from the same embedding.
+    """Backbone → an embedding of length 1 in two parts, kind and look, and class logits from the first.
 
-    "Siamese" because the same weights see the anchor, the positive and the negative.  The logits are cosines
-    between the embedding and one learned direction a class, times a learned scale ("NormFace",
+    "Siamese" because the same weights see the anchor, the positive and the negative.
+
+    The **kind**, from the mean over the map, is what classes and triplets of them train.  The logits are cosines
+    between it and one learned direction a class, times a learned scale ("NormFace",
     https://arxiv.org/abs/1704.06369): what is trained to classify is then already arranged for search by cosine.
+
+    The **look**, from the means over the map's four quarters, is trained to tell a picture from the others: what
+    classes do not teach, and what finds pictures of classes that were never trained on.
+
+    The cosine of two embeddings is two thirds the cosine of their kinds and one third that of their looks.
 
     Args:
         backbone: settings for `build_backbone`.
@@ -37,19 +50,39 @@ class SiameseEncoder(nn.Module):
         super().__init__()
         self.backbone = build_backbone(backbone)
         self.dropout = nn.Dropout(dropout)
-        self.embed = nn.Linear(self.backbone.out_channels, EMBEDDING)
-        self.directions = nn.Parameter(torch.randn(classes, EMBEDDING))
+        self.kind = nn.Linear(self.backbone.out_channels, KIND)
+        self.look = nn.Linear(4 * self.backbone.out_channels, EMBEDDING - KIND)
+        self.directions = nn.Parameter(torch.randn(classes, KIND))
         self.log_scale = nn.Parameter(torch.tensor(16.0).log())
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """[N,3,H,W] pictures of values 0…255 (uint8 or float) → embeddings [N,64] of length 1, logits [N,classes]."""
-        x = (pictures.to(self.embed.weight.dtype) - MEAN) / STD
-        features = self.backbone(x).mean(dim=(2, 3))
-        embeddings = self.embed(self.dropout(features)).float()
-        # What F.normalize computes; its `expand` would be three more operations of the exported graph.
-        embeddings = embeddings / embeddings.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        logits = self.log_scale.exp() * embeddings @ F.normalize(self.directions.float()).T
-        return embeddings, logits
+        kinds, looks = self.parts(pictures)
+        embeddings = torch.cat([kinds * KIND_SHARE**0.5, looks * (1 - KIND_SHARE) ** 0.5], dim=1)
+        return embeddings, self.logits(kinds)
+
+    def parts(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """[N,3,H,W] pictures of values 0…255 → kinds [N,32] and looks [N,32], each of length 1."""
+        x = (pictures.to(self.kind.weight.dtype) - MEAN) / STD
+        features = self.backbone(x)
+        side = features.shape[-1]
+        quarters = F.avg_pool2d(features, (side + 1) // 2, max(side // 2, 1))
+        if side == 1:  # of a network that shrinks pictures more than ours
+            quarters = quarters.expand(-1, -1, 2, 2)
+        kinds = self.kind(self.dropout(features.mean(dim=(2, 3))))
+        looks = self.look(self.dropout(quarters.flatten(1)))
+        return unit(kinds.float()), unit(looks.float())
+
+    def logits(self, kinds: Tensor) -> Tensor:
+        """Kinds [N,32] of length 1 → class logits [N,classes]."""
+        logits: Tensor = self.log_scale.exp() * kinds @ F.normalize(self.directions.float()).T
+        return logits
+
+
+def unit(x: Tensor) -> Tensor:
+    """[N,D] → the same directions, of length 1."""
+    # What F.normalize computes; its `expand` would be three more operations of the exported graph.
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion.data.datamodules import shrunk
-from fashion.losses import TripletLoss
+from fashion.losses import TripletLoss, view_contrast
 from fashion.metrics import retrieval
 from fashion.network import SiameseEncoder, network_from
 from fashion.optim import one_cycle
@@ -24,15 +24,17 @@ COLLAPSED_SPREAD = 0.02
 
 
 class TripletModule(LightningModule):
-    """The metric-learning task: a loss of signature (embeddings, labels), and cross-entropy beside it on request.
+    """The metric-learning task: a loss of kinds, a contrast of looks, and cross-entropy, added up.
 
     Args:
-        loss: a module that maps embeddings [N,64] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of
-            another library.
+        loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
+            library.
         backbone, class_names, image_size: as in `ClassifierModule`.
         lr, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
+        contrast: weight of `view_contrast`, which trains looks to tell pictures apart; 0: looks are not trained.
+        temperature: of the contrast.
         label_smoothing: of that cross-entropy.
         dropout: share of the pooled features dropped.
         class_of: the class of each number that labels a picture in training, where that is a product; None: it is the
@@ -54,6 +56,8 @@ class TripletModule(LightningModule):
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         classification: float = 1.0,
+        contrast: float = 1.0,
+        temperature: float = 0.1,
         label_smoothing: float = 0.1,
         dropout: float = 0.0,
         class_of: Sequence[int] | None = None,
@@ -79,21 +83,23 @@ class TripletModule(LightningModule):
         return self.network(pictures)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        pictures, labels = batch  # of explicit triplets too, all three views go through the backbone at once
-        embeddings, logits = self(shrunk(pictures, self.hparams["image_size"]))
-        loss = metric = self.loss(embeddings, labels)
+        pictures, labels = batch  # all views, of explicit triplets too, go through the backbone at once
+        kinds, looks = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
+        loss = metric = self.loss(kinds, labels)
+        if self.hparams["contrast"]:
+            loss = loss + self.hparams["contrast"] * view_contrast(looks, labels, self.hparams["temperature"])
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
             smoothing = self.hparams["label_smoothing"]
-            naming = F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
+            naming = F.cross_entropy(self.network.logits(kinds), classes, label_smoothing=smoothing, reduction="none")
             # Not by its own argument, which weighs the smoothing too, and divides by the weights of each batch.
             naming = (self.class_weights[classes] * naming).mean()
-            loss = metric + self.hparams["classification"] * naming
-        self._log_training(loss, metric, embeddings.detach())
+            loss = loss + self.hparams["classification"] * naming
+        self._log_training(loss, metric, kinds.detach())
         return loss
 
-    def _log_training(self, loss: Tensor, metric: Tensor, embeddings: Tensor) -> None:
-        spread = 1 - embeddings.mean(dim=0).square().sum()
+    def _log_training(self, loss: Tensor, metric: Tensor, kinds: Tensor) -> None:
+        spread = 1 - kinds.mean(dim=0).square().sum()
         values = {"train/loss": loss, "train/metric_loss": metric, "train/spread": spread}
         if isinstance(self.loss, TripletLoss) and self.loss.triplets and len(self.loss.triplets.positive):
             positive, negative = self.loss.triplets
@@ -104,7 +110,7 @@ class TripletModule(LightningModule):
             }
             self._at_margin.append((metric.detach() - self.loss.margin).abs() < 0.02 * self.loss.margin)
         self._spread.append(spread)
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(embeddings))
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(kinds))
 
     def on_train_epoch_end(self) -> None:
         spread = torch.stack(self._spread).mean().item()

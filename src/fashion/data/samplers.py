@@ -21,6 +21,7 @@ class PKBatchSampler(Sampler[list[int]]):
         members: class number → indices of its pictures.
         classes: P.
         pictures: K, at least 2, so that every anchor has a positive.
+        views: how often a batch lists its P × K pictures, one list after the other, to be augmented differently.
         seed: draws differ by seed and from one pass to the next, and are the same on every machine.
         rank, world: of `world` processes, process `rank` gets every world-th batch; all get equally many.
 
@@ -36,7 +37,10 @@ class PKBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        views: int = 1,
     ):
+        if views < 1:
+            raise FashionError(f"task.batches.views is {views}; it should be 1 at least.")
         if classes > len(members):
             raise FashionError(
                 f"task.batches.classes_per_batch is {classes}, and the training split has {len(members)} classes; "
@@ -49,6 +53,7 @@ class PKBatchSampler(Sampler[list[int]]):
         self.members = dict(members)
         self.classes, self.pictures = classes, pictures
         self.seed, self.rank, self.world = seed, rank, world
+        self.views = views
         self.passes = 0
 
     def __len__(self) -> int:
@@ -66,7 +71,7 @@ class PKBatchSampler(Sampler[list[int]]):
         decks = {number: _Deck(indices, random) for number, indices in sorted(self.members.items())}
         while True:
             chosen = numbers.deal(self.classes)
-            yield [int(index) for number in chosen for index in decks[int(number)].deal(self.pictures)]
+            yield [int(index) for number in chosen for index in decks[int(number)].deal(self.pictures)] * self.views
 
 
 class _Deck:

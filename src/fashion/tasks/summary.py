@@ -7,7 +7,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fashion.network import SiameseEncoder
+from fashion.network import EMBEDDING, SiameseEncoder
 from fashion.report.tables import show
 from fashion.tasks.options import Options, read_options
 
@@ -55,6 +55,6 @@ def layer_rows(network: SiameseEncoder, image_size: int) -> list[list[str]]:
         shape = "×".join(str(side) for side in x.shape[1:])
         rows.append([name, type(layer).__name__, shape, f"{size:,}", f"{counter.get_total_flops() // 2:,}"])
     heads = sum(p.numel() for key, p in network.named_parameters() if not key.startswith("backbone."))
-    shape = f"{network.embed.out_features}, {len(network.directions)}"
-    macs = network.embed.weight.numel() + network.directions.numel()
+    shape = f"{EMBEDDING}, {len(network.directions)}"
+    macs = sum(weight.numel() for weight in (network.kind.weight, network.look.weight, network.directions))
     return [*rows, ["heads", "embedding, class logits", shape, f"{heads:,}", f"{macs:,}"]]
