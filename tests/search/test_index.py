@@ -1,3 +1,4 @@
+import faiss
 import numpy as np
 import pytest
 from helpers import unit
@@ -34,6 +35,18 @@ def test_one_query_gives_one_row_and_ids_are_kept():
     assert scores.shape == ids.shape == (4,)
     assert ids[0] == 3007
     assert scores[0] == pytest.approx(1)
+
+
+def test_a_single_query_leaves_the_number_of_threads_as_it_was():
+    vectors = unit(500)
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(2)
+        single = built(vectors).search(vectors[7], 5)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
+    np.testing.assert_array_equal(single[1], built(vectors).search(vectors[7:9], 5)[1][0])
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

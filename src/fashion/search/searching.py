@@ -1,5 +1,7 @@
 """Nearest rows of a FAISS index, among all of them or among some."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import faiss as typed_faiss
@@ -21,6 +23,28 @@ def nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: N
         index: FAISS's own, of `kind`, without its ids.
         rows: the only ones that may be found, ascending; None: all.
     """
+    if kind == "flat" and len(vectors) == 1:
+        with one_thread():
+            return _nearest(index, kind, vectors, k, rows)
+    return _nearest(index, kind, vectors, k, rows)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS on one thread inside, as before outside; the number is each thread's own.
+
+    A single query over a flat index takes FAISS a quarter of the work on one thread (10 against 39 ms of processor time
+    for a million vectors): with several it goes another way.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
     if rows is None:
         scores, found = index.search(vectors, k)
         return scores, found
