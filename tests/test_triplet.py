@@ -3,7 +3,7 @@ import torch
 from helpers import TINY
 from torch import nn
 
-from fashion.losses import TripletLoss
+from fashion.losses import TripletLoss, view_contrast
 from fashion.triplet import TripletModule
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -17,7 +17,7 @@ class Nothing(nn.Module):
 
 
 def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
-    module.log_dict = lambda *args, **options: None
+    module.log = module.log_dict = lambda *args, **options: None
     pictures = torch.randint(0, 256, (len(labels), 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
     module.eval()  # batch norm as it is, so that a second pass sees the same
     with torch.no_grad():
@@ -54,6 +54,16 @@ def test_products_are_named_by_their_class():
     loss = step(module, torch.tensor([0, 1, 2]))
     expected = nn.functional.cross_entropy(module.logits, torch.tensor([0, 1, 1]))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_contrast_comes_beside_them_by_its_weight_and_temperature():
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 0, 1, 1] * 2)
+    module = TripletModule(Nothing(), TINY, ["a", "b"], classification=0, contrast=0.5, temperature=0.3)
+    loss = step(module, labels)
+    pictures = torch.randint(0, 256, (8, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    expected = view_contrast(module.network.parts(pictures)[1], labels, 0.3)
+    assert loss.item() == pytest.approx(0.5 * expected.item(), rel=1e-4)
 
 
 def test_triplets_and_classes_leave_looks_alone_and_the_contrast_leaves_kinds_alone():

@@ -162,5 +162,5 @@ def view_contrast(looks: Tensor, labels: Tensor, temperature: float) -> Tensor:
     cosines = looks @ looks.T / temperature
     other = torch.arange(2 * count, device=labels.device).roll(count)
     alike = labels.unsqueeze(0) == labels.unsqueeze(1)
-    alike[torch.arange(2 * count), other] = False  # its other view is no negative, but takes part
+    alike.scatter_(1, other.unsqueeze(1), False)  # its other view is no negative, but takes part
     return F.cross_entropy(cosines.masked_fill(alike, -torch.inf), other)

@@ -65,18 +65,23 @@ class SiameseEncoder(nn.Module):
         """[N,3,H,W] pictures of values 0…255 → kinds [N,32] and looks [N,32], each of length 1."""
         x = (pictures.to(self.kind.weight.dtype) - MEAN) / STD
         features = self.backbone(x)
-        side = features.shape[-1]
-        quarters = F.avg_pool2d(features, (side + 1) // 2, max(side // 2, 1))
-        if side == 1:  # of a network that shrinks pictures more than ours
-            quarters = quarters.expand(-1, -1, 2, 2)
         kinds = self.kind(self.dropout(features.mean(dim=(2, 3))))
-        looks = self.look(self.dropout(quarters.flatten(1)))
+        looks = self.look(self.dropout(quarters(features).flatten(1)))
         return unit(kinds.float()), unit(looks.float())
 
     def logits(self, kinds: Tensor) -> Tensor:
         """Kinds [N,32] of length 1 → class logits [N,classes]."""
         logits: Tensor = self.log_scale.exp() * kinds @ F.normalize(self.directions.float()).T
         return logits
+
+
+def quarters(features: Tensor) -> Tensor:
+    """[N,C,H,W] → [N,C,2,2], the mean of each quarter; the middle of an odd side counts in both halves."""
+    sides = features.shape[-2:]
+    # F.adaptive_avg_pool2d, of which only even sides can be exported to ONNX.
+    pooled = F.avg_pool2d(features, [(side + 1) // 2 for side in sides], [max(side // 2, 1) for side in sides])
+    # A side of 1, of a network that shrinks pictures more than ours, is both halves.
+    return pooled if min(sides) > 1 else pooled.expand(-1, -1, 2, 2)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -108,10 +113,14 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
         hparams = {**hparams, "backbone": {**hparams["backbone"], "weights": None}} if "weights" in hparams[
             "backbone"] else hparams  # fmt: skip
         network = network_from(hparams)
+        if "embed.weight" in weights:
+            raise FashionError(f"{checkpoint} was made before embeddings had two parts; train it again.")
         missing, unknown = network.load_state_dict(weights, strict=False)
         absent = [name for name in missing if not name.endswith("num_batches_tracked")]
         if absent or unknown:
             raise KeyError(*absent, *unknown)
+    except FashionError:
+        raise
     except Exception as error:  # damaged archives raise whatever the unpickler met
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FashionError(

@@ -1,4 +1,4 @@
-"""Training the siamese encoder with triplets: same-class pictures nearer to each other than to any other class's."""
+"""Training the siamese encoder: triplets draw kinds of one class together, two views tell looks apart."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion.data.datamodules import shrunk
+from fashion.errors import FashionError
 from fashion.losses import TripletLoss, view_contrast
 from fashion.metrics import retrieval
 from fashion.network import SiameseEncoder, network_from
@@ -20,7 +21,7 @@ __all__ = ["SiameseEncoder", "TripletModule"]
 log = logging.getLogger(__name__)
 
 COLLAPSED_SPREAD = 0.02
-"""Below this share of the spread that embeddings can have, all pictures have practically the same one."""
+"""Below this share of the spread that kinds can have, all pictures have practically the same kind."""
 
 
 class TripletModule(LightningModule):
@@ -33,7 +34,8 @@ class TripletModule(LightningModule):
         lr, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
-        contrast: weight of `view_contrast`, which trains looks to tell pictures apart; 0: looks are not trained.
+        contrast: weight of `view_contrast`, which trains looks to tell pictures apart; 0: looks stay the projection of
+            the features that they are at the start.
         temperature: of the contrast.
         label_smoothing: of that cross-entropy.
         dropout: share of the pooled features dropped.
@@ -65,8 +67,18 @@ class TripletModule(LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["loss", "class_of", "class_weights"])
+        if contrast < 0 or temperature <= 0:
+            raise FashionError(
+                f"task.module: contrast {contrast} should be 0 at least, and temperature {temperature} above 0."
+            )
         self.class_of = None if class_of is None else torch.tensor(class_of)
         self.network = network_from(self.hparams)
+        # What no loss reaches is frozen: distributed training waits for gradients that never come.
+        if not contrast:
+            self.network.look.requires_grad_(False)
+        if not classification:
+            self.network.directions.requires_grad_(False)
+            self.network.log_scale.requires_grad_(False)
         self.loss = loss
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
@@ -87,7 +99,9 @@ class TripletModule(LightningModule):
         kinds, looks = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
         if self.hparams["contrast"]:
-            loss = loss + self.hparams["contrast"] * view_contrast(looks, labels, self.hparams["temperature"])
+            contrast = view_contrast(looks, labels, self.hparams["temperature"])
+            self.log("train/contrast", contrast, on_step=False, on_epoch=True, batch_size=len(labels))
+            loss = loss + self.hparams["contrast"] * contrast
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
             smoothing = self.hparams["label_smoothing"]
@@ -120,7 +134,7 @@ class TripletModule(LightningModule):
         self.collapsed = spread < COLLAPSED_SPREAD
         if self.collapsed:
             log.warning(
-                "Collapse: all pictures get nearly the same embedding (spread %.3f of 1%s). Lower task.module.lr, use "
+                "Collapse: all pictures get nearly the same kind (spread %.3f of 1%s). Lower task.module.lr, use "
                 "loss.miner=semihard or all instead of hard, or start from a classifier with task.pretrained.",
                 spread,
                 ", loss stuck at the margin" if stuck else "",

@@ -5,6 +5,7 @@ from helpers import unit
 
 from fashion import FAISSIndex
 from fashion.errors import FashionError
+from fashion.search import searching
 from fashion.search.index import SETTINGS
 
 
@@ -37,16 +38,24 @@ def test_one_query_gives_one_row_and_ids_are_kept():
     assert scores[0] == pytest.approx(1)
 
 
-def test_a_single_query_leaves_the_number_of_threads_as_it_was():
+@pytest.mark.parametrize(("threads", "count", "used"), [(2, 1, 1), (2, 2, 2), (4, 3, 1), (16, 1, 16)])
+def test_few_queries_use_one_of_few_threads(threads, count, used, monkeypatch):
     vectors = unit(500)
-    before = faiss.omp_get_max_threads()
+    index, before, seen = built(vectors), faiss.omp_get_max_threads(), []
+
+    def watched(*arguments):
+        seen.append(faiss.omp_get_max_threads())
+        raise RuntimeError("the search fails")
+
+    monkeypatch.setattr(searching, "_nearest", watched)
     try:
-        faiss.omp_set_num_threads(2)
-        single = built(vectors).search(vectors[7], 5)
-        assert faiss.omp_get_max_threads() == 2
+        faiss.omp_set_num_threads(threads)
+        with pytest.raises(RuntimeError, match="the search fails"):
+            index.search(vectors[:count], 5)
+        assert faiss.omp_get_max_threads() == threads
     finally:
         faiss.omp_set_num_threads(before)
-    np.testing.assert_array_equal(single[1], built(vectors).search(vectors[7:9], 5)[1][0])
+    assert seen == [used]
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

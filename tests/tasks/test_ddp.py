@@ -11,10 +11,17 @@ pytestmark = pytest.mark.slow
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2", "task.epochs=2")
 
 
-@pytest.mark.parametrize("task", ["classify", "triplet"])
-def test_two_processes_train_and_evaluate_every_picture_once(task, pictures, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [
+        ("classify", ()),
+        ("triplet", ("task.batches.pictures_per_class=2",)),
+        ("triplet", ("task.batches.mode=explicit", "loss.miner=given", "task.module.contrast=0",
+                     "task.module.classification=0")),
+    ],
+)  # fmt: skip
+def test_two_processes_train_and_evaluate_every_picture_once(task, more, pictures, tmp_path):
     out = tmp_path / "run"
-    more = ("task.batches.pictures_per_class=2",) if task == "triplet" else ()
     done = command(f"task={task}", *SMALL, f"data.source={pictures}", "model=tiny", *TWO, "data.batch_size=6", *more,
                    f"cache_dir={tmp_path}/cache", f"hydra.run.dir={out}", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -156,6 +156,20 @@ def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice):
 
 
 @pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (("task.batches.mode=explicit", "loss.miner=given"), "add task.module.contrast=0"),
+        (("data.augment=null",), "add task.module.contrast=0 task.batches.views=1"),
+        (("task.batches.views=1",), "set task.batches.views=2"),
+        (("task.module.temperature=0",), "temperature 0"),
+    ],
+)
+def test_a_contrast_without_two_views_is_refused(run_here, data, choice, words):
+    with pytest.raises(FashionError, match=words):
+        run_here("task=triplet", *data, "trainer.max_epochs=1", *choice, out="triplet")
+
+
+@pytest.mark.parametrize(
     "choice", [("task.balance=true",), ("task.module.cutmix=0.5", "data.augment=null"), ("trainer=smoke",)]
 )
 def test_classifier_options_train(run_here, data, tmp_path, choice):
@@ -185,7 +199,7 @@ def test_collapse_is_named(run_here, data, caplog):
         run_here("task=triplet", *data, "trainer.max_epochs=1", "loss.miner=hard", out="collapsed")
     finally:
         triplet.COLLAPSED_SPREAD = limit
-    assert "Collapse: all pictures get nearly the same embedding" in caplog.text
+    assert "Collapse: all pictures get nearly the same kind" in caplog.text
 
 
 def test_another_backbone_cannot_be_warm_started(run_here, data, run_folder):

@@ -40,14 +40,6 @@ def test_runs_are_grouped_over_seeds(outputs):
     assert columns_of([base, tiny])[:3] == ["run", "model.name", "seeds"]
 
 
-def test_a_models_layout_is_told_by_its_name_unless_it_was_changed():
-    rows = [{"run": "a", "model.name": "base", "model.stem": 16}, {"run": "b", "model.name": "tiny", "model.stem": 8}]
-    assert columns_of(rows) == ["run", "model.name"]
-    assert columns_of([*rows, {"run": "c", "model.name": "base", "model.stem": 24}]) == [
-        "run", "model.name", "model.stem",
-    ]  # fmt: skip
-
-
 def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, capsys):
     assert run_here("task=runs", "folder=runs", out="table") == 4  # base, tiny, and two that failed
     printed = capsys.readouterr().out

@@ -15,7 +15,7 @@ class PKBatchSampler(Sampler[list[int]]):
 
     Classes, and pictures within a class, are drawn without replacement until exhausted, then shuffled anew: every
     class comes equally often, and no picture of a class comes again before all others of it.  A class with fewer
-    than `pictures` therefore repeats some within a batch, and only such a class does.
+    than `pictures` therefore repeats some within a batch, and only such a class does, before `views`.
 
     Args:
         members: class number → indices of its pictures.

@@ -94,20 +94,9 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     names = dict.fromkeys(key for row in rows for key in row)
     figures = [name for name in names if name.removesuffix(" sd") in FIGURES]
     settings = [name for name in names if name not in figures and name not in ("run", "error", "seeds")]
-    differing = [name for name in settings if _values(rows, name) > 1 and not _told_by_name(rows, name)]
+    differing = [name for name in settings if len({json.dumps(row.get(name), default=str) for row in rows}) > 1]
     tail = [name for name in ("error",) if name in names]
     return ["run", *differing, *(["seeds"] if "seeds" in names else []), *figures, *tail]
-
-
-def _values(rows: Sequence[Row], *names: str) -> int:
-    """How many different values (of several columns: tuples) the rows have."""
-    return len({json.dumps([row.get(name) for name in names], default=str) for row in rows})
-
-
-def _told_by_name(rows: Sequence[Row], name: str) -> bool:
-    """Whether it is a model's setting that its name says already, such as its table of blocks."""
-    is_other = name.startswith("model.") and name != "model.name"
-    return is_other and _values(rows, "model.name", name) == _values(rows, "model.name")
 
 
 def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
