@@ -3,6 +3,7 @@ import torch
 from helpers import TINY
 from torch import nn
 
+from fashion.errors import FashionError
 from fashion.losses import TripletLoss, view_contrast
 from fashion.triplet import TripletModule
 
@@ -77,3 +78,9 @@ def test_triplets_and_classes_leave_looks_alone_and_the_contrast_leaves_kinds_al
     step(module, labels).backward()
     assert not module.network.kind.weight.grad.any()
     assert module.network.look.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("wrong", [{"contrast": -1}, {"temperature": 0}])
+def test_a_contrast_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(FashionError, match=r"contrast .* should be 0 at least"):
+        TripletModule(Nothing(), TINY, ["a", "b"], **wrong)

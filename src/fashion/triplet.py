@@ -58,7 +58,7 @@ class TripletModule(LightningModule):
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         classification: float = 1.0,
-        contrast: float = 1.0,
+        contrast: float = 0.3,
         temperature: float = 0.1,
         label_smoothing: float = 0.1,
         dropout: float = 0.0,

@@ -161,7 +161,6 @@ def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice):
         (("task.batches.mode=explicit", "loss.miner=given"), "add task.module.contrast=0"),
         (("data.augment=null",), "add task.module.contrast=0 task.batches.views=1"),
         (("task.batches.views=1",), "set task.batches.views=2"),
-        (("task.module.temperature=0",), "temperature 0"),
     ],
 )
 def test_a_contrast_without_two_views_is_refused(run_here, data, choice, words):

@@ -31,7 +31,7 @@ class TripletDataModule(LightningDataModule):
         *,
         mode: Literal["mined", "explicit"] = "mined",
         classes_per_batch: int | None = None,
-        pictures_per_class: int = 4,
+        pictures_per_class: int = 8,
         views: int = 2,
         by: str | None = None,
         seed: int = 0,
