@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, write_checkpoint
+from helpers import ROOT, TINY, write_checkpoint
 
 from fashion.encoder import OnnxEncoder, TorchEncoder, find_model, load_encoder
 from fashion.errors import FashionError
@@ -23,6 +23,12 @@ def test_torch_and_onnx_agree_and_share_a_fingerprint(run_folder, bundle):
     assert (ours.fingerprint, ours.class_names) == (theirs.fingerprint, theirs.class_names)
     for one, other in zip(ours(noise(70)), theirs(noise(70)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_an_exported_network_forgets_the_machine_it_was_made_on(bundle):
+    content = (bundle / "encoder.onnx").read_bytes()
+    assert str(ROOT).encode() not in content
+    assert b"network.py" not in content  # torch's exporter notes the source line of every node
 
 
 @pytest.mark.parametrize("count", [0, 1, 65])
