@@ -108,20 +108,19 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     """
     if not checkpoint.exists():
         raise FashionError(f"{checkpoint}: no such checkpoint; name a run folder or a .ckpt file.")
+    weights: Mapping[str, Tensor] = {}
     try:
         weights, hparams = _bundled(checkpoint) if checkpoint.is_dir() else _checkpointed(checkpoint)
         hparams = {**hparams, "backbone": {**hparams["backbone"], "weights": None}} if "weights" in hparams[
             "backbone"] else hparams  # fmt: skip
         network = network_from(hparams)
-        if "embed.weight" in weights:
-            raise FashionError(f"{checkpoint} was made before embeddings had two parts; train it again.")
         missing, unknown = network.load_state_dict(weights, strict=False)
         absent = [name for name in missing if not name.endswith("num_batches_tracked")]
         if absent or unknown:
             raise KeyError(*absent, *unknown)
-    except FashionError:
-        raise
     except Exception as error:  # damaged archives raise whatever the unpickler met
+        if "embed.weight" in weights:
+            raise FashionError(f"{checkpoint} was made before embeddings had two parts; train it again.") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FashionError(
             f"{checkpoint} is not a checkpoint of this project ({reason}); name one that task=classify or "

@@ -35,8 +35,8 @@ class VisualSearchEngine:
 
     Args:
         model: a run folder, a checkpoint, an exported bundle, or a catalogue folder (its own model and items);
-            `pretrained`, the default: the model that comes with the package (`pretrained-int8`:
-            faster); or an encoder that is loaded already.
+            `pretrained`, the default: the model that comes with the package (`pretrained-int8`: faster); or an
+            encoder that is loaded already.
         catalog: a catalogue folder, or one that is open; None: none yet.
         index: `kind` and settings of the index that new catalogues get.
         mmap: leave the catalogue's index on the disk, for one larger than memory.
