@@ -21,6 +21,7 @@ from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import HEADLINES, evaluate, write_metrics
+from fashion.memory import keep_freed_memory
 from fashion.network import load_network
 from fashion.optim import averaging
 from fashion.report.evaluation import Searches, evaluation_sections
@@ -66,6 +67,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     checkpoints = folder / "checkpoints"
     callbacks = _callbacks(module, options, checkpoints)
     _quiet()
+    keep_freed_memory()
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
     started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
