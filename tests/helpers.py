@@ -47,7 +47,7 @@ def write_checkpoint(path: Path, class_names: tuple[str, ...] = ("dress", "hat",
     for _ in range(20):
         network(torch.rand(32, 3, 1, 1).expand(-1, -1, 64, 64) * 255)
     torch.nn.init.zeros_(network.kind.bias)
-    torch.nn.init.zeros_(network.look.bias)
+    torch.nn.init.zeros_(network.axes.bias)
     path.parent.mkdir(parents=True, exist_ok=True)
     hparams = {"backbone": TINY, "class_names": list(class_names), "image_size": 64}
     state = {f"network.{name}": value for name, value in network.state_dict().items()}

@@ -26,6 +26,15 @@ def test_other_picture_sizes_work(size, side):
     assert Backbone(TINY["stem"], TINY["blocks"]).eval()(torch.zeros(1, 3, size, size)).shape == (1, 64, side, side)
 
 
+@pytest.mark.parametrize("name", [*OURS, *PEERS])
+def test_the_middle_map_is_an_eighth_of_the_picture(name):
+    backbone = build_backbone(model(name)).eval()
+    middle, last = backbone.maps(torch.zeros(1, 3, 64, 64))
+    assert middle.shape == (1, backbone.middle_channels, 8, 8)
+    assert last.shape[1] == backbone.out_channels
+    assert last.shape[2] < 8
+
+
 def test_base_keeps_its_budget():
     parameters, macs = count(SiameseEncoder(model("base"), 10), 64)
     assert parameters <= 429_000

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from fashion.errors import FashionError
-from fashion.losses import MINERS, TripletLoss, Triplets, hinge, pairwise_distances, view_contrast
+from fashion.losses import MINERS, TripletLoss, Triplets, hinge, pairwise_distances
 
 
 @pytest.fixture
@@ -114,22 +114,3 @@ def test_training_on_the_loss_separates_classes(miner):
 def test_bad_settings_are_refused(options, words):
     with pytest.raises(FashionError, match=words):
         TripletLoss(**options)
-
-
-def test_the_contrast_of_views_agrees_with_loops():
-    torch.manual_seed(0)
-    looks = F.normalize(torch.randn(10, 6))
-    labels = torch.tensor([0, 0, 1, 1, 2]).repeat(2)
-    expected = 0.0
-    for a in range(10):
-        own = (a + 5) % 10
-        seen = [own, *(b for b in range(10) if labels[b] != labels[a])]
-        powers = {b: (looks[a] @ looks[b] / 0.2).exp() for b in seen}
-        expected -= (powers[own] / sum(powers.values())).log().item() / 10
-    assert view_contrast(looks, labels, 0.2).item() == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("labels", [[0, 1, 1, 0], [0, 1, 0]])
-def test_the_contrast_refuses_what_cannot_be_two_views(labels):
-    with pytest.raises(FashionError, match="task.batches.views=2"):
-        view_contrast(F.normalize(torch.randn(len(labels), 4)), torch.tensor(labels), 0.1)

@@ -3,8 +3,7 @@ import torch
 from helpers import TINY
 from torch import nn
 
-from fashion.errors import FashionError
-from fashion.losses import TripletLoss, view_contrast
+from fashion.losses import TripletLoss
 from fashion.triplet import TripletModule
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -29,7 +28,7 @@ def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
     weights = [2.0, 0.5, 0.25]
-    module = TripletModule(Nothing(), TINY, ["a", "b", "c"], contrast=0, label_smoothing=smoothing,
+    module = TripletModule(Nothing(), TINY, ["a", "b", "c"], label_smoothing=smoothing,
                            class_weights=weights)  # fmt: skip
     loss = step(module, LABELS)
     expected = 0.0
@@ -42,7 +41,7 @@ def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
 
 def test_the_metric_loss_comes_beside_it():
     torch.manual_seed(0)
-    module = TripletModule(TripletLoss(margin=0.5), TINY, ["a", "b", "c"], classification=0.5, contrast=0)
+    module = TripletModule(TripletLoss(margin=0.5), TINY, ["a", "b", "c"], classification=0.5)
     together = step(module, LABELS)
     module.hparams["classification"] = 0.0
     metric = step(module, LABELS)
@@ -51,36 +50,15 @@ def test_the_metric_loss_comes_beside_it():
 
 
 def test_products_are_named_by_their_class():
-    module = TripletModule(Nothing(), TINY, ["a", "b"], class_of=[0, 1, 1], label_smoothing=0.0, contrast=0)
+    module = TripletModule(Nothing(), TINY, ["a", "b"], class_of=[0, 1, 1], label_smoothing=0.0)
     loss = step(module, torch.tensor([0, 1, 2]))
     expected = nn.functional.cross_entropy(module.logits, torch.tensor([0, 1, 1]))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_contrast_comes_beside_them_by_its_weight_and_temperature():
+def test_no_loss_reaches_the_axes_of_looks():
     torch.manual_seed(0)
-    labels = torch.tensor([0, 0, 1, 1] * 2)
-    module = TripletModule(Nothing(), TINY, ["a", "b"], classification=0, contrast=0.5, temperature=0.3)
-    loss = step(module, labels)
-    pictures = torch.randint(0, 256, (8, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
-    expected = view_contrast(module.network.parts(pictures)[1], labels, 0.3)
-    assert loss.item() == pytest.approx(0.5 * expected.item(), rel=1e-4)
-
-
-def test_triplets_and_classes_leave_looks_alone_and_the_contrast_leaves_kinds_alone():
-    torch.manual_seed(0)
-    module = TripletModule(TripletLoss(), TINY, ["a", "b"], contrast=0)
-    labels = torch.tensor([0, 0, 1, 1] * 2)
-    step(module, labels).backward()
+    module = TripletModule(TripletLoss(), TINY, ["a", "b"])
+    step(module, torch.tensor([0, 0, 1, 1])).backward()
     assert module.network.kind.weight.grad.abs().max() > 0
-    assert module.network.look.weight.grad is None
-    module = TripletModule(Nothing(), TINY, ["a", "b"], classification=0)
-    step(module, labels).backward()
-    assert not module.network.kind.weight.grad.any()
-    assert module.network.look.weight.grad.abs().max() > 0
-
-
-@pytest.mark.parametrize("wrong", [{"contrast": -1}, {"temperature": 0}])
-def test_a_contrast_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(FashionError, match=r"contrast .* should be 0 at least"):
-        TripletModule(Nothing(), TINY, ["a", "b"], **wrong)
+    assert module.network.axes.weight.grad is None

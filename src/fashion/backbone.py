@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fashion.errors import FashionError
 
 FEATURES = 64
-"""Channels of every `Backbone`'s feature map."""
+"""Channels of every `Backbone`'s last feature map."""
 
 PEERS = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5")
 """torchvision's networks that can stand in the backbone's place, for comparison."""
@@ -52,7 +52,36 @@ class InvertedResidualBlock(nn.Module):
         return x + y if self.residual else y
 
 
-class Backbone(nn.Module):
+class Trunk(nn.Module):
+    """Layers after each other, of which two maps are of use: a middle one, and the last.
+
+    The middle one is the last that still has an eighth of the picture's height: 8×8 of 64×64.
+    """
+
+    layers: nn.Sequential
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N,3,H,W] → the middle map [N,middle_channels,h,w] and the last one [N,out_channels,h,w]."""
+        height = x.shape[2]
+        middle = x
+        for layer in self.layers:
+            x = layer(x)
+            middle = x if 8 * x.shape[2] >= height else middle
+        return middle, x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last map."""
+        return self.maps(x)[1]
+
+    def channels(self) -> tuple[int, int]:
+        """How many channels the middle map and the last one have."""
+        with torch.no_grad():
+            middle, last = self.eval().maps(torch.zeros(1, 3, 64, 64))
+        self.train()
+        return middle.shape[1], last.shape[1]
+
+
+class Backbone(Trunk):
     """[N,3,H,W] → [N,64,H/16,W/16]: a stem of stride 2, the table's blocks, a 1×1 convolution to 64 channels.
 
     Args:
@@ -63,8 +92,6 @@ class Backbone(nn.Module):
     Raises:
         FashionError: if a row is malformed or the strides do not multiply to 8.
     """
-
-    out_channels = FEATURES
 
     def __init__(self, stem: int, blocks: Sequence[Sequence[int]]):
         super().__init__()
@@ -77,10 +104,7 @@ class Backbone(nn.Module):
                 channels = outputs
         layers.append(ConvNormAct(channels, FEATURES, kernel=1))
         self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layers(x)
-        return out
+        self.middle_channels, self.out_channels = self.channels()
 
 
 def check_table(blocks: Sequence[Sequence[int]]) -> None:
@@ -99,7 +123,7 @@ def check_table(blocks: Sequence[Sequence[int]]) -> None:
         )
 
 
-class TorchvisionBackbone(nn.Module):
+class TorchvisionBackbone(Trunk):
     """A torchvision network without its classifier, [N,3,H,W] → [N,out_channels,h,w], for comparison.
 
     Args:
@@ -121,15 +145,10 @@ class TorchvisionBackbone(nn.Module):
                 "set model.weights=null to start from scratch."
             ) from error
         children = dict(net.named_children())
-        kept = [layer for key, layer in children.items() if key not in ("avgpool", "classifier", "fc")]
+        outside = ("avgpool", "classifier", "fc")
+        kept = children.get("features") or [layer for key, layer in children.items() if key not in outside]
         self.layers = nn.Sequential(*kept)
-        with torch.no_grad():
-            self.out_channels = self.layers.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
-        self.layers.train()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layers(x)
-        return out
+        self.middle_channels, self.out_channels = self.channels()
 
 
 def build_backbone(settings: Mapping[str, Any]) -> Backbone | TorchvisionBackbone:

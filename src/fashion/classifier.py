@@ -29,6 +29,7 @@ class ClassifierModule(LightningModule):
         mixup: probability that a batch is mixed with itself by mixup (https://arxiv.org/abs/1710.09412).
         cutmix: the same by cutmix (https://arxiv.org/abs/1905.04899); a batch gets one of the two at most.
         dropout: share of the pooled features dropped.
+        look: share of looks in the cosine of two embeddings, see `fashion.network`.
         teacher: a trained network that sees the training pictures too, or None.
         teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
@@ -50,6 +51,7 @@ class ClassifierModule(LightningModule):
         mixup: float = 0.5,
         cutmix: float = 0.0,
         dropout: float = 0.0,
+        look: float = 0.1,
         teacher: Teacher | None = None,
         teaching: float = 0.8,
     ):
@@ -61,8 +63,6 @@ class ClassifierModule(LightningModule):
         self.save_hyperparameters(ignore=["teacher"])
         self.teacher = teacher
         self.network = network_from(self.hparams)
-        if teacher is None:  # cross-entropy says nothing of looks: they stay what the start makes of the features
-            self.network.look.requires_grad_(False)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
@@ -79,10 +79,11 @@ class ClassifierModule(LightningModule):
             pictures.float(), F.one_hot(labels, len(self.hparams["class_names"])).float(),
             self.hparams["mixup"], self.hparams["cutmix"],
         )  # fmt: skip
-        embeddings, logits = self(shrunk(mixed, self.hparams["image_size"]))
+        kinds, _ = self.network.parts(shrunk(mixed, self.hparams["image_size"]))
+        logits = self.network.logits(kinds)
         loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.hparams["label_smoothing"])
         if self.teacher is not None:
-            loss = torch.lerp(loss, imitation((embeddings, logits), self.teacher(mixed)), self.hparams["teaching"])
+            loss = torch.lerp(loss, imitation((kinds, logits), self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
         return loss
 

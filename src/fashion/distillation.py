@@ -34,11 +34,12 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,S,S] of values 0…255 → embeddings [N,64] of length 1, logits [N,classes]."""
+        """Pictures [N,3,S,S] of values 0…255 → kinds [N,32] of length 1, logits [N,classes]."""
         self.network.to(pictures.device)
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.bf16):
-            embeddings, logits = self.network(pictures)
-        return embeddings.float(), logits.float()
+            kinds, _ = self.network.parts(pictures)
+            logits = self.network.logits(kinds)
+        return kinds.float(), logits.float()
 
     def check(self, class_names: Sequence[str], training_size: int) -> None:
         """Raise FashionError unless it names these classes, in pictures of this size."""
@@ -55,16 +56,16 @@ class Teacher:
 
 
 def imitation(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
-    """How far the student's (embeddings [N,64], logits [N,classes]) are from the teacher's; 0 where they agree.
+    """How far the student's (kinds [N,32], logits [N,classes]) are from the teacher's; 0 where they agree.
 
     The divergence of the classes' probabilities, softened by a temperature of 2, plus the mean of 1 - cosine of the
-    embeddings: a student that places pictures where the teacher does also inherits what its neighbourhoods mean.
+    kinds: a student that places pictures where the teacher does also inherits what its neighbourhoods mean.
     """
-    (embeddings, logits), (goal, goal_logits) = student, teacher
+    (kinds, logits), (goal, goal_logits) = student, teacher
     divergence = F.kl_div(
         F.log_softmax(logits / TEMPERATURE, dim=1),
         F.log_softmax(goal_logits / TEMPERATURE, dim=1),
         reduction="batchmean",
         log_target=True,
     )
-    return divergence * TEMPERATURE**2 + (1 - (embeddings * goal).sum(dim=1)).mean()
+    return divergence * TEMPERATURE**2 + (1 - (kinds * goal).sum(dim=1)).mean()

@@ -1,4 +1,4 @@
-"""Triplet losses and miners, and the contrast of views: pure functions first, one thin module second.
+"""Triplet losses and miners: pure functions first, one thin module second.
 
 Distances are Euclidean between embeddings of length 1, so they lie between 0 and 2, and a margin above 2 can never
 be met.  Mining is inside the batch ("FaceNet", https://arxiv.org/abs/1503.03832; "In Defense of the Triplet Loss",
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fashion.errors import FashionError
 
@@ -138,29 +137,3 @@ class TripletLoss(nn.Module):
         triplets = MINERS[self.miner](pairwise_distances(embeddings), labels, self.margin)
         self.triplets = Triplets(triplets.positive.detach(), triplets.negative.detach())
         return hinge(triplets, self.margin)
-
-
-def view_contrast(looks: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Each picture should be nearer to its other view than to any picture of another label.
-
-    NT-Xent (SimCLR, https://arxiv.org/abs/2002.05709), but pictures of the same label are no negatives: that would
-    drive apart what the triplets draw together.
-
-    Args:
-        looks: [2N,D] of length 1; row i and row i + N are two views of one picture.
-        labels: [2N].
-        temperature: cosines are divided by it; the lower, the more the nearest negatives count.
-
-    Raises:
-        FashionError: if the rows cannot be two views each.
-    """
-    count = len(labels) // 2
-    if len(labels) % 2 or not torch.equal(labels[:count], labels[count:]):
-        raise FashionError(
-            "task.module.contrast needs two views of each picture: set task.batches.views=2, or contrast=0."
-        )
-    cosines = looks @ looks.T / temperature
-    other = torch.arange(2 * count, device=labels.device).roll(count)
-    alike = labels.unsqueeze(0) == labels.unsqueeze(1)
-    alike.scatter_(1, other.unsqueeze(1), False)  # its other view is no negative, but takes part
-    return F.cross_entropy(cosines.masked_fill(alike, -torch.inf), other)

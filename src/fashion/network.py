@@ -19,9 +19,6 @@ EMBEDDING = 64
 KIND = 32
 """How many of an embedding's numbers say what kind of garment it is; the others say what it looks like."""
 
-KIND_SHARE = 2 / 3
-"""Share of the kind in the cosine of two embeddings (docs/experiments.md)."""
-
 MEAN, STD = 127.5, 64.0
 """Centre and scale that the network subtracts and divides by, of 255."""
 
@@ -31,57 +28,83 @@ class SiameseEncoder(nn.Module):
 
     "Siamese" because the same weights see the anchor, the positive and the negative.
 
-    The **kind**, from the mean over the map, is what classes and triplets of them train.  The logits are cosines
+    The **kind**, from the mean over the last map, is what classes and triplets of them train.  The logits are cosines
     between it and one learned direction a class, times a learned scale ("NormFace",
     https://arxiv.org/abs/1704.06369): what is trained to classify is then already arranged for search by cosine.
 
-    The **look**, from the means over the map's four quarters, is trained to tell a picture from the others: what
-    classes do not teach, and what finds pictures of classes that were never trained on.
+    The **look**, from the means over the quarters of the middle map, is trained by no loss: classes reach into the last
+    layers and wipe out what does not tell them apart, which is what finds pictures of other classes.  After training,
+    `fit_looks` lays its axes along what differs most between pictures.  Before that they are random.
 
-    The cosine of two embeddings is two thirds the cosine of their kinds and one third that of their looks.
+    The cosine of two embeddings is 1 − look times that of their kinds, and look times that of their looks.
 
     Args:
         backbone: settings for `build_backbone`.
         classes: how many classes; at least 2.
         dropout: share of the pooled features dropped in training.
+        look: share of looks in the cosine of two embeddings, 0…1.
+
+    Raises:
+        FashionError: if the share is outside its range.
     """
 
-    def __init__(self, backbone: Mapping[str, Any], classes: int, dropout: float = 0.0):
+    def __init__(self, backbone: Mapping[str, Any], classes: int, dropout: float = 0.0, look: float = 0.25):
         super().__init__()
+        if not 0 <= look <= 1:
+            raise FashionError(f"task.module.look is {look}; it is a share, between 0 and 1.")
         self.backbone = build_backbone(backbone)
         self.dropout = nn.Dropout(dropout)
+        self.look = look
         self.kind = nn.Linear(self.backbone.out_channels, KIND)
-        self.look = nn.Linear(4 * self.backbone.out_channels, EMBEDDING - KIND)
+        self.axes = nn.Linear(4 * self.backbone.middle_channels, EMBEDDING - KIND).requires_grad_(False)
         self.directions = nn.Parameter(torch.randn(classes, KIND))
         self.log_scale = nn.Parameter(torch.tensor(16.0).log())
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """[N,3,H,W] pictures of values 0…255 (uint8 or float) → embeddings [N,64] of length 1, logits [N,classes]."""
-        kinds, looks = self.parts(pictures)
-        embeddings = torch.cat([kinds * KIND_SHARE**0.5, looks * (1 - KIND_SHARE) ** 0.5], dim=1)
+        kinds, features = self.parts(pictures)
+        looks = unit(self.axes(features).float())
+        embeddings = torch.cat([kinds * (1 - self.look) ** 0.5, looks * self.look**0.5], dim=1)
         return embeddings, self.logits(kinds)
 
     def parts(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """[N,3,H,W] pictures of values 0…255 → kinds [N,32] and looks [N,32], each of length 1."""
+        """[N,3,H,W] pictures of values 0…255 → kinds [N,32] of length 1, and what looks are made of [N,4·channels]."""
         x = (pictures.to(self.kind.weight.dtype) - MEAN) / STD
-        features = self.backbone(x)
-        kinds = self.kind(self.dropout(features.mean(dim=(2, 3))))
-        looks = self.look(self.dropout(quarters(features).flatten(1)))
-        return unit(kinds.float()), unit(looks.float())
+        middle, last = self.backbone.maps(x)
+        kinds = self.kind(self.dropout(last.mean(dim=(2, 3))))
+        return unit(kinds.float()), F.adaptive_avg_pool2d(middle, 2).flatten(1)
 
     def logits(self, kinds: Tensor) -> Tensor:
         """Kinds [N,32] of length 1 → class logits [N,classes]."""
         logits: Tensor = self.log_scale.exp() * kinds @ F.normalize(self.directions.float()).T
         return logits
 
+    @torch.no_grad()
+    def fit_looks(self, features: Tensor) -> None:
+        """Lay the axes of looks along the principal components of pictures, [N,4·channels] as `parts` gives them.
 
-def quarters(features: Tensor) -> Tensor:
-    """[N,C,H,W] → [N,C,2,2], the mean of each quarter; the middle of an odd side counts in both halves."""
-    sides = features.shape[-2:]
-    # F.adaptive_avg_pool2d, of which only even sides can be exported to ONNX.
-    pooled = F.avg_pool2d(features, [(side + 1) // 2 for side in sides], [max(side // 2, 1) for side in sides])
-    # A side of 1, of a network that shrinks pictures more than ours, is both halves.
-    return pooled if min(sides) > 1 else pooled.expand(-1, -1, 2, 2)
+        Each is divided by the square root of its spread: half way between principal components as they are, where
+        light decides, and whitened ones, where noise does.
+        """
+        weight, bias = principal_axes(features, EMBEDDING - KIND)
+        self.axes.weight.copy_(weight)
+        self.axes.bias.copy_(bias)
+
+
+def principal_axes(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first components of [N,D], half whitened: weight [count,D] and bias [count] of a linear layer.
+
+    Fewer than `count` components leave rows of zeros.  The largest number of each axis is positive, so that the same
+    pictures give the same axes.
+    """
+    x = x.double()
+    mean = x.mean(dim=0)
+    variances, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))  # the largest last
+    axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
+    scales = torch.where(variances > 1e-9 * variances[-1], variances.clamp(min=1e-12) ** -0.25, 0.0)
+    weight = (axes * scales).T.flip(0)[:count]
+    weight = F.pad(weight, (0, 0, 0, count - len(weight)))
+    return weight.float(), (-weight @ mean).float()
 
 
 def unit(x: Tensor) -> Tensor:
@@ -92,7 +115,8 @@ def unit(x: Tensor) -> Tensor:
 
 def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:
     """A network with fresh weights, as a checkpoint's (or bundle's) hyper-parameters describe it."""
-    return SiameseEncoder(hparams["backbone"], len(hparams["class_names"]), hparams.get("dropout", 0.0))
+    classes = len(hparams["class_names"])
+    return SiameseEncoder(hparams["backbone"], classes, hparams.get("dropout", 0.0), hparams.get("look", 0.25))
 
 
 def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
@@ -119,8 +143,10 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
         if absent or unknown:
             raise KeyError(*absent, *unknown)
     except Exception as error:  # damaged archives raise whatever the unpickler met
-        if "embed.weight" in weights:
-            raise FashionError(f"{checkpoint} was made before embeddings had two parts; train it again.") from error
+        if weights.keys() & {"embed.weight", "look.weight"}:
+            raise FashionError(
+                f"{checkpoint} was made by an earlier version, of other embeddings; train it again."
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FashionError(
             f"{checkpoint} is not a checkpoint of this project ({reason}); name one that task=classify or "

@@ -1,4 +1,4 @@
-"""Training the siamese encoder: triplets draw kinds of one class together, two views tell looks apart."""
+"""Training the siamese encoder: triplets draw kinds of one class together, and cross-entropy names them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion.data.datamodules import shrunk
-from fashion.errors import FashionError
-from fashion.losses import TripletLoss, view_contrast
+from fashion.losses import TripletLoss
 from fashion.metrics import retrieval
 from fashion.network import SiameseEncoder, network_from
 from fashion.optim import one_cycle
@@ -25,7 +24,7 @@ COLLAPSED_SPREAD = 0.02
 
 
 class TripletModule(LightningModule):
-    """The metric-learning task: a loss of kinds, a contrast of looks, and cross-entropy, added up.
+    """The metric-learning task: a loss of kinds and cross-entropy, added up.
 
     Args:
         loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
@@ -34,11 +33,9 @@ class TripletModule(LightningModule):
         lr, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
-        contrast: weight of `view_contrast`, which trains looks to tell pictures apart; 0: looks stay the projection of
-            the features that they are at the start.
-        temperature: of the contrast.
         label_smoothing: of that cross-entropy.
         dropout: share of the pooled features dropped.
+        look: share of looks in the cosine of two embeddings, see `fashion.network`.
         class_of: the class of each number that labels a picture in training, where that is a product; None: it is the
             class.
         class_weights: weight of each class in the cross-entropy, or None for equal ones.
@@ -58,25 +55,17 @@ class TripletModule(LightningModule):
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         classification: float = 1.0,
-        contrast: float = 0.3,
-        temperature: float = 0.1,
         label_smoothing: float = 0.1,
         dropout: float = 0.0,
+        look: float = 0.25,
         class_of: Sequence[int] | None = None,
         class_weights: Sequence[float] | None = None,
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["loss", "class_of", "class_weights"])
-        if contrast < 0 or temperature <= 0:
-            raise FashionError(
-                f"task.module: contrast {contrast} should be 0 at least, and temperature {temperature} above 0."
-            )
         self.class_of = None if class_of is None else torch.tensor(class_of)
         self.network = network_from(self.hparams)
-        # What no loss reaches is frozen: distributed training waits for gradients that never come.
-        if not contrast:
-            self.network.look.requires_grad_(False)
-        if not classification:
+        if not classification:  # what no loss reaches is frozen: distributed training waits for gradients
             self.network.directions.requires_grad_(False)
             self.network.log_scale.requires_grad_(False)
         self.loss = loss
@@ -96,12 +85,8 @@ class TripletModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch  # all views, of explicit triplets too, go through the backbone at once
-        kinds, looks = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
+        kinds, _ = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
-        if self.hparams["contrast"]:
-            contrast = view_contrast(looks, labels, self.hparams["temperature"])
-            self.log("train/contrast", contrast, on_step=False, on_epoch=True, batch_size=len(labels))
-            loss = loss + self.hparams["contrast"] * contrast
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
             smoothing = self.hparams["label_smoothing"]
@@ -142,7 +127,8 @@ class TripletModule(LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         pictures, labels = batch
-        self._seen[dataloader_idx].append(self(pictures)[0].float().cpu())
+        kinds, _ = self.network.parts(pictures)  # looks are fitted when training has ended
+        self._seen[dataloader_idx].append(kinds.cpu())
         self._labels[dataloader_idx].append(labels.cpu())
 
     def on_validation_epoch_end(self) -> None:

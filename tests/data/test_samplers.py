@@ -70,11 +70,3 @@ def test_passes_differ_and_seeds_repeat():
 def test_impossible_batches_are_refused(classes, pictures, words):
     with pytest.raises(FashionError, match=words):
         PKBatchSampler(members(5, 5), classes, pictures)
-
-
-def test_views_list_each_batchs_pictures_again_and_change_nothing_else():
-    groups = members(16, 16)
-    once, twice = (list(PKBatchSampler(groups, 2, 4, views=views)) for views in (1, 2))
-    assert twice == [batch + batch for batch in once]
-    with pytest.raises(FashionError, match="views is 0"):
-        PKBatchSampler(groups, 2, 4, views=0)

@@ -16,8 +16,7 @@ TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true", "t
     [
         ("classify", ()),
         ("triplet", ("task.batches.pictures_per_class=2",)),
-        ("triplet", ("task.batches.mode=explicit", "loss.miner=given", "task.module.contrast=0",
-                     "task.module.classification=0")),
+        ("triplet", ("task.batches.mode=explicit", "loss.miner=given", "task.module.classification=0")),
     ],
 )  # fmt: skip
 def test_two_processes_train_and_evaluate_every_picture_once(task, more, pictures, tmp_path):

@@ -146,26 +146,13 @@ def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):
         ("loss.miner=hard",),
         ("loss.miner=all", "task.ema=null"),
         ("loss.miner=random", "task.module.classification=0"),
-        ("loss.miner=given", "task.batches.mode=explicit", "task.module.contrast=0"),
+        ("loss.miner=given", "task.batches.mode=explicit"),
         ("loss._target_=pytorch_metric_learning.losses.MultiSimilarityLoss", "~loss.margin", "~loss.miner"),
     ],
 )
 def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice):
     run_here("task=triplet", *data, "trainer.max_epochs=1", *choice, out="triplet")
     assert metrics(tmp_path / "triplet")["epochs"] == 1
-
-
-@pytest.mark.parametrize(
-    ("choice", "words"),
-    [
-        (("task.batches.mode=explicit", "loss.miner=given"), "add task.module.contrast=0"),
-        (("data.augment=null",), "add task.module.contrast=0 task.batches.views=1"),
-        (("task.batches.views=1",), "set task.batches.views=2"),
-    ],
-)
-def test_a_contrast_without_two_views_is_refused(run_here, data, choice, words):
-    with pytest.raises(FashionError, match=words):
-        run_here("task=triplet", *data, "trainer.max_epochs=1", *choice, out="triplet")
 
 
 @pytest.mark.parametrize(

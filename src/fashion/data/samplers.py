@@ -15,13 +15,12 @@ class PKBatchSampler(Sampler[list[int]]):
 
     Classes, and pictures within a class, are drawn without replacement until exhausted, then shuffled anew: every
     class comes equally often, and no picture of a class comes again before all others of it.  A class with fewer
-    than `pictures` therefore repeats some within a batch, and only such a class does, before `views`.
+    than `pictures` therefore repeats some within a batch, and only such a class does.
 
     Args:
         members: class number → indices of its pictures.
         classes: P.
         pictures: K, at least 2, so that every anchor has a positive.
-        views: how often a batch lists its P × K pictures, one list after the other, to be augmented differently.
         seed: draws differ by seed and from one pass to the next, and are the same on every machine.
         rank, world: of `world` processes, process `rank` gets every world-th batch; all get equally many.
 
@@ -37,10 +36,7 @@ class PKBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
-        views: int = 1,
     ):
-        if views < 1:
-            raise FashionError(f"task.batches.views is {views}; it should be 1 at least.")
         if classes > len(members):
             raise FashionError(
                 f"task.batches.classes_per_batch is {classes}, and the training split has {len(members)} classes; "
@@ -53,7 +49,6 @@ class PKBatchSampler(Sampler[list[int]]):
         self.members = dict(members)
         self.classes, self.pictures = classes, pictures
         self.seed, self.rank, self.world = seed, rank, world
-        self.views = views
         self.passes = 0
 
     def __len__(self) -> int:
@@ -71,7 +66,7 @@ class PKBatchSampler(Sampler[list[int]]):
         decks = {number: _Deck(indices, random) for number, indices in sorted(self.members.items())}
         while True:
             chosen = numbers.deal(self.classes)
-            yield [int(index) for number in chosen for index in decks[int(number)].deal(self.pictures)] * self.views
+            yield [int(index) for number in chosen for index in decks[int(number)].deal(self.pictures)]
 
 
 class _Deck:

@@ -19,7 +19,6 @@ class TripletDataModule(LightningDataModule):
         mode: `mined`: P classes × K pictures a batch, for a loss that mines triplets among them; `explicit`: random
             (anchor, positive, negative), `images.batch_size` // 3 of them a batch, for `loss.miner=given`.
         classes_per_batch, pictures_per_class: P (None: all classes, at most 8) and K of `mined`.
-        views: how often a batch of `mined` holds each picture, augmented differently.
         by: what makes two pictures alike: None: their class; or a column of the data, such as `product_id`, whose
             values then are what P counts.
         seed: of the draws.
@@ -32,7 +31,6 @@ class TripletDataModule(LightningDataModule):
         mode: Literal["mined", "explicit"] = "mined",
         classes_per_batch: int | None = None,
         pictures_per_class: int = 8,
-        views: int = 2,
         by: str | None = None,
         seed: int = 0,
     ):
@@ -41,7 +39,7 @@ class TripletDataModule(LightningDataModule):
             raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
         self.images = images
         self.mode, self.seed, self.by = mode, seed, by
-        self.classes_per_batch, self.pictures_per_class, self.views = classes_per_batch, pictures_per_class, views
+        self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
 
     def prepare_data(self) -> None:
         self.images.prepare_data()
@@ -54,7 +52,7 @@ class TripletDataModule(LightningDataModule):
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)
-        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, self.views)
+        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world)
         return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
 
     def _array(self) -> PictureArray:

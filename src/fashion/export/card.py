@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-SETTINGS = ("lr", "weight_decay", "label_smoothing", "mixup", "classification", "contrast", "temperature")
+SETTINGS = ("lr", "weight_decay", "label_smoothing", "mixup", "classification", "look")
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:

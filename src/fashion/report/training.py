@@ -10,7 +10,7 @@ from PIL import Image
 from fashion.report.html import Section
 from fashion.report.pictures import drawn
 
-CURVES = (("train/loss", "val/loss", "train/contrast"), ("val/acc", "val/top1", "val/map", "val/f1"),
+CURVES = (("train/loss", "val/loss"), ("val/acc", "val/top1", "val/map", "val/f1"),
           ("train/positive_distance", "train/negative_distance"), ("lr-AdamW/pg1",))  # fmt: skip
 
 

@@ -56,5 +56,5 @@ def layer_rows(network: SiameseEncoder, image_size: int) -> list[list[str]]:
         rows.append([name, type(layer).__name__, shape, f"{size:,}", f"{counter.get_total_flops() // 2:,}"])
     heads = sum(p.numel() for key, p in network.named_parameters() if not key.startswith("backbone."))
     shape = f"{EMBEDDING}, {len(network.directions)}"
-    macs = sum(weight.numel() for weight in (network.kind.weight, network.look.weight, network.directions))
+    macs = sum(weight.numel() for weight in (network.kind.weight, network.axes.weight, network.directions))
     return [*rows, ["heads", "embedding, class logits", shape, f"{heads:,}", f"{macs:,}"]]

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,9 +19,11 @@ from torch import nn
 
 from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
+from fashion.data.datasets import PictureArray
 from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import HEADLINES, evaluate, write_metrics
+from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.network import load_network
 from fashion.optim import averaging
@@ -75,6 +78,8 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         raise KeyboardInterrupt
     seconds = time.perf_counter() - started
     chosen = checkpoints / ("best.ckpt" if options.early_stopping else "last.ckpt")
+    for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):
+        fit_looks(checkpoint, images.array("train"))
     encoder = load_encoder(chosen)
     result = evaluate(encoder, images.array("validation"), images.array("train"))
     facts = {
@@ -156,6 +161,21 @@ def warm_start(network: nn.Module, checkpoint: Path) -> None:
         )
     network.load_state_dict(shared, strict=False)
     log.info("Starting from %s (%d of %d tensors)", checkpoint, len(shared), len(own))
+
+
+def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
+    """Fit the looks of a checkpoint's network to the pictures it was trained on, in the checkpoint itself."""
+    network, _ = load_network(checkpoint)
+    network.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        batches = (
+            torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in range(0, len(pictures.labels), 64)
+        )
+        network.fit_looks(torch.cat([network.parts(batch)[1] for batch in batches]))
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    with replacing(checkpoint) as part:
+        torch.save(saved, part)
 
 
 def guard_multirun(cfg: DictConfig) -> None:
