@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,13 @@ class SiameseEncoder(nn.Module):
         return logits
 
     @torch.no_grad()
-    def fit_looks(self, features: Tensor) -> None:
-        """Lay the axes of looks along the principal components of pictures, [N,4·channels] as `parts` gives them.
+    def fit_looks(self, batches: Iterable[Tensor]) -> None:
+        """Lay the axes of looks along the principal components of pictures, given in batches [N,3,H,W].
 
         Each is divided by the square root of its spread: half way between principal components as they are, where
         light decides, and whitened ones, where noise does.
         """
-        weight, bias = principal_axes(features, EMBEDDING - KIND)
+        weight, bias = principal_axes(torch.cat([self.parts(batch)[1] for batch in batches]), EMBEDDING - KIND)
         self.axes.weight.copy_(weight)
         self.axes.bias.copy_(bias)
 

@@ -167,11 +167,8 @@ def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
     """Fit the looks of a checkpoint's network to the pictures it was trained on, in the checkpoint itself."""
     network, _ = load_network(checkpoint)
     network.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        batches = (
-            torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in range(0, len(pictures.labels), 64)
-        )
-        network.fit_looks(torch.cat([network.parts(batch)[1] for batch in batches]))
+    starts = range(0, len(pictures.labels), 64)
+    network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
     with replacing(checkpoint) as part:
