@@ -135,12 +135,9 @@ def test_the_triplet_module_gives_usable_batches(pictures, tmp_path, mode):
     triplets = TripletDataModule(module(pictures, tmp_path, augment={}), mode=mode, pictures_per_class=4)
     pictures_, labels = next(iter(triplets.train_dataloader()))
     assert pictures_.shape[1:] == (3, 32, 32)
-    assert len(labels) == (24 if mode == "mined" else 6)
+    assert len(pictures_) == len(labels) == (12 if mode == "mined" else 6)
     if mode == "mined":
-        assert torch.bincount(labels).tolist() == [8, 8, 8]
-        assert torch.equal(*labels.chunk(2))
-        first, second = pictures_.float().chunk(2)
-        assert (first - second).abs().mean(dim=(1, 2, 3)).min() > 0  # each view has draws of its own
+        assert torch.bincount(labels).tolist() == [4, 4, 4]
     else:
         anchors, positives, negatives = labels.chunk(3)
         assert torch.equal(anchors, positives)
