@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fashion.activation import ReLU6
 from fashion.errors import FashionError
 
 FEATURES = 64
@@ -27,7 +28,7 @@ class ConvNormAct(nn.Sequential):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
-            nn.ReLU6(inplace=True) if act else nn.Identity(),
+            ReLU6() if act else nn.Identity(),
         )
 
 
