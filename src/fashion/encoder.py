@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fashion.network import SiameseEncoder
 
 BATCH = 64
-"""Pictures of one forward pass of torch, and of one call while pictures are decoded."""
+"""Pictures of one forward pass of torch."""
 
 ONNX_BATCH = 16
 """Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""

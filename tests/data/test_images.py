@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fashion.data.images import BadPictureError, find_pictures, keep_good, load_picture, load_pictures, open_picture
+from fashion.data.images import (
+    PIECE,
+    BadPictureError,
+    find_pictures,
+    keep_good,
+    load_picture,
+    load_pictures,
+    made_of_pictures,
+    open_picture,
+)
 from fashion.errors import FashionError
 
 
@@ -125,6 +134,28 @@ def test_many_are_loaded_in_order_and_bad_ones_follow_the_policy(tmp_path: Path)
     assert all(picture[0, 0, 0] == at for at, picture in good)
     with pytest.raises(BadPictureError, match=r"70\.png.*on_bad_image=skip"):
         list(keep_good(load_pictures(paths, 4), "fail", lambda at, error: None))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 33, 200])
+def test_what_is_made_of_pictures_keeps_their_order(tmp_path: Path, count):
+    sources: list[bytes] = []
+    for number in range(count):
+        buffer = io.BytesIO()
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(buffer, "PNG")
+        sources.append(b"" if number % 7 == 2 else buffer.getvalue())
+    sizes: list[int] = []
+
+    def reds(pictures):
+        sizes.append(len(pictures))
+        return [int(picture[0, 0, 0]) for picture in pictures]
+
+    made = list(made_of_pictures(reds, sources, 4))
+    assert [None if isinstance(red, BadPictureError) else red for red in made] == [
+        None if number % 7 == 2 else number for number in range(count)
+    ]
+    assert max(sizes, default=0) <= PIECE
+    if count == 200:
+        assert max(sizes) > 1  # several at a time
 
 
 def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):

@@ -273,9 +273,11 @@ def test_kills_at_any_moment_lose_nothing(engine, bundle, source, tmp_path):
 
 
 def test_a_killed_sync_embeds_nothing_twice(engine, bundle, source, tmp_path, monkeypatch):
+    from fashion.data import images
     from fashion.search import embedding
 
-    monkeypatch.setattr(embedding, "BATCH", 4)
+    monkeypatch.setattr(images, "PIECE", 4)
+    monkeypatch.setattr(images, "THREADS", 1)  # so that the pieces before the interruption are complete
     monkeypatch.setattr(embedding, "EVERY", 4)
     calls: list[int] = []
     encoder = engine.encoder

@@ -1,4 +1,4 @@
-"""Embedding many pictures: decoding on threads, the encoder beside them, and a journal that outlives a kill."""
+"""Embedding many pictures: decoded and embedded on a few threads, and a journal that outlives a kill."""
 
 import shutil
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.data.images import keep_good, load_pictures
-from fashion.encoder import BATCH, Encoder
+from fashion.data.images import Picture, keep_good, made_of_pictures
+from fashion.encoder import Encoder
 from fashion.files import replacing
 
 Vector = NDArray[np.float32]
@@ -35,9 +35,9 @@ class Journal:
             except (OSError, ValueError, KeyError):
                 path.unlink(missing_ok=True)  # it can be embedded again
 
-    def add(self, keys: Sequence[str], embeddings: Vector) -> None:
-        """Note embeddings [n,64] under their keys."""
-        self.pending |= dict(zip(keys, embeddings, strict=True))
+    def add(self, key: str, embedding: Vector) -> None:
+        """Note an embedding [64] under its key."""
+        self.pending[key] = embedding
         if len(self.pending) >= EVERY:
             self.flush()
 
@@ -78,29 +78,19 @@ def embed_pictures(
     """
     from rich.progress import track
 
+    def embedded(pictures: list[Picture]) -> list[Vector]:
+        return list(encoder(np.stack(pictures))[0])
+
     first = {key: at for at, key in reversed(list(enumerate(keys))) if key not in journal.known}
     todo = sorted(first.values())
     skipped: list[str] = []
-    batch: list[NDArray[np.uint8]] = []
-    names: list[str] = []
-
-    def run() -> None:
-        if batch:
-            journal.add(names, encoder(np.stack(batch))[0])
-            batch.clear()
-            names.clear()
-
-    loaded = load_pictures(
-        [paths[at] for at in todo], encoder.image_size, [boxes[at] for at in todo] if boxes else None
+    vectors = made_of_pictures(
+        embedded, [paths[at] for at in todo], encoder.image_size, [boxes[at] for at in todo] if boxes else None
     )
-    bar = track(loaded, "Embedding pictures", total=len(todo), disable=not todo)
+    bar = track(vectors, "Embedding pictures", total=len(todo), disable=not todo)
     try:
-        for at, picture in keep_good(bar, on_bad_image, lambda _, bad: skipped.append(str(bad))):
-            batch.append(picture)
-            names.append(keys[todo[at]])
-            if len(batch) == BATCH:
-                run()
-        run()
+        for at, vector in keep_good(bar, on_bad_image, lambda _, bad: skipped.append(str(bad))):
+            journal.add(keys[todo[at]], vector)
     finally:
         journal.flush()
     return {key: journal.known[key] for key in dict.fromkeys(keys) if key in journal.known}, skipped
