@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
     """Ask the C library not to give freed memory back to the system; whether it does as asked.
 
     A step's activations are tens of megabytes, which glibc maps anew each time: the system then fills them with
-    zeros, page by page, and that was a third of the time of training on a CPU (docs/experiments.md).  The process
+    zeros, page by page, nearly a third of the time of training on a CPU (docs/experiments.md).  The process
     keeps the memory of its largest step until it ends.  Other C libraries have no such setting, and are left alone.
     """
     if not sys.platform.startswith("linux"):

@@ -84,7 +84,7 @@ class TripletModule(LightningModule):
         return self.network(pictures)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        pictures, labels = batch  # all views, of explicit triplets too, go through the backbone at once
+        pictures, labels = batch  # explicit triplets too go through the backbone as one batch
         kinds, _ = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
         if self.hparams["classification"]:
