@@ -32,8 +32,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What may be decoded at all: Pillow knows formats that start other programs (EPS) or are seldom exercised."""
 
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""One for each core that this process may use: decoding keeps a core busy."""
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = min(CORES, 8)
+"""Decoding keeps a core busy, and more threads than cores are slower; at most 8, as each may hold a huge picture."""
 
 PIECE = 32
 """How many pictures a thread takes at a time: passing each by itself cost a tenth of decoding it."""

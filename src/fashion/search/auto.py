@@ -9,7 +9,7 @@ from fashion.search.index import FAISSIndex
 from fashion.search.milvus import MilvusIndex
 
 EXACT_UP_TO = 1_000_000
-"""Items that an exact search passes over in about 10 ms on one core; below that nothing else is worth its misses."""
+"""Items that an exact search passes over in 10 to 20 ms on one core; below that nothing else is worth its misses."""
 
 HARDEST = 1024
 """Candidates (hnsw) or lists (ivfpq) beyond which a search is no faster than an exact one."""

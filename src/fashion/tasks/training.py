@@ -58,7 +58,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     picking it is a choice made on the validation pictures.
 
     Returns:
-        The metric that the module monitors, of that model.
+        Of that model: the accuracy of a classifier, the gallery map of a triplet encoder.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     resume = _resume(options, folder)
