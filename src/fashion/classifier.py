@@ -23,7 +23,7 @@ class ClassifierModule(LightningModule):
         backbone: settings for `fashion.backbone.build_backbone`.
         class_names: in the order that labels are numbered.
         image_size: width and height of the pictures, pixels.
-        lr, weight_decay, warmup: of AdamW and its one-cycle schedule, see `fashion.optim`.
+        lr, muon, weight_decay, warmup: of the optimiser and its one-cycle schedule, see `fashion.optim`.
         label_smoothing: share of the target spread over all classes.
         class_weights: weight of each class in the loss, or None for equal ones.
         mixup: probability that a batch is mixed with itself by mixup (https://arxiv.org/abs/1710.09412).
@@ -43,12 +43,13 @@ class ClassifierModule(LightningModule):
         class_names: Sequence[str],
         image_size: int = 64,
         *,
-        lr: float = 3e-3,
+        lr: float = 6e-3,
+        muon: float | None = 2.0,
         weight_decay: float = 0.05,
-        warmup: float = 0.3,
+        warmup: float = 0.15,
         label_smoothing: float = 0.1,
         class_weights: Sequence[float] | None = None,
-        mixup: float = 0.5,
+        mixup: float = 0.0,
         cutmix: float = 0.0,
         dropout: float = 0.0,
         look: float = 0.1,
@@ -102,7 +103,9 @@ class ClassifierModule(LightningModule):
         self.log("val/f1", scores["f1_macro"])
 
     def configure_optimizers(self) -> Any:
-        return one_cycle(self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"])
+        return one_cycle(
+            self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]
+        )
 
 
 def mix(pictures: Tensor, targets: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:

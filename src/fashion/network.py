@@ -19,8 +19,9 @@ EMBEDDING = 64
 KIND = 32
 """How many of an embedding's numbers say what kind of garment it is; the others say what it looks like."""
 
-MEAN, STD = 127.5, 64.0
-"""Centre and scale that the network subtracts and divides by, of 255."""
+MEAN, STD = 128.0, 64.0
+"""Centre and scale that the network subtracts and divides by, of 255; a whole number, so that both are one operation of
+the exported graph."""
 
 
 class SiameseEncoder(nn.Module):
@@ -36,7 +37,7 @@ class SiameseEncoder(nn.Module):
     layers and wipe out what does not tell them apart, which is what finds pictures of other classes.  After training,
     `fit_looks` lays its axes along what differs most between pictures.  Before that they are random.
 
-    The cosine of two embeddings is 1 − look times that of their kinds, and look times that of their looks.
+    The cosine of two embeddings is (1 − look) · cosine of their kinds + look · cosine of their looks.
 
     Args:
         backbone: settings for `build_backbone`.
@@ -83,8 +84,8 @@ class SiameseEncoder(nn.Module):
     def fit_looks(self, batches: Iterable[Tensor]) -> None:
         """Lay the axes of looks along the principal components of pictures, given in batches [N,3,H,W].
 
-        Each is divided by the square root of its spread: half way between principal components as they are, where
-        light decides, and whitened ones, where noise does.
+        Each is divided by the square root of its standard deviation: half way between principal components as they
+        are, where light decides, and whitened ones, where noise does.
         """
         weight, bias = principal_axes(torch.cat([self.parts(batch)[1] for batch in batches]), EMBEDDING - KIND)
         self.axes.weight.copy_(weight)

@@ -1,4 +1,4 @@
-"""AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
+"""Muon or AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,23 +6,44 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
+
+from fashion.errors import FashionError
+from fashion.muon import Muon
 
 
-def one_cycle(module: LightningModule, lr: float, weight_decay: float, warmup: float) -> dict[str, Any]:
-    """AdamW whose rate rises to `lr` over the share `warmup` of all steps, then falls to nearly 0 along a cosine.
+def one_cycle(
+    module: LightningModule, lr: float, weight_decay: float, warmup: float, muon: float | None
+) -> dict[str, Any]:
+    """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine."""
+    chosen = optimizer(module, lr, weight_decay, muon)
+    steps = int(module.trainer.estimated_stepping_batches)
+    schedule = OneCycle(chosen, lr, total_steps=max(steps, 2), pct_start=warmup)
+    return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def optimizer(module: nn.Module, lr: float, weight_decay: float, muon: float | None) -> torch.optim.Optimizer:
+    """Muon for convolutions that mix channels and AdamW for the rest, or AdamW throughout.
 
     Biases, batch-norm weights and the logits' scale are not decayed: shrinking them regularises nothing.
+
+    Args:
+        muon: how much larger Muon's steps are than `lr`; None: AdamW throughout.
+
+    Raises:
+        FashionError: if `muon` is not above 0.
     """
-    named = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in named if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
-    steps = int(module.trainer.estimated_stepping_batches)
-    schedule = OneCycle(optimizer, lr, total_steps=max(steps, 2), pct_start=warmup)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    if muon is not None and muon <= 0:
+        raise FashionError(f"task.module.muon is {muon}; it should be above 0, or null for AdamW throughout.")
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    vectors = [p for p in learned if p.ndim <= 1]
+    mixing = [p for p in learned if p.ndim == 4 and p.shape[1] > 1]
+    others = [p for p in learned if p.ndim > 1 and not (p.ndim == 4 and p.shape[1] > 1)]
+    plain = [{"params": others, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if muon is None:
+        return torch.optim.AdamW([{"params": mixing, "weight_decay": weight_decay}, *plain], lr=lr, fused=True)
+    matrices = {"params": mixing, "weight_decay": weight_decay, "scale": muon, "orthogonal": True}
+    return Muon([matrices, *plain], lr=lr)
 
 
 class OneCycle(torch.optim.lr_scheduler.OneCycleLR):

@@ -30,7 +30,7 @@ class TripletModule(LightningModule):
         loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
             library.
         backbone, class_names, image_size: as in `ClassifierModule`.
-        lr, weight_decay, warmup: see `fashion.optim`.
+        lr, muon, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
         label_smoothing: of that cross-entropy.
@@ -52,6 +52,7 @@ class TripletModule(LightningModule):
         image_size: int = 64,
         *,
         lr: float = 1e-3,
+        muon: float | None = 2.0,
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         classification: float = 1.0,
@@ -141,4 +142,6 @@ class TripletModule(LightningModule):
             self.log(f"val/{name}", scores[name], prog_bar=name in ("top1", "map"))
 
     def configure_optimizers(self) -> Any:
-        return one_cycle(self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"])
+        return one_cycle(
+            self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]
+        )

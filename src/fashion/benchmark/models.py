@@ -14,6 +14,7 @@ from fashion.benchmark.timing import Timing, interleaved, ratio
 from fashion.export.int8 import quantized
 from fashion.export.onnx import export_onnx
 from fashion.network import SiameseEncoder
+from fashion.optim import optimizer
 from fashion.tasks.summary import count
 
 BATCH = 64
@@ -103,12 +104,12 @@ def _training_times(
     batch, labels = torch.from_numpy(pictures), torch.arange(len(pictures)) % CLASSES
 
     def runner(network: SiameseEncoder) -> Callable[[], object]:
-        optimizer = torch.optim.AdamW(network.train().parameters(), fused=True)
+        steps = optimizer(network.train(), lr=1e-3, weight_decay=0.05, muon=2.0)
 
         def step() -> None:
             torch.nn.functional.cross_entropy(network(batch)[1], labels).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
+            steps.step()
+            steps.zero_grad()
 
         return step
 

@@ -69,7 +69,7 @@ def write_bundle(
             "preprocessing": "stretched to a square, RGB, uint8, [N,3,S,S]",
             "note": note,
             "training": _hparams(checkpoint),
-            "metrics": dict(metrics or {}),
+            "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
             "no_match": (metrics or {}).get("no_match"),
             "versions": {name: version(name) for name in ("fashion", "torch", "onnx", "onnxruntime", "pillow")},
             "files": {name: sha256(part / name) for name in ("encoder.onnx", "weights.safetensors")},

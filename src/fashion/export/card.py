@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fashion.network import KIND
+
 SETTINGS = ("lr", "weight_decay", "label_smoothing", "mixup", "classification", "look")
 
 
@@ -24,6 +26,8 @@ tags: [fashion, visual-search, image-classification, onnx]
 
 Pictures of {size}×{size} → an embedding of {dimension} numbers (length 1, compare by dot product) and the logits of
 {len(classes)} classes, in one pass: {", ".join(classes)}.
+The embedding's first {KIND} numbers say what kind of garment it is, the others what it looks like; the look's share of
+a cosine is {training.get("look", 0.25):g}.
 
 ```python
 from fashion import VisualSearchEngine
@@ -34,7 +38,7 @@ engine.classify("picture.jpg")
 
 ## Data and recipe
 {data_sentence(manifest)}
-Backbone `{backbone}`, trained from scratch, no other pictures or weights; the last stage: {", ".join(recipe)}.
+Backbone `{backbone}`, {origin(manifest)}; the last stage: {", ".join(recipe)}.
 int8: {int8.get("why", "not tried")}.
 
 ## Figures{f" ({manifest['metrics'].get('split', '')} split)" if manifest["metrics"] else ""}
@@ -42,9 +46,21 @@ int8: {int8.get("why", "not tried")}.
 
 ## Limits
 - It tells {len(classes)} kinds of garments apart and sees {size}×{size} pixels: no brands, no weave, no fine prints.
-- What is none of its classes, several garments, or people, are named with confidence all the same; look at `match`.
-- Validation pictures come from the same photographers as training pictures: expect less from strangers' photos.
+- Pictures of none of its classes, of several garments, or of people are named with confidence too; look at `match`.
+- The figures are of pictures from the data that it was trained on: expect less from other photographers' pictures.
 """
+
+
+def origin(manifest: Mapping[str, Any]) -> str:
+    """What the last stage of training started from, and what else taught it."""
+    weights = manifest["training"].get("backbone", {}).get("weights")
+    metrics = manifest["metrics"]
+    if "pretrained" not in metrics:  # no metrics.json beside the checkpoint
+        start = "of unknown origin"
+    else:
+        start = f"started from `{metrics['pretrained']}`" if metrics["pretrained"] else (
+            f"started from {weights} weights" if weights else "trained from scratch")  # fmt: skip
+    return f"{start}, taught by `{metrics['teacher']}` too" if metrics.get("teacher") else start
 
 
 def data_sentence(manifest: Mapping[str, Any]) -> str:

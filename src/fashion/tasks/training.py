@@ -74,17 +74,19 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
     started = time.perf_counter()
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    seconds = time.perf_counter() - started
+    for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
+        fit_looks(checkpoint, images.array("train"))
     if trainer.interrupted:
         raise KeyboardInterrupt
-    seconds = time.perf_counter() - started
     chosen = checkpoints / ("best.ckpt" if options.early_stopping else "last.ckpt")
-    for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):
-        fit_looks(checkpoint, images.array("train"))
     encoder = load_encoder(chosen)
     result = evaluate(encoder, images.array("validation"), images.array("train"))
     facts = {
         "checkpoint": chosen.name,
         "epochs": trainer.current_epoch,
+        "pretrained": options.pretrained,
+        "teacher": cfg.task.get("teacher"),
         "train_seconds": round(seconds, 1),
         "collapsed": getattr(module, "collapsed", False),
         "data_skipped": len(images.array("train").skipped),
