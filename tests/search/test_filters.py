@@ -2,6 +2,8 @@
 
 import operator
 import random
+from datetime import date, datetime, timezone
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -85,6 +87,40 @@ def test_agrees_with_a_slow_reading():
     for _ in range(300):
         text = a_filter(dice, 3)
         assert found(text) == [at for at, row in enumerate(ROWS) if truth(parse(text), row)], text
+
+
+DATED = pa.Table.from_pylist(
+    [
+        {"since": date(2026, 1, 4), "at": datetime(2026, 1, 4, 9), "utc": datetime(2026, 1, 4, 9, tzinfo=timezone.utc),
+         "cost": Decimal("9.99"), "id": 1},
+        {"since": date(2026, 1, 6), "at": datetime(2026, 1, 6, 9), "utc": datetime(2026, 1, 6, 9, tzinfo=timezone.utc),
+         "cost": Decimal("50.00"), "id": 2},
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "since < '2026-01-05'", "since = '2026-01-04'", "since in ('2026-01-04', '2025-01-01')",
+        "at <= '2026-01-04T09:00'", "at < '2026-01-05'", "utc < '2026-01-05'", "utc = '2026-01-04T10:00:00+01:00'", "cost < 50", "cost = 9.99",
+        "cost <= 49.5", "id < 1.5",
+    ],
+)  # fmt: skip
+def test_dates_and_decimals_are_compared(text):
+    assert select(text, DATED).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    "text", ["since < 'soon'", "since < 5", "at = true", "cost = '9.99'", "cost < 1e300", "id = 99999999999999999999"]
+)
+def test_a_value_that_is_no_date_or_too_large_is_refused(text):
+    with pytest.raises(FashionError, match=f"compares the column '{text.split()[0]}'.*use a value of its type"):
+        select(text, DATED)
+
+
+def test_a_number_too_large_for_an_integer_is_one_for_a_float_column():
+    assert select("price < 99999999999999999999", ITEMS).tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize(

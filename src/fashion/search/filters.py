@@ -4,7 +4,7 @@
     all        = one { "and" one }
     one        = "not" one | "(" filter ")" | column test
     test       = ("=" | "!=" | "<" | "<=" | ">" | ">=") value | ["not"] "in" "(" value {"," value} ")" | "is" ["not"] "null"
-    value      = 'text' ('' for a quote) | number | true | false
+    value      = 'text' ('' for a quote) | 'date' (as 2026-01-31, or 2026-01-31T12:00) | number | true | false
 
 A filter is parsed into a tree over the catalogue's columns and never evaluated as code or handed on as text.  As in SQL,
 a comparison with a missing value is neither true nor false, and only what is true is found.
@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
+from fashion.search.values import Value, compared
 
-Value = str | int | float | bool
 LONGEST = 2000
 """Characters of a filter: more is no one's question, and would nest too deep to parse."""
 
@@ -221,8 +221,7 @@ def _truth(tree: Filter, items: pa.Table) -> Any:
     if isinstance(tree, Among):
         equal = [_truth(Compare(tree.column, "=", value), items) for value in tree.values]
         return functools.reduce(pc.or_kleene, equal)
-    _check(tree.column, column.type, tree.value)
-    return _OPERATIONS[tree.operator](column, pa.scalar(tree.value))
+    return compared(_OPERATIONS[tree.operator], tree.column, column, tree.value)
 
 
 def _column(name: str, items: pa.Table) -> Any:
@@ -231,11 +230,3 @@ def _column(name: str, items: pa.Table) -> Any:
         raise FashionError(f"The filter's column {name!r} is not in the catalogue; it has {has}.")
     column = items[name].combine_chunks() if items[name].num_chunks != 1 else items[name].chunk(0)
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _check(name: str, kind: pa.DataType, value: Value) -> None:
-    """Refuse to compare text with numbers, which would find nothing and say nothing."""
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    fits = {bool: pa.types.is_boolean(kind), str: pa.types.is_string(kind) or pa.types.is_large_string(kind)}
-    if not fits.get(type(value), number) and not pa.types.is_null(kind):
-        raise FashionError(f"The filter compares the column {name!r} ({kind}) with {value!r}; use a value of its type.")

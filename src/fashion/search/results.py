@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.values import plain
 
 NEAR_DUPLICATE = 0.999
 """Cosine from which two items are folded into one: the same picture, saved again or scaled."""
@@ -41,7 +43,9 @@ class SearchResult:
     truth: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON can hold it."""
+        values: dict[str, Any] = plain(asdict(self))
+        return values
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,14 @@ class Choice:
     def check(self, catalog: Catalog) -> None:
         if self.k < 1:
             raise FashionError(f"k is {self.k}; it should be 1 at least.")
-        if self.group_by is not None and self.group_by not in catalog.items.column_names:
+        if self.group_by is None:
+            return
+        if self.group_by not in catalog.items.column_names:
             has = ", ".join(catalog.items.column_names)
             raise FashionError(f"group_by is {self.group_by!r}; the catalogue's columns are {has}.")
+        kind = catalog.items.schema.field(self.group_by).type
+        if pa.types.is_nested(kind):
+            raise FashionError(f"group_by is {self.group_by!r}, a column of {kind}; name one of single values.")
 
     @property
     def plain(self) -> bool:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
+from fashion.search.values import plain
 from fashion.serve.errors import ApiError
 from fashion.serve.schemas import (
     ClassifyAnswer,
@@ -36,7 +37,8 @@ def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def payload(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name not in HIDDEN and value is not None}
+    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def router(service: Service) -> APIRouter:
