@@ -3,3 +3,7 @@
 
 class FashionError(Exception):
     """A mistake the user can mend; its message is one sentence that says how."""
+
+
+class BusyError(FashionError):
+    """Another process is writing there; what was asked for is right, and can be tried again."""

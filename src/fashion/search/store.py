@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from fashion.errors import FashionError
+from fashion.errors import BusyError, FashionError
 from fashion.files import explained
 
 
@@ -63,7 +63,7 @@ class Store:
         """Hold the lock: one writer at a time, over all processes of this machine; a kill gives it back.
 
         Raises:
-            FashionError: that names who holds it.
+            BusyError: that names who holds it.
         """
         self.check()
         with explained(self.folder):
@@ -74,7 +74,7 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 lock.seek(0)
-                raise FashionError(
+                raise BusyError(
                     f"{self.folder} is being written by {lock.read().strip() or 'another process'}; wait until it is "
                     "done, or stop it."
                 ) from None
