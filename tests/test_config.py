@@ -108,3 +108,14 @@ def test_a_task_whose_libraries_are_missing_names_the_extra(composed, monkeypatc
     monkeypatch.setitem(sys.modules, "torch.utils.flop_counter", None)
     with pytest.raises(FashionError, match="needs the `train` extra"):
         run_task(composed("task=summary"))
+
+
+def test_a_key_is_never_printed_nor_taken_for_a_number(composed):
+    from fashion.tasks.serve import ServeOptions
+
+    with pytest.raises(FashionError, match="server.api_key: .*8 characters") as caught:
+        read_options(composed("task=serve", "server.api_key=hushhus"), ServeOptions)
+    assert "hushhus" not in str(caught.value)
+    options = read_options(composed("task=serve", "server.api_key=12345678"), ServeOptions)
+    assert options.server.api_key == "12345678"
+    assert read_options(composed("task=serve", "server.api_key=''"), ServeOptions).server.api_key is None

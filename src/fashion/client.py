@@ -68,6 +68,11 @@ class Client:
         ]
         return self._json("POST", "/v1/items", {"items": rows})
 
+    def update(self, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Set columns of items, and leave their pictures as they are: external_id → column → value."""
+        rows = [{"external_id": name, "columns": dict(values)} for name, values in columns.items()]
+        return self._json("PATCH", "/v1/items", {"items": rows})
+
     def delete(self, *external_ids: str) -> dict[str, Any]:
         """Delete items; each gets a status."""
         return self._json("DELETE", "/v1/items?" + "&".join(f"external_id={quote(name)}" for name in external_ids))

@@ -9,7 +9,6 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from fashion.serve import catalog_routes, search_routes
 from fashion.serve.counting import Counting
@@ -18,7 +17,7 @@ from fashion.serve.limits import Limits
 from fashion.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
-ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 413, 415, 422, 503)}
+ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)}
 
 
 def create_app(service: Service) -> FastAPI:
@@ -31,18 +30,16 @@ def create_app(service: Service) -> FastAPI:
             yield
 
     app = FastAPIOffline(
-        title="fashion", version=version("fashion"), lifespan=lifespan, responses=ERRORS,
+        title="fashion", version=version("fashion"), lifespan=lifespan, responses=ERRORS, redoc_url=None,
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
     add_handlers(app)
     app.include_router(search_routes.router(service), prefix="/v1")
-    app.include_router(catalog_routes.router(service), prefix="/v1")
+    app.include_router(catalog_routes.reading(service), prefix="/v1")
+    app.include_router(catalog_routes.writing(service), prefix="/v1")
     _add_checks(app, service)
     app.add_middleware(Counting, service=service)
     app.add_middleware(Limits, settings=service.settings)
-    if service.settings.loopback:
-        # A page whose name was made to mean 127.0.0.1 must not read what this server tells its own machine.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
@@ -59,11 +56,12 @@ def _add_checks(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operation"])
-    async def readyz() -> dict[str, str | int]:
-        """The catalogue is loaded and can be searched."""
+    async def readyz() -> dict[str, str | int | None]:
+        """The catalogue is loaded and can be searched; `unused_version`: a newer one that could not be taken up."""
         if not service.ready:
             raise ApiError(503, "not_ready", "The catalogue is being loaded.", {"Retry-After": "1"})
-        return {"status": "ready", "catalog_version": service.catalog.version}
+        versions = {"catalog_version": service.catalog.version, "unused_version": service.unused_version}
+        return {"status": "ready", **versions}
 
     @app.get("/metrics", tags=["operation"], response_class=Response)
     async def metrics() -> Response:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from fashion.data.images import BadPictureError
-from fashion.errors import FashionError
+from fashion.errors import BusyError, FashionError
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,19 @@ def respond(error: ApiError) -> JSONResponse:
     return JSONResponse(body(error.code, error.message), error.status, error.headers)
 
 
+def bad_json(reason: str) -> ApiError:
+    return ApiError(400, "bad_json", f"The request is not JSON: {reason}.")
+
+
 def methods(app: FastAPI, path: str) -> list[str]:
-    """All methods of a path: a route of its own serves each, and knows of no other."""
+    """All methods of a path: a route of its own serves each, and knows of no other.
+
+    Whatever is not documented is a page or a file, which is only read.
+    """
     document = app.openapi()["paths"]
     patterns = {re.sub(r"\{[^}]+\}", "[^/]+", known): operations for known, operations in document.items()}
-    return sorted({name.upper() for known, found in patterns.items() if re.fullmatch(known, path) for name in found})
+    found = {name.upper() for known, operations in patterns.items() if re.fullmatch(known, path) for name in operations}
+    return sorted(found | {"HEAD"} if "GET" in found else found or {"GET", "HEAD"})
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -58,6 +66,10 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, ApiError)
         return respond(error)
 
+    async def busy(request: Request, error: Exception) -> JSONResponse:
+        message = "Another process is changing the catalogue; try again in a few seconds."
+        return respond(ApiError(503, "catalog_busy", message, {"Retry-After": "5"}))
+
     async def refused(request: Request, error: Exception) -> JSONResponse:
         bad = isinstance(error, BadPictureError)
         return respond(ApiError(422, "bad_picture" if bad else "bad_request", str(error)))
@@ -65,6 +77,8 @@ def add_handlers(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return respond(bad_json(first["ctx"]["error"]))
         where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
         return respond(ApiError(422, "invalid", f"{where}: {first['msg']}."))
 
@@ -81,6 +95,7 @@ def add_handlers(app: FastAPI) -> None:
         return respond(ApiError(500, "internal", "The server failed; its log says how."))
 
     app.add_exception_handler(ApiError, ours)
+    app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(FashionError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)

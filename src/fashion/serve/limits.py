@@ -1,6 +1,5 @@
-"""What is checked of every request before anything is done for it: size, patience, origin, key."""
+"""What is checked of every request before anything is done for it: host, rate, size, origin, key."""
 
-import asyncio
 import hmac
 from urllib.parse import urlsplit
 
@@ -8,7 +7,8 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fashion.serve.errors import ApiError, respond
-from fashion.serve.settings import Settings
+from fashion.serve.rates import Rates
+from fashion.serve.settings import LOOPBACK, Settings
 
 HEADERS = [
     (b"content-security-policy", b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; "
@@ -17,16 +17,17 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]  # fmt: skip
 
-DOCS = ("/docs", "/redoc")
-"""FastAPI's documentation pages start with a script inside the page."""
+DOCS = ("/docs",)
+"""FastAPI's documentation page starts with a script inside the page."""
 
 
 class Limits:
-    """Cuts off bodies that are too long or come too slowly, and adds the headers that browsers heed."""
+    """Refuses strange hosts, bodies that are too long and addresses that ask too often; adds what browsers heed."""
 
     def __init__(self, app: ASGIApp, settings: Settings):
         self.app, self.settings = app, settings
         self.most = int(settings.max_upload_mb * 1e6)
+        self.rates = Rates(settings.rate_limit) if settings.rate_limit else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,10 +37,7 @@ class Limits:
 
         async def limited() -> Message:
             nonlocal seen
-            try:
-                message = await asyncio.wait_for(receive(), self.settings.read_timeout_s)
-            except asyncio.TimeoutError:
-                raise ApiError(408, "too_slow", "The request did not arrive in time; send it again.") from None
+            message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.most:
                 raise self.too_large()
@@ -51,15 +49,34 @@ class Limits:
                 message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most:
-            await respond(self.too_large())(scope, receive, guarded)
+        refusal = self.refusal(scope)
+        if refusal is not None:
+            await respond(refusal)(scope, receive, guarded)
             return
-        has_body = length != b"0" or b"transfer-encoding" in dict(scope["headers"])
-        await self.app(scope, limited if has_body else receive, guarded)
+        # A HEAD is a GET whose body the server leaves out.
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        await self.app(asked, limited, guarded)
+
+    def refusal(self, scope: Scope) -> ApiError | None:
+        """What is wrong with a request by its head alone."""
+        headers = dict(scope["headers"])
+        if self.settings.loopback and host_name(headers.get(b"host", b"")) not in LOOPBACK:
+            return ApiError(400, "bad_host", "This server answers to 127.0.0.1, localhost and ::1 only.")
+        if self.rates and (refused := self.rates.refusal((scope.get("client") or ("",))[0])):
+            return refused
+        length = headers.get(b"content-length", b"0")
+        return self.too_large() if length.isdigit() and int(length) > self.most else None
 
     def too_large(self) -> ApiError:
         return ApiError(413, "too_large", f"The request is larger than {self.settings.max_upload_mb:g} MB; send less.")
+
+
+def host_name(host: bytes) -> str | None:
+    """Without its port; None if it is none."""
+    try:
+        return urlsplit(b"//" + host).hostname.decode()  # type: ignore[union-attr]
+    except (ValueError, AttributeError):
+        return None
 
 
 def check_writer(request: Request, settings: Settings) -> None:

@@ -12,6 +12,13 @@ LARGEST = 1600
 """Stored pictures are shrunk to this, pixels: they are looked at, and searched at 64×64."""
 
 
+SIZES = (64, 128, 256, 512, 1024)
+"""Longer sides of what is shown, pixels."""
+
+KEPT, LARGEST_KEPT = 2048, 256
+"""So many are kept up to that size: 10 to 20 MB of photos, 120 MB if all of them were noise."""
+
+
 def store_picture(data: bytes, folder: Path) -> Path:
     """Decode an uploaded picture and keep what was decoded, as a JPEG under a new name in `folder`.
 
@@ -26,12 +33,13 @@ def store_picture(data: bytes, folder: Path) -> Path:
     return path
 
 
-@lru_cache(maxsize=4096)
-def thumbnail(path: Path, changed: int, size: int) -> bytes:
-    """A JPEG of the picture, no side longer than `size`.
+def rounded(size: int) -> int:
+    """The next of a few sizes, pixels: each of a thousand would be drawn and kept by itself."""
+    return next((one for one in SIZES if one >= size), SIZES[-1])
 
-    Args:
-        changed: the file's time of change, so that a new content is drawn anew.
+
+def thumbnail(path: Path, size: int) -> bytes:
+    """A JPEG of the picture, no side longer than `size`.
 
     Raises:
         BadPictureError: if the file is gone or damaged.
@@ -43,10 +51,16 @@ def thumbnail(path: Path, changed: int, size: int) -> bytes:
     return buffer.getvalue()
 
 
+@lru_cache(maxsize=KEPT)
+def _kept(path: Path, changed: int, size: int) -> bytes:
+    """`thumbnail`; `changed` is the file's time of change, so that a new content is drawn anew."""
+    return thumbnail(path, size)
+
+
 def thumbnail_of(path: Path, size: int) -> bytes:
-    """`thumbnail`, of the file as it is now."""
+    """`thumbnail`, of the file as it is now; small ones are kept."""
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
         raise BadPictureError(f"The item's picture is gone ({error.strerror}).") from None
-    return thumbnail(path, changed, size)
+    return _kept(path, changed, size) if size <= LARGEST_KEPT else thumbnail(path, size)

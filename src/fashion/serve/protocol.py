@@ -1,4 +1,6 @@
-"""uvicorn's fast HTTP parser, with a limit on a request's head, which it lacks."""
+"""uvicorn's fast HTTP parser, with limits on a request's head, in bytes and seconds, which it lacks."""
+
+import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -6,11 +8,22 @@ MOST = 65_536
 """Bytes of a request's head, as in uvicorn's other parser; the first read and the last one may be longer."""
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+def bounded_head(seconds: float) -> type["BoundedHead"]:
+    """The protocol that waits so long for a request's head."""
+    return type("BoundedHead", (BoundedHead,), {"patience": seconds})
 
 
 class BoundedHead(HttpToolsProtocol):
-    """Hangs up on who sends headers (or trailers) without end, before they fill the memory."""
+    """Hangs up on who sends headers (or trailers) without end, before they fill the memory, or nothing to the end."""
 
+    patience: float = 10
+    """Seconds for a head to arrive, and for what is left of a body that nobody waits for any more."""
+    _timer: asyncio.TimerHandle | None = None
+    _head = False
+    """Whether a head has begun and not ended."""
     _idle: int | None = None
     """Bytes of a request since its parser got anywhere, after the read in which it did; None: between requests."""
     _moved = False
@@ -19,12 +32,44 @@ class BoundedHead(HttpToolsProtocol):
     def _progress(self) -> None:
         self._idle, self._moved = 0, True
 
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait(self) -> None:
+        self._rest()
+        self._timer = self.loop.call_later(self.patience, self._give_up)
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if self._answering:  # whoever reads the body has a deadline of its own
+            self._wait()
+        elif not self.transport.is_closing():
+            if self._head:
+                self.transport.write(TOO_SLOW)
+            self.transport.close()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._rest()
+        super().connection_lost(exc)
+
     def on_message_begin(self) -> None:
         self._progress()
+        self._head = True
+        self._wait()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._progress()
+        self._head = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -33,15 +78,18 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._idle = None
+        self._rest()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         self._moved = False
         super().data_received(data)
+        if self._timer is None and self._idle is None and not self._answering:
+            self._wait()  # empty lines before a request, which stopped the clock of a connection at rest
         if self._idle is None or self._moved:
             return
         self._idle += len(data)
         if self._idle > MOST and not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:  # else it would land inside another answer
+            if not self._answering:  # else it would land inside another answer
                 self.transport.write(TOO_LARGE)
             self.transport.close()

@@ -36,14 +36,26 @@ class SearchRequest(Pictures, How):
     pass
 
 
+Columns = dict[str, str | int | float | bool | None]
+
+
 class NewItem(Body):
     external_id: str = Field(min_length=1, max_length=500)
     image: str = Field(description="A picture file, base64.")
-    columns: dict[str, str | int | float | bool | None] = Field(default_factory=dict, max_length=100)
+    columns: Columns = Field(default_factory=dict, max_length=100)
 
 
 class NewItems(Body):
     items: list[NewItem] = Field(min_length=1)
+
+
+class ChangedItem(Body):
+    external_id: str = Field(min_length=1, max_length=500)
+    columns: Columns = Field(min_length=1, max_length=100)
+
+
+class ChangedItems(Body):
+    items: list[ChangedItem] = Field(min_length=1, max_length=1000)
 
 
 def decode(text: str) -> bytes:
@@ -97,7 +109,7 @@ class ClassifyAnswer(BaseModel):
 
 class ItemStatus(BaseModel):
     external_id: str
-    status: str = Field(description="added, replaced, deleted, unknown or refused")
+    status: str = Field(description="added, replaced, changed, deleted, unknown or refused")
     id: int | None = None
     message: str | None = None
 
@@ -116,10 +128,14 @@ class ItemAnswer(BaseModel):
 
 
 class IndexAnswer(BaseModel):
-    """The catalogue that is searched."""
+    """The catalogue that is searched.
+
+    unused_version: a newer one that this server could not take up, of another model for example; its log says why.
+    """
 
     items: int
     version: int
+    unused_version: int | None
     index: dict[str, Any]
     recall: float | None
     model: str

@@ -10,6 +10,7 @@ from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
 from fashion.search.values import plain
+from fashion.serve.bodies import bounded
 from fashion.serve.errors import ApiError
 from fashion.serve.schemas import (
     ClassifyAnswer,
@@ -42,7 +43,7 @@ def payload(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def router(service: Service) -> APIRouter:
-    routes = APIRouter(tags=["search"])
+    routes = APIRouter(tags=["search"], route_class=bounded(service))
 
     @routes.post("/search", openapi_extra=described(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
@@ -115,7 +116,7 @@ def limited(wanted: How, most: int) -> dict[str, Any]:
         ApiError: 422, if k is larger than this server gives.
     """
     if wanted.k > most:
-        raise ApiError(422, "invalid", f"k is {wanted.k}; at most {most} hits are given.")
+        raise ApiError(422, "invalid", f"k is {wanted.k}; this server gives at most {most} hits (server.max_k).")
     names = ("k", "filter", "group_by", "score_threshold", "fold_duplicates")
     return {name: getattr(wanted, name) for name in names}
 

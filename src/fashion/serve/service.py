@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import faiss
@@ -30,13 +30,14 @@ class Service:
     Requests take `engine` once and keep it: a new version replaces the attribute, never what a request holds.
     """
 
-    def __init__(self, engine: VisualSearchEngine, store: Store, settings: Settings):
-        self.engine, self.store, self.settings = engine, store, settings
+    def __init__(self, engine: VisualSearchEngine, store: Store, settings: Settings, *, mmap: bool = False):
+        self.engine, self.store, self.settings, self.mmap = engine, store, settings, mmap
         # OpenMP's number of threads is each thread's own: several requests are answered beside each other instead.
         self.pool = ThreadPoolExecutor(settings.workers, "search", lambda: faiss.omp_set_num_threads(1))
         self.writing = asyncio.Lock()
         self.waiting = 0
         self.ready = False
+        self.unused_version: int | None = None
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "fashion_requests_total", "Requests answered", ["path", "status"], registry=self.registry
@@ -54,47 +55,71 @@ class Service:
         assert catalog is not None
         return catalog
 
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Do `work` on one of the threads.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places of requests that are read, worked on or waiting.
 
         Raises:
-            ApiError: 503, at once, if as many wait as may.
+            ApiError: 503, at once, if none is free.
         """
         if self.waiting >= self.settings.workers + self.settings.queue:
             raise ApiError(503, "busy", "The server is busy; try again in a second.", {"Retry-After": "1"})
         self.waiting += 1
         self.busy.set(self.waiting)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+            yield
         finally:
             self.waiting -= 1
             self.busy.set(self.waiting)
 
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Do `work` on one of the threads; who asks for it holds a place."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
     def reload(self) -> bool:
-        """Take up the catalogue's current version if it is another; whether it was."""
-        if self.store.number() == self.catalog.version:
+        """Take up the catalogue's current version if it is another; whether it was.
+
+        Raises:
+            FashionError: if it cannot be used; it is not tried again.
+        """
+        number = self.store.number()
+        if number == self.catalog.version:
+            self.unused_version = None
+        if number in (self.catalog.version, self.unused_version):
             return False
-        fresh = Catalog.open(self.store.folder)
-        fresh.check_encoder(self.engine.encoder)
+        try:
+            fresh = Catalog.open(self.store.folder, mmap=self.mmap)
+            fresh.check_encoder(self.engine.encoder)
+        except FashionError:
+            self.unused_version = number
+            raise
         self.use(fresh)
         return True
+
+    def take(self, catalog: Catalog) -> None:
+        """Search `catalog`, which was just written."""
+        self.use(Catalog.open(self.store.folder, mmap=True) if self.mmap else catalog)
 
     def use(self, catalog: Catalog) -> None:
         engine = VisualSearchEngine(self.engine.encoder, catalog)
         engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read lazily is read now
-        self.engine = engine
+        self.engine, self.unused_version = engine, None
         self.items.set(len(catalog))
         self.version.set(catalog.version)
 
     async def watch(self) -> None:
         """Look for a new version now and then, for as long as the server runs."""
+        said = ""
         while True:
             await asyncio.sleep(self.settings.reload_s)
             try:
                 if await asyncio.to_thread(self.reload):
                     log.info("Catalogue version %d: %d items", self.catalog.version, len(self.catalog))
-            except (FashionError, OSError) as error:
-                log.error("The new catalogue version is not used: %s", error)
+                    said = ""
+            except Exception as error:  # whatever is wrong with it, what is loaded is still searched
+                if str(error) != said:
+                    log.error("The new catalogue version is not used: %s", error)
+                    said = str(error)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

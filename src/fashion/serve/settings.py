@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that no other can reach; a page that made its own name mean 127.0.0.1 sends that name."""
+
 
 class Settings(BaseModel):
     """Limits and rights of a server.
@@ -9,6 +12,8 @@ class Settings(BaseModel):
     host: loopback by default; anything else is reachable from other machines.
     api_key: what writes must carry; None: writes come from loopback only.
     workers: requests worked on at a time.  queue: requests that may wait for them; more are sent away at once.
+    read_timeout_s: for a request's head, and once more for its body, seconds.  rate_limit: requests a second of one
+    address; None: any number.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -25,15 +30,18 @@ class Settings(BaseModel):
     read_timeout_s: float = Field(10, gt=0)
     thumbnail: int = Field(256, ge=16, le=1024)
     reload_s: float = Field(1.0, gt=0)
+    rate_limit: float | None = Field(None, gt=0)
 
     @field_validator("api_key", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return value or None  # an environment variable that is set to nothing
+    def _as_text(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)  # of digits only, unquoted
+        return None if value == "" else value  # an environment variable that is set to nothing
 
     @property
     def loopback(self) -> bool:
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        return self.host in LOOPBACK
 
     @property
     def writable(self) -> bool:

@@ -8,7 +8,9 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
-from fashion.serve.errors import ApiError
+from fashion.data.images import FORMATS
+from fashion.serve.bodies import content_type
+from fashion.serve.errors import ApiError, bad_json
 from fashion.serve.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -22,7 +24,7 @@ async def read_request(request: Request, settings: Settings, json_model: type[Mo
     Raises:
         ApiError: 400, 415 or 422, saying what is wrong.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind == "multipart/form-data":
         form = await request.form(max_files=settings.max_pictures, max_fields=20)
         files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
@@ -56,7 +58,7 @@ def checked(model: type[Model], content: bytes | dict[str, Any]) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            raise ApiError(400, "bad_json", f"The request is not JSON: {first['msg']}.") from None
+            raise bad_json(first["ctx"]["error"]) from None
         where = ".".join(str(part) for part in first["loc"]) or "the request"
         raise ApiError(422, "invalid", f"{where}: {first['msg']}.") from None
 
@@ -70,8 +72,12 @@ def check_pixels(picture: bytes, most: int) -> None:
     if not picture:
         raise ApiError(422, "bad_picture", "The picture is empty; send a file that has content.")
     try:
-        with Image.open(io.BytesIO(picture)) as image:
+        with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
             width, height = image.size
+    except Image.DecompressionBombError:  # Pillow's own limit, from which on it tells no size
+        raise ApiError(
+            413, "too_many_pixels", f"The picture has far more pixels than the {most:,} that are read."
+        ) from None
     except Exception:  # the loader names what is wrong
         return
     if width * height > most:

@@ -10,6 +10,9 @@ from fashion.errors import FashionError
 GROUPS = ("data", "model", "trainer", "index", "loss")
 """Checked by the constructors that they are the arguments of."""
 
+SECRET = ("api_key",)
+"""Last parts of keys whose values are never printed."""
+
 
 class Options(BaseModel):
     """Keys that every task has."""
@@ -42,4 +45,5 @@ def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
         key = ".".join(str(part) for part in first["loc"])
         if key.split(".")[0] in task:
             key = f"task.{key}"
-        raise FashionError(f"{key} is {first['input']!r}: {first['msg']}.") from error
+        shown = "" if key.split(".")[-1] in SECRET else f" is {first['input']!r}"
+        raise FashionError(f"{key}{shown}: {first['msg']}.") from None

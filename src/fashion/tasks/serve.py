@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
         import uvicorn
 
         from fashion.serve.app import create_app
-        from fashion.serve.protocol import BoundedHead
+        from fashion.serve.protocol import bounded_head
     except ImportError as error:
         raise FashionError(f"Serving needs the `serve` extra ({error}): pip install -e '.[serve]'") from error
 
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
     uvicorn.run(
         create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=30, server_header=False, http=BoundedHead,
+        timeout_graceful_shutdown=30, server_header=False, http=bounded_head(settings.read_timeout_s),
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *
     folder = Path(catalog).expanduser()
     opened = Catalog.open(folder, mmap=mmap)
     engine = VisualSearchEngine(load_encoder(bundle_of(Path(encoder) if encoder else opened.model)), opened)
-    return Service(engine, Store(folder), settings)
+    return Service(engine, Store(folder), settings, mmap=mmap)
 
 
 def bundle_of(model: Path) -> Path:

@@ -1,0 +1,132 @@
+"""Changes of the catalogue that requests make: one after the other, each a new version or nothing."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.items import add_items, delete_items, update_items
+from fashion.serve.errors import ApiError
+from fashion.serve.pictures import store_picture
+from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, decode
+from fashion.serve.service import Service
+from fashion.serve.uploads import check_pixels
+
+Change = Callable[[VisualSearchEngine], list[ItemStatus]]
+INT64 = range(-(2**63), 2**63)
+
+
+async def changed(service: Service, change: Change) -> ItemsAnswer:
+    """Do one change after the other; searches go on meanwhile, and see it once it is written.
+
+    Raises:
+        ApiError: 409, if the catalogue has a newer version that is not of this server's model.
+    """
+    if service.unused_version is not None:
+        raise ApiError(
+            409, "newer_version",
+            f"This server cannot use the catalogue's newer version {service.unused_version}, so changes nothing; its "
+            "log says why.",
+        )  # fmt: skip
+    async with service.writing:
+        engine = VisualSearchEngine(service.engine.encoder, service.catalog)
+        statuses = await asyncio.to_thread(change, engine)
+        if engine.catalog is not service.catalog:
+            assert isinstance(engine.catalog, Catalog)
+            await asyncio.to_thread(service.take, engine.catalog)
+        return ItemsAnswer(items=statuses, catalog_version=service.catalog.version)
+
+
+def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]) -> list[ItemStatus]:
+    """Store the pictures and add the items; if that fails, no picture stays."""
+    statuses: list[ItemStatus] = []
+    rows: dict[str, dict[str, Any]] = {}
+    with pictures_kept() as paths:
+        for item in items:
+            try:
+                if item.external_id in rows:
+                    raise FashionError("This external_id comes twice in the request.")
+                check_columns(item.columns)
+                data = decode(item.image)
+                check_pixels(data, service.settings.max_pixels)
+                paths.append(store_picture(data, service.store.folder / "pictures"))
+                rows[item.external_id] = {**item.columns, "external_id": item.external_id}
+            except (FashionError, ApiError) as error:
+                statuses.append(ItemStatus(external_id=item.external_id, status="refused", message=str(error)))
+        if rows:
+            before = known_names(service.catalog)
+            with fitting():
+                ids = add_items(engine, service.store, paths, list(rows.values()))
+            for name, number in zip(rows, ids, strict=True):
+                status = "replaced" if name in before else "added"
+                statuses.append(ItemStatus(external_id=name, status=status, id=number))
+    return statuses
+
+
+def updated(engine: VisualSearchEngine, service: Service, items: Sequence[ChangedItem]) -> list[ItemStatus]:
+    """Set columns of the items that are known."""
+    changes: dict[str, Mapping[str, Any]] = {}
+    for item in items:
+        check_columns(item.columns)
+        if item.external_id in changes:
+            raise FashionError(f"external_id {item.external_id!r} comes twice in the request.")
+        changes[item.external_id] = item.columns
+    here = known_names(Catalog.open(service.store.folder))
+    known = {name: columns for name, columns in changes.items() if name in here}
+    if known:
+        with fitting():
+            update_items(engine, service.store, known)
+    return [ItemStatus(external_id=name, status="changed" if name in known else "unknown") for name in changes]
+
+
+def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) -> list[ItemStatus]:
+    """Delete the items that are known."""
+    here = known_names(Catalog.open(service.store.folder))
+    wanted = list(dict.fromkeys(names))
+    gone = [name for name in wanted if name in here]
+    if gone:
+        delete_items(engine, service.store, gone)
+    return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in wanted]
+
+
+def known_names(catalog: Catalog) -> set[str]:
+    return set(catalog.items["external_id"].to_pylist())
+
+
+def check_columns(columns: Mapping[str, Any]) -> None:
+    """Refuse a whole number that no column can hold.
+
+    Raises:
+        FashionError: that names it.
+    """
+    for name, value in columns.items():
+        if isinstance(value, int) and value not in INT64:
+            raise FashionError(f"The column {name!r} is {value}; whole numbers have 64 bits, so send it as text.")
+
+
+@contextmanager
+def pictures_kept() -> Iterator[list[Path]]:
+    """A list for pictures that are stored: they are removed again if the block fails, whatever fails in it."""
+    paths: list[Path] = []
+    try:
+        yield paths
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Arrow's refusal of a value, as a sentence."""
+    try:
+        yield
+    except (pa.ArrowException, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise FashionError(f"The columns do not fit the catalogue or each other ({reason}); change them.") from error

@@ -1,0 +1,138 @@
+"""Changes over HTTP: each item has its status, what fails leaves nothing behind, and new versions are taken up."""
+
+import faiss
+import httpx
+import pytest
+from uploads import KEY, jpeg, text
+
+from fashion import VisualSearchEngine
+from fashion.client import Client
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+from fashion.search.items import delete_items
+from fashion.search.store import Store
+from fashion.serve.settings import Settings
+from fashion.tasks.serve import make_service
+
+
+def item(name: str, colour: str = "hat", **columns) -> dict:
+    return {"external_id": name, "image": text(jpeg(colour)), "columns": columns}
+
+
+def add(server, *items: dict) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/items", json={"items": list(items)}, headers=KEY)
+
+
+def stored(server) -> int:
+    return len(list((server.catalog / "pictures").glob("*")))
+
+
+def test_columns_that_do_not_fit_are_refused_and_leave_no_picture(keyed_server):
+    assert add(keyed_server, item("a", price=3.5)).status_code == 200
+    for items in (
+        [item("b", cut="M"), item("c", cut=5)],  # of two types
+        [item("b", price="cheap")],  # not the catalogue's
+    ):
+        response = add(keyed_server, *items)
+        assert response.status_code == 422, response.text
+        assert response.json()["error"]["message"]
+        assert stored(keyed_server) == 1
+    one, other = add(keyed_server, item("big", n=2**63), item("b", n=2**63 - 1)).json()["items"]
+    assert (one["external_id"], one["status"]) == ("big", "refused")
+    assert "64 bits" in one["message"]
+    assert other["status"] == "added"
+    assert stored(keyed_server) == 2
+
+
+def test_whatever_fails_leaves_no_picture(served_folder, monkeypatch):
+    from fashion.serve import changes
+    from fashion.serve.schemas import NewItem
+
+    service = make_service(served_folder, None, Settings())
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(changes, "add_items", broken)
+    with pytest.raises(RuntimeError):
+        changes.added(service.engine, service, [NewItem(**item("a"))])
+    assert not list((served_folder / "pictures").iterdir())
+
+
+def test_columns_are_changed_without_a_picture(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    before = client.index()["version"]
+    answer = client.update({"hat/0.png": {"price": 30}, "nobody": {"price": 1}})
+    assert [one["status"] for one in answer["items"]] == ["changed", "unknown"]
+    assert answer["catalog_version"] == before + 1
+    (hit,) = client.search(jpeg(), filter="price = 30")["hits"]
+    assert hit["payload"]["external_id"] == "hat/0.png"
+    with pytest.raises(FashionError, match="422.*path of 'hat/0.png' cannot be set"):
+        client.update({"hat/0.png": {"path": "/etc/passwd"}})
+    with pytest.raises(FashionError, match="401"):
+        Client(keyed_server.url).update({"hat/0.png": {"price": 30}})
+
+
+def test_another_writer_is_told_of_without_where_and_who(keyed_server):
+    body = {"items": [item("a")]}
+    with Store(keyed_server.catalog).writer():
+        answers = [
+            httpx.post(f"{keyed_server.url}/v1/items", json=body, headers=KEY),
+            httpx.delete(f"{keyed_server.url}/v1/items?external_id=hat/0.png", headers=KEY),
+        ]
+    for response in answers:
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "catalog_busy")
+        assert int(response.headers["retry-after"]) >= 1
+        assert str(keyed_server.catalog) not in response.text
+    assert stored(keyed_server) == 0
+
+
+def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
+    service = make_service(served_folder, None, Settings())
+    old = service.catalog.version
+    stranger = Catalog.open(served_folder)
+    stranger.fingerprint = "another"
+    stranger.write(served_folder)
+    with pytest.raises(FashionError, match="another"):
+        service.reload()
+    assert not service.reload()  # it is not read again every second
+    assert (service.catalog.version, service.unused_version) == (old, old + 1)
+    with Store(served_folder).writer():
+        Store(served_folder).use(old)
+    assert not service.reload()
+    assert service.unused_version is None
+
+
+def test_readyz_and_the_index_tell_of_a_version_that_is_not_used(keyed_server):
+    stranger = Catalog.open(keyed_server.catalog)
+    stranger.fingerprint = "another"
+    stranger.write(keyed_server.catalog)
+    for _ in range(100):
+        ready = httpx.get(f"{keyed_server.url}/readyz").json()
+        if ready["unused_version"]:
+            break
+    assert (ready["catalog_version"], ready["unused_version"]) == (1, 2)
+    assert httpx.get(f"{keyed_server.url}/v1/index").json()["unused_version"] == 2
+    assert add(keyed_server, item("a")).json()["error"]["code"] == "newer_version"
+
+
+def test_a_mapped_index_stays_mapped(served_folder, bundle, monkeypatch):
+    flags: list[int] = []
+    read = faiss.read_index
+    service = make_service(served_folder, None, Settings(), mmap=True)
+    delete_items(VisualSearchEngine(bundle, served_folder), service.store, ["hat/0.png"])
+
+    def noted(path: str, flag: int = 0) -> faiss.Index:
+        flags.append(flag)
+        return read(path, flag)
+
+    monkeypatch.setattr(faiss, "read_index", noted)
+    assert service.reload()
+    service.take(service.catalog)
+    assert flags == [faiss.IO_FLAG_MMAP_IFC] * 2
+
+
+def test_the_key_is_written_nowhere(keyed_server):
+    """It was given on the command line."""
+    written = [path for path in keyed_server.catalog.parent.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"open-sesame" in path.read_bytes()]

@@ -1,0 +1,171 @@
+"""What keeps a server alive: deadlines, places in the queue, rates, and one answer for each kind of bad request."""
+
+import base64
+import contextlib
+import json
+import socket
+import struct
+import time
+import zlib
+
+import httpx
+import pytest
+from uploads import KEY, jpeg, text
+
+from fashion.benchmark.server import Server
+from fashion.serve import pictures
+from fashion.serve.pictures import SIZES, rounded, thumbnail_of
+from fashion.serve.rates import Rates
+
+JSON = {"content-type": "application/json"}
+ROUTES = [("POST", "/v1/search"), ("POST", "/v1/embed"), ("POST", "/v1/items"), ("PATCH", "/v1/items")]
+
+
+def opened(server: Server, head: str, body: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection.sendall(head.replace("\n", "\r\n").encode() + body)
+    return connection
+
+
+def upload(server: Server, method: str = "POST", path: str = "/v1/search", length: int = 1000) -> socket.socket:
+    """A request whose body has only begun."""
+    head = f"{method} {path} HTTP/1.1\nHost: localhost\nX-API-Key: open-sesame\nContent-Type: application/json\n"
+    return opened(server, head + f"Content-Length: {length}\n\n", b"{")
+
+
+def answer(connection: socket.socket) -> tuple[int, dict]:
+    """Status and error of the one answer that comes before the server hangs up, or goes on waiting."""
+    received = b""
+    while not received.endswith(b"}"):
+        part = connection.recv(4096)
+        if not part:
+            break
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_each_route_says_the_same_of_the_same_mistake(keyed_server, method, path):
+    def code(**sent) -> tuple[int, str]:
+        sent.setdefault("headers", {})
+        response = httpx.request(method, keyed_server.url + path, **{**sent, "headers": sent["headers"] | KEY})
+        return response.status_code, response.json()["error"]["code"]
+
+    def chunks():
+        for _ in range(30):
+            yield bytes(10_000)
+
+    assert code(content=chunks(), headers=JSON) == (413, "too_large")
+    assert code(content=b"{", headers=JSON) == (400, "bad_json")
+    assert code(content=b"x", headers={"content-type": "text/plain"}) == (415, "unsupported")
+    assert code(json={}) == (422, "invalid")
+    with upload(keyed_server, method, path) as stalled:
+        status, error = answer(stalled)
+        assert (status, error["code"]) == (408, "too_slow")
+        assert stalled.recv(1) == b""
+
+
+@pytest.mark.parametrize("head", ["GET /healthz HTTP/1.1\nHost: localhost\nX-A: ", "\n\n", ""])
+def test_a_head_that_does_not_end_is_hung_up_on(keyed_server, head):
+    with opened(keyed_server, head) as stalled:
+        received = stalled.recv(100)
+        assert received.startswith(b"HTTP/1.1 408 " if head.strip() else b"")
+        assert received == b"" or stalled.recv(100) == b""
+
+
+def test_a_body_has_one_deadline_however_it_drips(keyed_server):
+    """Each byte came in time, and the whole never did."""
+    with upload(keyed_server, length=100_000) as dripping:
+        dripping.settimeout(0.2)
+        received = b""
+        for _ in range(50):
+            with contextlib.suppress(TimeoutError):
+                received = dripping.recv(100)
+                break
+            dripping.sendall(b" ")
+        assert b" 408 " in received
+
+
+def test_a_place_is_taken_before_the_body_is_read(keyed_server):
+    """Two places: the third upload is sent away at once, and a place comes back when an upload ends."""
+    with upload(keyed_server) as first, upload(keyed_server, path="/v1/items"):
+        time.sleep(0.1)
+        assert httpx.get(f"{keyed_server.url}/healthz").status_code == 200
+        with upload(keyed_server) as third:
+            status, error = answer(third)
+        assert (status, error["code"]) == (503, "busy")
+        adding = httpx.post(f"{keyed_server.url}/v1/items", json={"items": []}, headers=KEY)
+        assert (adding.status_code, adding.headers["retry-after"]) == (503, "1")
+        first.close()
+        time.sleep(0.1)
+        assert httpx.post(f"{keyed_server.url}/v1/search", files={"file": jpeg()}).status_code == 200
+
+
+def test_the_key_is_asked_for_before_anything_is_read(keyed_server):
+    head = "POST /v1/items HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000\n\n"
+    with opened(keyed_server, head) as connection:
+        assert answer(connection)[0] == 401
+    assert httpx.patch(f"{keyed_server.url}/v1/items", content=b"{").status_code == 401
+
+
+def png(width: int, height: int) -> bytes:
+    """A head that promises so many pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("picture", "status"),
+    [
+        (png(7000, 7000), 413),
+        (png(20000, 20000), 413),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100000 1000\n%%EndComments\n", 422),
+        (b"P6\n9000 9000\n255\n" + bytes(100), 422),
+    ],
+)
+def test_only_pictures_of_known_formats_are_looked_into(server, picture, status):
+    response = httpx.post(f"{server.url}/v1/search", json={"images": [base64.b64encode(picture).decode()]})
+    assert response.status_code == status
+
+
+def test_thumbnails_have_few_sizes_and_large_ones_are_not_kept(server, tmp_path):
+    assert {rounded(size) for size in range(16, 1025)} == set(SIZES)
+    small, same, next_one = (httpx.get(f"{server.url}/v1/images/3?size={size}") for size in (65, 128, 129))
+    assert small.headers["etag"] == same.headers["etag"] != next_one.headers["etag"]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(size=(2000, 2000)))
+    pictures._kept.cache_clear()
+    for size in SIZES:
+        assert thumbnail_of(path, size) == thumbnail_of(path, size)
+    assert pictures._kept.cache_info().currsize == 3
+
+
+def test_a_rate_is_each_addresss_own():
+    rates = Rates(2)
+    answers = [rates.refusal("a", now=0) for _ in range(12)]
+    assert [answer is None for answer in answers] == [True] * 10 + [False] * 2  # five seconds' at once
+    assert answers[-1] is not None
+    assert (answers[-1].status, answers[-1].headers) == (429, {"Retry-After": "1"})
+    assert rates.refusal("b", now=0) is None
+    assert rates.refusal("a", now=0.5) is None
+    assert rates.refusal("a", now=0.6) is not None
+    assert len(rates.buckets) == 2
+
+
+def test_a_server_with_a_rate_limit_says_429(served_folder):
+    with Server(served_folder, "server.rate_limit=2") as server, httpx.Client(base_url=server.url) as client:
+        answers = [client.get("/v1/index") for _ in range(40)]
+    assert {one.status_code for one in answers} == {200, 429}
+    refused = next(one for one in answers if one.status_code == 429)
+    assert refused.json()["error"]["code"] == "too_many_requests"
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_numbers_too_large_in_a_filter_are_refused(server):
+    body = {"images": [text(jpeg())], "filter": "id = 99999999999999999999"}
+    assert httpx.post(f"{server.url}/v1/search", json=body).status_code == 422

@@ -1,0 +1,20 @@
+"""What tests send to a server."""
+
+import base64
+import io
+
+from helpers import COLOURS
+from PIL import Image
+
+KEY = {"X-API-Key": "open-sesame"}
+"""Of the fixture `keyed_server`."""
+
+
+def jpeg(colour: str = "hat", size: tuple[int, int] = (60, 80)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, COLOURS[colour]).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
