@@ -27,7 +27,10 @@ from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex, collections
 from fashion.search.store import Store
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
+"""Columns of schema 1 under their names of today: a shop has sizes of its own."""
+
 ROW_GROUP = 65_536
 """Items that are read from the table at a time: reading one of a million takes up twice the memory."""
 
@@ -109,6 +112,13 @@ class Catalog:
         """Where the item's picture lies."""
         return self.root / str(item["path"])
 
+    def holds(self, items: pa.Table, root: Path, index: Mapping[str, Any]) -> bool:
+        """Whether it has just these items below that root, in an index of these settings."""
+        same_place = self.root.resolve() == root.resolve()
+        return (
+            same_place and dict(index) == {"kind": self.index.kind, **self.index.settings} and items.equals(self.items)
+        )
+
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder other than the one that made the embeddings: its vectors would mean something else."""
         if encoder.fingerprint != self.fingerprint:
@@ -180,6 +190,8 @@ class Catalog:
                     f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
                 )
         items = _read_items(current / "items.parquet")
+        if manifest["schema_version"] == 1:
+            items = items.rename_columns([FORMER.get(name, name) for name in items.column_names])
         embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
         index = _opened(current / files[2], items, manifest["index"], mmap)
         index.recall = manifest.get("recall")
@@ -224,7 +236,7 @@ def _manifest(folder: Path, current: Path) -> dict[str, Any]:
         raise FashionError(
             f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with task=index rebuild=true."
         ) from error
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise FashionError(
             f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
             "the catalogue anew with task=index rebuild=true."

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,7 +17,7 @@ from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.filters import Filter, select
 from fashion.search.results import Choice, Hit, SearchResult
 from fashion.search.store import Store
-from fashion.search.sync import Changes, Listing, check_shrink, merged, plan
+from fashion.search.sync import Changes, Listing, Plan, check_shrink, kept_added, merged, plan
 
 __all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
 
@@ -103,6 +104,8 @@ class VisualSearchEngine:
         on_bad_image: str = "fail",
         allow_shrink: bool = False,
         dry_run: bool = False,
+        rebuild: bool = False,
+        first_id: int = 0,
         known: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> Changes:
         """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.
@@ -112,13 +115,18 @@ class VisualSearchEngine:
             on_bad_image: `fail` stops at a picture that cannot be read; `skip` leaves it out.
             allow_shrink: let more than half of the items go.
             dry_run: only say what would change.
+            rebuild: embed every item anew, also those that were added by request; ids stay.
+            first_id: where there is no catalogue yet, the first id to give.
             known: embeddings that were made elsewhere, by content and box (`fashion.search.parts.listing_of`).
         """
-        planned = plan(self.catalog, listing)
-        check_shrink(self.catalog, planned, allow_shrink)
+        old = self.catalog
+        planned = plan(old, listing, first_id)
+        check_shrink(old, planned.ids, allow_shrink)
         changes = planned.changes
         if dry_run:
             return changes
+        if rebuild:
+            planned.rows[:] = -1
         journal = Journal(store.folder if store else None, self.encoder.fingerprint)
         journal.known |= dict(known or {})
         todo = np.flatnonzero(planned.rows < 0).tolist()
@@ -135,17 +143,27 @@ class VisualSearchEngine:
         changes.embedded = len(journal.known) - before
         self.skipped = changes.skipped
         fresh = {at: vectors[key] for at, key in zip(todo, keys, strict=True) if key in vectors}
-        items, embeddings = merged(self.catalog, listing, planned, fresh)
+        again = self._embed_added(old, planned) if old and rebuild else None
+        items, embeddings = merged(old, listing, planned, fresh, again)
         if not len(embeddings):
             raise FashionError(
                 f"None of the {len(listing.paths)} pictures in {listing.root} can be read; there is nothing to search."
             )
-        new = Catalog.build(items, embeddings, self.encoder, listing.root, self.index, planned.next_id)
-        if store is not None:
-            new.commit(store)
-        self.catalog = new
+        check_shrink(old, items["id"].to_numpy(), allow_shrink)
+        # A version that says nothing new would push an older one out.
+        if rebuild or old is None or not old.holds(items, listing.root, self.index):
+            new = Catalog.build(items, embeddings, self.encoder, listing.root, self.index, planned.next_id)
+            if store is not None:
+                new.commit(store)
+            self.catalog = new
         journal.clear()
         return changes
+
+    def _embed_added(self, old: Catalog, planned: Plan) -> NDArray[np.float32]:
+        """Embeddings [N,64] of the added items that stay, from their pictures."""
+        kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
+        vectors = [self.embed_image(old.picture(item)) for item in kept]
+        return np.stack(vectors) if vectors else np.zeros((0, old.embeddings.shape[1]), np.float32)
 
     def search(
         self,

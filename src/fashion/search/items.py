@@ -13,9 +13,9 @@ from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
-from fashion.search.sync import content_hash, joined
+from fashion.search.sync import RESERVED, check_reserved, content_hash, joined
 
-FIXED = ("id", "external_id", "path", "sha256", "size", "mtime_ns", "origin")
+FIXED = ("id", "external_id", "path", *RESERVED)
 """Columns that an update cannot set: they are what the item is, not what is said of it."""
 
 
@@ -35,6 +35,8 @@ def add_items(
             added.
     """
     names = [str(row["external_id"]) for row in rows]
+    for row in rows:
+        check_reserved(row, f"the item {row['external_id']!r}")
     if len(set(names)) != len(names):
         raise FashionError("An external_id comes more than once; give each item its own.")
     embeddings = np.concatenate([engine.embed_image(path)[None] for path in pictures])
@@ -47,7 +49,7 @@ def add_items(
         next_id = max(old.next_id, *(number + 1 for number in ids))
         fresh = [_row(row, path, number) for row, path, number in zip(rows, pictures, ids, strict=True)]
         stay = ~np.isin(old.ids, ids)
-        items = joined(old.items.filter(pa.array(stay)), pa.Table.from_pylist(fresh))
+        items = joined(old.items.filter(pa.array(stay)), _typed(fresh, old.items.schema))
         _commit(engine, store, old, items, np.concatenate([old.embeddings[stay], embeddings]), next_id)
     return ids
 
@@ -60,6 +62,7 @@ def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str,
     """
     with store.writer():
         old = Catalog.open(store.folder)
+        old.check_encoder(engine.encoder)
         places = _rows(old, changes, required=True)
         rows = []
         for name, values in changes.items():
@@ -83,6 +86,7 @@ def delete_items(engine: VisualSearchEngine, store: Store, external_ids: Sequenc
     """
     with store.writer():
         old = Catalog.open(store.folder)
+        old.check_encoder(engine.encoder)
         gone = list(_rows(old, external_ids, required=True).values())
         stay = ~np.isin(np.arange(len(old)), gone)
         if not stay.any():
@@ -107,21 +111,25 @@ def _row(row: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
         "label": row.get("label"),
         "product_id": row.get("product_id"),
         "sha256": content_hash(path),
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
+        "file_size": stat.st_size,
+        "file_mtime_ns": stat.st_mtime_ns,
         "origin": "added",
     }
     return own | {name: value for name, value in row.items() if name not in own}
 
 
 def _typed(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """The rows, with all columns of any, typed as the catalogue's columns are (those that have a type yet)."""
+    types = {name: schema.field(name).type for name in schema.names if not pa.types.is_null(schema.field(name).type)}
     new = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
     columns: dict[str, pa.Array] = {}
     for name, values in new.items():
         try:
-            columns[name] = pa.array(values, schema.field(name).type if name in schema.names else None)
-        except pa.ArrowException as error:
-            raise FashionError(f"The column {name!r} cannot be {values!r} ({str(error).splitlines()[0]}).") from error
+            columns[name] = pa.array(values, types.get(name))
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            shown = ", ".join(repr(value) for value in values if value is not None)
+            wanted = f"; it holds {types[name]}" if name in types else "; give all items values of one type"
+            raise FashionError(f"The column {name!r} cannot be {shown}{wanted}.") from error
     return pa.table(columns)
 
 

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from fashion.errors import FashionError
 from fashion.files import replacing, write_text
-from fashion.search.sync import Content, Listing
+from fashion.search.sync import RESERVED, Content, Listing
 
 PATH = "image_path"
 """clip-retrieval's name for the column of paths."""
@@ -116,16 +116,12 @@ def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, ND
         str(value) if value else f"embedded {name}"
         for name, value in zip(names, _column(columns, "sha256"), strict=True)
     ]
-    sizes, mtimes = ([int(value or 0) for value in _column(columns, name)] for name in ("size", "mtime_ns"))
+    sizes, mtimes = ([int(value or 0) for value in _column(columns, name)] for name in ("file_size", "file_mtime_ns"))
     boxes = [str(value or "") for value in _column(columns, "bbox")]
     contents = [Content(*row) for row in zip(sizes, mtimes, hashes, strict=True)]
     known = {f"{content} {box}": row for content, box, row in zip(hashes, boxes, embeddings / lengths, strict=True)}
     given = [[float(value) for value in box.split()] if box else None for box in boxes]
-    left = {
-        name: values
-        for name, values in columns.items()
-        if name not in ("id", "sha256", "size", "mtime_ns", "origin", "bbox")
-    }
+    left = {name: values for name, values in columns.items() if name not in (*RESERVED, "bbox")}
     return Listing(root, paths, left, given if any(given) else None, contents), known
 
 

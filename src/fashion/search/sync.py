@@ -5,7 +5,7 @@ A picture whose size and time of change are as noted is not read again.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 
-OWN = ("id", "external_id", "path", "label", "product_id", "sha256", "size", "mtime_ns", "origin")
-"""Columns that every catalogue has.  origin: `source` items come and go with it, `added` ones only by request."""
+RESERVED = ("id", "sha256", "file_size", "file_mtime_ns", "origin")
+"""Columns that the catalogue notes itself; origin: `source` items come and go with it, `added` ones by request only."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,25 @@ class Plan:
     changes: Changes
 
 
-def plan(old: Catalog | None, listing: Listing) -> Plan:
-    """Compare a listing with a catalogue; embeds and writes nothing."""
+def check_reserved(columns: Iterable[str], where: str) -> None:
+    """Refuse columns that the catalogue would overwrite.
+
+    Raises:
+        FashionError: naming the first.
+    """
+    taken = [name for name in columns if name in RESERVED]
+    if taken:
+        other = "call it external_id if it names the item, or rename it" if taken[0] == "id" else "rename it"
+        raise FashionError(f"{where} has a column {taken[0]!r}, which the catalogue notes by itself; {other}.")
+
+
+def plan(old: Catalog | None, listing: Listing, next_id: int = 0) -> Plan:
+    """Compare a listing with a catalogue; embeds and writes nothing.
+
+    Args:
+        next_id: where there is no catalogue, the first id to give.
+    """
+    check_reserved(listing.columns, str(listing.root))
     external_ids = listing.external_ids()
     boxes = box_texts(listing)
     known = _known(old)
@@ -104,29 +121,34 @@ def plan(old: Catalog | None, listing: Listing) -> Plan:
     else:
         stats = [_stat(path) for path in listing.paths]
         hashes = _hashes(listing, external_ids, stats, known)
-    by_content = {(row.sha256, row.box): row for row in known.values()}
+    by_content: dict[tuple[str, str], list[_Known]] = {}
+    for row in known.values():
+        by_content.setdefault((row.sha256, row.box), []).append(row)
     here = set(external_ids)
     changes = Changes()
-    next_id = old.next_id if old else 0
+    next_id = old.next_id if old else next_id
     ids, rows = np.empty(len(here), np.int64), np.empty(len(here), np.int64)
     taken: set[int] = set()
     for at, name in enumerate(external_ids):
         same = known.get(name)
-        twin = by_content.get((hashes[at], boxes[at]))
+        twins = by_content.get((hashes[at], boxes[at]), [])
+        source = twins[0].row if twins else -1
         if same and (same.sha256, same.box) == (hashes[at], boxes[at]):
             ids[at], rows[at] = same.id, same.row
             changes.unchanged += 1
         elif same:
-            ids[at], rows[at] = same.id, twin.row if twin else -1
+            ids[at], rows[at] = same.id, source
             changes.changed.append(name)
-        elif twin and twin.from_source and twin.external_id not in here and twin.id not in taken:
-            ids[at], rows[at] = twin.id, twin.row
-            taken.add(twin.id)
-            changes.renamed.append(name)
         else:
-            ids[at], rows[at] = next_id, twin.row if twin else -1
-            next_id += 1
-            changes.added.append(name)
+            left = (row for row in twins if row.from_source and row.external_id not in here and row.id not in taken)
+            former = next(left, None)
+            ids[at], rows[at] = former.id if former else next_id, source
+            if former:
+                taken.add(former.id)
+                changes.renamed.append(name)
+            else:
+                next_id += 1
+                changes.added.append(name)
     changes.removed = [
         name for name, row in known.items() if row.from_source and name not in here and row.id not in taken
     ]
@@ -134,27 +156,47 @@ def plan(old: Catalog | None, listing: Listing) -> Plan:
     return Plan(external_ids, sizes, mtimes, hashes, boxes, ids, rows, next_id, changes)
 
 
-def check_shrink(old: Catalog | None, planned: Plan, allow_shrink: bool) -> None:
-    """Refuse to empty a catalogue because its source is, say, not mounted.
+def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: bool) -> None:
+    """Refuse to empty a catalogue because its source is, say, not mounted, or can hardly be read.
+
+    Args:
+        left: ids of the items that there will be.
 
     Raises:
-        FashionError: if more than half of the items would go.
+        FashionError: if more than half of the source's items would go.
     """
-    gone, before = len(planned.changes.removed), len(old) if old else 0
-    if gone > before / 2 and not allow_shrink:
+    if old is None or allow_shrink:
+        return
+    before = old.ids[~_added(old)]
+    gone = int((~np.isin(before, left)).sum())
+    if gone > len(before) / 2:
         raise FashionError(
-            f"{gone} of the catalogue's {before} items are no longer in the source; if that is meant, add "
-            "allow_shrink=true."
+            f"{gone} of the catalogue's {len(before)} items are no longer in the source, or cannot be read; if that is "
+            "meant, add allow_shrink=true."
         )
 
 
+def kept_added(old: Catalog, planned: Plan) -> NDArray[np.bool_]:
+    """Which of the old items were added by request and are not the source's now: they stay."""
+    return _added(old) & ~np.isin(old.ids, planned.ids)
+
+
+def _added(old: Catalog) -> NDArray[np.bool_]:
+    return np.asarray(old.items["origin"].to_numpy(zero_copy_only=False) == "added")
+
+
 def merged(
-    old: Catalog | None, listing: Listing, planned: Plan, fresh: Mapping[int, NDArray[np.float32]]
+    old: Catalog | None,
+    listing: Listing,
+    planned: Plan,
+    fresh: Mapping[int, NDArray[np.float32]],
+    added: NDArray[np.float32] | None = None,
 ) -> tuple[pa.Table, NDArray[np.float32]]:
     """The items and embeddings that the plan leads to, ascending by id.
 
     Args:
         fresh: position in the listing → its new embedding; positions that need one and have none are left out.
+        added: new embeddings of the added items that stay; None: they keep theirs.
     """
     kept = np.array([row >= 0 or at in fresh for at, row in enumerate(planned.rows)], dtype=bool)
     embeddings = np.empty((len(kept), 64), np.float32)
@@ -165,11 +207,9 @@ def merged(
         embeddings[at] = vector
     table, embeddings = _table(listing, planned).filter(pa.array(kept)), embeddings[kept]
     if old is not None:
-        added = old.items["origin"].to_numpy(zero_copy_only=False) == "added"
-        replaced = np.isin(old.ids, planned.ids)
-        stay = added & ~replaced
+        stay = kept_added(old, planned)
         table = joined(table, old.items.filter(pa.array(stay)))
-        embeddings = np.concatenate([embeddings, old.embeddings[stay]])
+        embeddings = np.concatenate([embeddings, old.embeddings[stay] if added is None else added])
     order = np.argsort(table["id"].to_numpy(), kind="stable")
     return table.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
 
@@ -197,8 +237,8 @@ def _table(listing: Listing, planned: Plan) -> pa.Table:
         "label": pa.array(listing.columns.get("label", blank), pa.string()),
         "product_id": pa.array(products, pa.string()),
         "sha256": planned.hashes,
-        "size": pa.array(planned.sizes, pa.int64()),
-        "mtime_ns": pa.array(planned.mtimes, pa.int64()),
+        "file_size": pa.array(planned.sizes, pa.int64()),
+        "file_mtime_ns": pa.array(planned.mtimes, pa.int64()),
         "origin": ["source"] * count,
     }
     if listing.boxes and any(listing.boxes):
@@ -223,7 +263,7 @@ def _known(old: Catalog | None) -> dict[str, _Known]:
     """external_id → what the catalogue notes of it."""
     if old is None:
         return {}
-    names = ("external_id", "id", "sha256", "size", "mtime_ns", "origin")
+    names = ("external_id", "id", "sha256", "file_size", "file_mtime_ns", "origin")
     columns = [old.items[name].to_pylist() for name in names]
     boxes = old.items["bbox"].to_pylist() if "bbox" in old.items.column_names else [""] * len(old)
     return {

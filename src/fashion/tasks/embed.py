@@ -15,7 +15,7 @@ from fashion.errors import FashionError
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.parts import PATH, part_files, write_manifest, write_part
-from fashion.search.sync import Listing, box_texts, noted
+from fashion.search.sync import Listing, box_texts, check_reserved, noted
 from fashion.tasks.index import listed
 from fashion.tasks.options import Options, read_options
 
@@ -40,6 +40,7 @@ def run(cfg: DictConfig) -> int:
     number, count = which_shard(options.shard)
     engine = VisualSearchEngine(options.encoder)
     whole = listed(cfg, engine, options.pictures, options.split)
+    check_reserved(whole.columns, str(whole.root))
     share = shard_of(whole, number, count)
     folder = Path(options.embeddings).expanduser()
     vectors, metadata = part_files(folder, number - 1)
@@ -56,7 +57,9 @@ def run(cfg: DictConfig) -> int:
     kept = [at for at, key in enumerate(keys) if key in found]
     columns: dict[str, Any] = {
         PATH: [share.paths[at].relative_to(share.root).as_posix() for at in kept],
-        **{name: [getattr(contents[at], name) for at in kept] for name in ("sha256", "size", "mtime_ns")},
+        "sha256": [contents[at].sha256 for at in kept],
+        "file_size": [contents[at].size for at in kept],
+        "file_mtime_ns": [contents[at].mtime_ns for at in kept],
         **{name: [values[at] for at in kept] for name, values in share.columns.items()},
     }
     if share.boxes:

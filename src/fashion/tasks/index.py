@@ -80,8 +80,9 @@ def _update(
     options: IndexOptions,
     known: dict[str, NDArray[np.float32]],
 ) -> Changes:
-    if store.current() and not options.rebuild:
-        engine.catalog = Catalog.open(store.folder)
+    if store.current():
+        engine.catalog = _existing(store, options.rebuild)
+    if engine.catalog and not options.rebuild:
         engine.catalog.check_encoder(engine.encoder)
     return engine.sync(
         listing,
@@ -89,8 +90,21 @@ def _update(
         on_bad_image=options.on_bad_image,
         allow_shrink=options.allow_shrink,
         dry_run=options.dry_run,
+        rebuild=options.rebuild,
+        first_id=store.highest("next_id"),
         known=known,
     )
+
+
+def _existing(store: Store, rebuild: bool) -> Catalog | None:
+    """The catalogue as it is; None if it cannot be read and is to be made anew."""
+    try:
+        return Catalog.open(store.folder)
+    except FashionError as error:
+        if not rebuild:
+            raise
+        log.warning("%s  Items that were added to it by task=items are lost; no id is used again.", error)
+        return None
 
 
 def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pydantic import ConfigDict
 
 from fashion.errors import FashionError
 from fashion.search.engine import VisualSearchEngine
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class ItemsOptions(Options):
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # external_id=123
+
     catalog: str
     add: str | list[str] | None
     update: str | None
