@@ -119,3 +119,11 @@ def test_a_key_is_never_printed_nor_taken_for_a_number(composed):
     options = read_options(composed("task=serve", "server.api_key=12345678"), ServeOptions)
     assert options.server.api_key == "12345678"
     assert read_options(composed("task=serve", "server.api_key=''"), ServeOptions).server.api_key is None
+
+
+def test_the_help_says_how_to_quote(composed):
+    """Hydra's own message, raised before any task runs, does not."""
+    from hydra import compose
+
+    assert """query="'plain (1).jpg'" """.strip() in compose("config", [], return_hydra_config=True).hydra.help.header
+    assert composed("task=search", "query='plain (1).jpg'").query == "plain (1).jpg"

@@ -1,6 +1,7 @@
 """Asking a search server from Python, with nothing but the standard library."""
 
 import base64
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -33,8 +34,11 @@ class Client:
     """
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float = 30):
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise FashionError(f"server is {url!r}; it should start with http:// or https://.")
+        _check_address(url)
+        if api_key and not (api_key.isprintable() and all(ord(letter) < 256 for letter in api_key)):
+            raise FashionError(
+                "api_key holds characters that HTTP cannot send; use letters, digits and signs of ASCII."
+            )
         self.url, self.api_key, self.timeout = url.rstrip("/"), api_key, timeout
 
     def search(self, *pictures: Picture, k: int = 10, **how: Any) -> dict[str, Any]:
@@ -62,15 +66,19 @@ class Client:
         self, items: Mapping[str, Picture], columns: Mapping[str, Mapping[str, Any]] | None = None
     ) -> dict[str, Any]:
         """Add or replace items: external_id → picture, and their further columns; each gets a status."""
+        columns = columns or {}
+        strange = [name for name in columns if name not in items]
+        if strange:
+            raise FashionError(f"columns has {strange[0]!r}, which is none of the items; name one of them.")
         rows = [
-            {"external_id": name, "image": _encoded([picture])[0], "columns": dict((columns or {}).get(name, {}))}
+            {"external_id": name, "image": _encoded([picture])[0], "columns": _columns(name, columns.get(name, {}))}
             for name, picture in items.items()
         ]
         return self._json("POST", "/v1/items", {"items": rows})
 
     def update(self, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Set columns of items, and leave their pictures as they are: external_id → column → value."""
-        rows = [{"external_id": name, "columns": dict(values)} for name, values in columns.items()]
+        rows = [{"external_id": name, "columns": _columns(name, values)} for name, values in columns.items()]
         return self._json("PATCH", "/v1/items", {"items": rows})
 
     def delete(self, *external_ids: str) -> dict[str, Any]:
@@ -90,11 +98,19 @@ class Client:
         return self._bytes("GET", f"/v1/images/{number}?size={size}")
 
     def _json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._bytes(method, path, body))
+        try:
+            answer = json.loads(self._bytes(method, path, body))
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise FashionError(f"{self.url} answers, but not as task=serve does; check the address.")
         return answer
 
     def _bytes(self, method: str, path: str, body: Any = None) -> bytes:
-        data = None if body is None else json.dumps(body).encode()
+        try:
+            data = None if body is None else json.dumps(body).encode()
+        except (TypeError, ValueError) as error:
+            raise FashionError(f"The request cannot be sent as JSON ({error}); give text and plain numbers.") from None
         headers = {"Content-Type": "application/json"} | ({"X-API-Key": self.api_key} if self.api_key else {})
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
@@ -103,9 +119,33 @@ class Client:
                 return content
         except urllib.error.HTTPError as error:
             raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
+        except http.client.HTTPException as error:
+            raise FashionError(f"{self.url} does not speak HTTP ({error!r}); check the address.") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 — raises if it is no number
+    except ValueError as error:
+        raise FashionError(
+            f"server is {url!r}, which is no address ({error}); use one like http://127.0.0.1:8000."
+        ) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise FashionError(f"server is {url!r}; it should start with http:// or https://, and name a host.")
+
+
+def _columns(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    for column, value in values.items():
+        if value is not None and not isinstance(value, str | int | float):
+            raise FashionError(
+                f"The column {column!r} of {name!r} is {value!r}; give text, a number, true, false or None (a date as "
+                "its text)."
+            )
+    return dict(values)
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -1,6 +1,7 @@
 """Columns of dates, decimals, lists and NaN: searched, and written as JSON that any reader takes."""
 
 import json
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from fashion.errors import FashionError
 from fashion.search.store import Store
 from fashion.search.sync import Listing
 from fashion.search.values import plain
+from fashion.tasks.search import write_results
 
 NAN = float("nan")
 
@@ -58,3 +60,10 @@ def test_a_list_is_nothing_to_group_by(dated, tmp_path):
     with pytest.raises(FashionError, match="group_by is 'tags', a column of list.*single values"):
         engine.search(tmp_path / "shop/hat/0.png", group_by="tags")
     assert len(engine.search(tmp_path / "shop/hat/0.png", group_by="since")[0].hits) == 2
+
+
+def test_no_match_is_said_on_the_page_too(dated, tmp_path):
+    engine = VisualSearchEngine(dated)
+    (result,) = engine.search(tmp_path / "shop/hat/0.png")
+    write_results(engine, [replace(result, match=False)], 1, tmp_path)
+    assert "(no match)" in (tmp_path / "results.html").read_text()

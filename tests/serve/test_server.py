@@ -293,17 +293,27 @@ def test_a_stop_finishes_what_is_running(keyed_server):
     assert keyed_server.process.wait(10) in (0, -signal.SIGTERM)  # uvicorn passes the signal on once it is done
 
 
-def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, shop, tmp_path):
+def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, shop, tmp_path, capsys):
     query = f"query={shop}/hat"
     run_here("task=search", f"catalog={server.catalog}", query, "k=3", out="local")
     run_here("task=search", f"server={server.url}", query, "k=3", out="remote")
     local, remote = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("local", "remote"))
     assert len(remote) == 6
     for one, other in zip(local, remote, strict=True):
-        assert [hit["id"] for hit in one["hits"]] == [hit["id"] for hit in other["hits"]]
-        assert one["predicted"] == other["predicted"]
+        assert one.keys() == other.keys()
+        assert {name: one[name] for name in ("query", "predicted", "match")} == {
+            name: other[name] for name in ("query", "predicted", "match")
+        }
+        for hit, same in zip(one["hits"], other["hits"], strict=True):
+            assert hit.keys() == same.keys()
+            assert (hit["rank"], hit["id"], hit["label"]) == (same["rank"], same["id"], same["label"])
+            assert hit["path"] == f"{shop}/{same['path']}"
+            assert same["item"] == {name: hit["item"][name] for name in ("id", "label", "external_id")}
     assert (tmp_path / "remote/results.png").exists()
     run_here("task=search", f"server={server.url}", "like=3", "k=2", out="like")
+    assert "hat/0.png" in capsys.readouterr().out
+    with pytest.raises(FashionError, match="k is 500; this server gives at most 200 hits"):
+        run_here("task=search", f"server={server.url}", query, "k=500")
     with pytest.raises(FashionError, match="does not answer"):
         run_here("task=search", "server=http://127.0.0.1:9", query)
     with pytest.raises(FashionError, match="should start with http"):

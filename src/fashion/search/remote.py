@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion.client import Client
+from fashion.errors import FashionError
 from fashion.files import replacing
 from fashion.search.results import Hit, SearchResult
 
@@ -20,8 +21,10 @@ class RemoteEngine:
     def __init__(self, url: str, pictures: Path):
         self.client, self.pictures = Client(url), pictures
         index = self.client.index()
-        self.class_names = tuple(index["classes"])
-        self.size = int(index["items"])
+        try:
+            self.class_names, self.size = tuple(index["classes"]), int(index["items"])
+        except (KeyError, TypeError, ValueError):
+            raise FashionError(f"{url} answers, but not as task=serve does; check the address.") from None
 
     def search(self, query: Sequence[Path], *, together: bool = False, **how: Any) -> list[SearchResult]:
         """As `VisualSearchEngine.search`."""
@@ -49,7 +52,10 @@ class RemoteEngine:
         return SearchResult(name, predicted["label"], predicted["probability"], self._hits(answer), answer["match"])
 
     def _hits(self, answer: dict[str, Any]) -> list[Hit]:
-        return [
-            Hit(hit["rank"], hit["score"], hit["id"], hit["label"], str(self.item_picture(hit["id"])), hit["payload"])
-            for hit in answer["hits"]
-        ]
+        return [_hit(hit) for hit in answer["hits"]]
+
+
+def _hit(hit: dict[str, Any]) -> Hit:
+    """A hit as a local search gives it; where its picture lies the server tells nobody, so its path is its name."""
+    item = {"id": hit["id"], "label": hit["label"], **hit["payload"]}
+    return Hit(hit["rank"], hit["score"], hit["id"], hit["label"], item["external_id"], item)

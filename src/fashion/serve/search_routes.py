@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
+from fashion.search.sync import RESERVED
 from fashion.search.values import plain
 from fashion.serve.bodies import bounded
 from fashion.serve.errors import ApiError
@@ -25,7 +26,7 @@ from fashion.serve.schemas import (
 from fashion.serve.service import Service
 from fashion.serve.uploads import read_request
 
-HIDDEN = frozenset({"id", "label", "path", "sha256", "size", "mtime_ns", "origin"})
+HIDDEN = frozenset({"label", "path", *RESERVED})
 """Columns that say how the catalogue is kept, not what the item is."""
 
 

@@ -1,9 +1,11 @@
 """task=search: which garments of a catalogue look like this picture?"""
 
+import contextlib
 import glob
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from pydantic import Field
 from fashion.data.images import find_pictures
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.report.pictures import display_results
+from fashion.report.pictures import save_picture, search_grid
+from fashion.report.tables import hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
 from fashion.search.remote import RemoteEngine
 from fashion.tasks.options import Options, read_options
@@ -99,12 +102,15 @@ def write_results(
 
     # Evenly spread, so that a few rows speak for the whole of a sorted folder.
     shown = [results[at * len(results) // min(rows, len(results))] for at in range(min(rows, len(results)))]
-    grid = display_results(shown, engine.class_names, folder / "results.png")
+    for result in shown:
+        show(hits_table(result))
+    grid = search_grid([_pictured(engine, result) for result in shown], engine.class_names)
+    save_picture(grid, folder / "results.png")
     write_text(folder / "results.json", json.dumps([result.to_dict() for result in results], indent=2) + "\n")
     table = [
         [
             Path(result.query).name,
-            result.predicted or "",
+            result.predicted + (" (no match)" if result.match is False else ""),
             f"{hit.rank}",
             f"{hit.score:.3f}",
             hit.label or "",
@@ -128,6 +134,16 @@ def write_results(
         log.info("%d of %d queries are shown; results.json holds all.", len(shown), len(results))
     for name in ("results.png", "results.html", "results.json"):
         log.info("Written: %s", folder / name)
+
+
+def _pictured(engine: VisualSearchEngine | RemoteEngine, result: SearchResult) -> SearchResult:
+    """The result with paths of pictures that are here; of one that is gone the grid says so."""
+    hits = []
+    for hit in result.hits:
+        with contextlib.suppress(FashionError):
+            hit = replace(hit, path=str(engine.item_picture(hit.id)))
+        hits.append(hit)
+    return replace(result, hits=hits)
 
 
 def _ask(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions, folder: Path) -> int:

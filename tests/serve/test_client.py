@@ -1,0 +1,78 @@
+"""The client says in one sentence what is wrong, whatever is at the other end of the line."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import pytest
+from uploads import jpeg
+
+from fashion.client import Client
+from fashion.errors import FashionError
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The address of something that answers each connection with these bytes."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer_all() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+    threading.Thread(target=answer_all, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    listening.close()
+
+
+def page(content: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(content) + content
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (page(b"<html>hello</html>"), "not as task=serve does"),
+        (page(b"[1, 2]"), "not as task=serve does"),
+        (page(b'{"classes": 3}'), "not as task=serve does"),
+        (b"SSH-2.0-OpenSSH_9\r\n\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nhelp", "answered 502: Bad Gateway"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhelp", "does not speak HTTP"),
+    ],
+)
+def test_something_else_answers(run_here, answer, words):
+    with answering(answer) as url, pytest.raises(FashionError, match=words):
+        run_here("task=search", f"server={url}", "query=x.jpg")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:80a", "http://[", "http://", "127.0.0.1:8000", "ftp://x", "http://:80"]
+)
+def test_what_is_no_address(url):
+    with pytest.raises(FashionError, match="^server is "):
+        Client(url)
+
+
+def test_a_key_that_cannot_be_sent():
+    for key in ("abc\n", "Schlüssel€"):
+        with pytest.raises(FashionError, match="api_key") as caught:
+            Client("http://127.0.0.1:8000", key)
+        assert key not in str(caught.value)
+
+
+def test_columns_that_cannot_be_sent(server):
+    client = Client(server.url)
+    with pytest.raises(FashionError, match="column 'since' of 'a' is datetime.date"):
+        client.add({"a": jpeg()}, {"a": {"since": date(2026, 1, 1)}})
+    with pytest.raises(FashionError, match="columns has 'b', which is none of the items"):
+        client.add({"a": jpeg()}, {"b": {"price": 1}})
+    with pytest.raises(FashionError, match="cannot be sent as JSON"):
+        client.search(jpeg(), filter=date(2026, 1, 1))
