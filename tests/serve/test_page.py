@@ -50,14 +50,26 @@ def test_pick_see_filter_and_go_on(server, shop):
         assert all(url.startswith((server.url, "blob:", "data:")) for url in asked)
 
 
-def test_paste_drop_and_a_bad_file(server, shop):
-    picture = base64.b64encode((shop / "dress/0.png").read_bytes()).decode()
-    make = f"""(() => {{
-        const bytes = Uint8Array.from(atob("{picture}"), (one) => one.charCodeAt(0));
+def carried(content: bytes, name: str, kind: str) -> str:
+    """A script that makes what a paste or a drop carries: one file."""
+    return f"""(() => {{
+        const bytes = Uint8Array.from(atob("{base64.b64encode(content).decode()}"), (one) => one.charCodeAt(0));
         const data = new DataTransfer();
-        data.items.add(new File([bytes], "q.png", {{type: "image/png"}}));
+        data.items.add(new File([bytes], "{name}", {{type: "{kind}"}}));
         return data;
     }})()"""
+
+
+def dropped(opened, where: str, what: str) -> list[bool]:
+    """Drag it over that element and drop it; whether the browser was kept from opening the file itself."""
+    return opened.evaluate(
+        f"""["dragover", "drop"].map((name) => !document.querySelector("{where}").dispatchEvent(
+            new DragEvent(name, {{dataTransfer: {what}, bubbles: true, cancelable: true}})))"""
+    )
+
+
+def test_paste_drop_and_a_bad_file(server, shop):
+    make = carried((shop / "dress/0.png").read_bytes(), "q.png", "image/png")
     with page() as opened:
         opened.goto(server.url)
         opened.wait_for_selector("#sample-list button")
@@ -66,10 +78,16 @@ def test_paste_drop_and_a_bad_file(server, shop):
         opened.set_input_files("#file", {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"})
         opened.wait_for_function("document.querySelector('#status').textContent.includes('not a picture')")
         assert not opened.locator("#hits li").count()
-        opened.evaluate(
-            f"document.querySelector('#drop').dispatchEvent(new DragEvent('drop', {{dataTransfer: {make}}}))"
-        )
-        assert len(hits(opened)) == 12
+        for where in ("#drop", "#results", "body"):
+            opened.evaluate("document.querySelector('#hits').replaceChildren()")
+            assert dropped(opened, where, make) == [True, True]
+            assert len(hits(opened)) == 12
+        assert opened.locator("#file").aria_snapshot() == '- button "Pick a picture of one garment"'
+        letter = carried(b"%PDF", "letter.pdf", "application/pdf")
+        opened.evaluate(f"document.dispatchEvent(new ClipboardEvent('paste', {{clipboardData: {letter}}}))")
+        assert "letter.pdf is not a picture" in opened.inner_text("#status")
+        assert dropped(opened, "#results", letter) == [True, True]
+        assert len(hits(opened)) == 12  # what was found before is still there
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -111,8 +111,14 @@ function card(hit) {
   return node;
 }
 
+function askFiles(files) {
+  if (!files.length) return;
+  const file = [...files].find((one) => one.type.startsWith("image/")) ?? files[0];
+  if (file.type && !file.type.startsWith("image/")) say(`${file.name} is not a picture; give a JPEG, PNG or WebP.`, "bad");
+  else askFile(file); // of a type that the browser does not know the server says what is wrong
+}
+
 function askFile(file) {
-  if (!file) return;
   asked = { file };
   const image = $("query");
   if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
@@ -139,16 +145,23 @@ function showQuery(address, name) {
 
 function listen() {
   const drop = $("drop");
-  $("file").addEventListener("change", (event) => { askFile(event.target.files[0]); event.target.value = ""; });
+  $("file").addEventListener("change", (event) => { askFiles(event.target.files); event.target.value = ""; });
+  // On the whole page: a picture that misses the box must not make the browser leave for it.
   for (const name of ["dragenter", "dragover"]) {
-    drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+    document.addEventListener(name, (event) => {
+      if (!event.dataTransfer.types.includes("Files")) return; // text goes into the filter's field as ever
+      event.preventDefault();
+      drop.classList.add("over");
+    });
   }
-  for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => { event.preventDefault(); askFile(event.dataTransfer.files[0]); });
-  document.addEventListener("paste", (event) => {
-    const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-    if (file) askFile(file);
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
+  document.addEventListener("drop", (event) => {
+    drop.classList.remove("over");
+    if (!event.dataTransfer.files.length) return;
+    event.preventDefault();
+    askFiles(event.dataTransfer.files);
   });
+  document.addEventListener("paste", (event) => askFiles(event.clipboardData.files));
   for (const id of ["label", "k", "fold", "filter"]) $(id).addEventListener("change", search);
   $("how").addEventListener("submit", (event) => { event.preventDefault(); search(); });
 }
