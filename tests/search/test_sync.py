@@ -1,5 +1,6 @@
 """A catalogue that follows its source: what is embedded, which ids stay, and what survives a kill."""
 
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
 import pytest
 from helpers import write_checkpoint, write_pictures
 
@@ -305,3 +308,133 @@ def test_a_catalogue_of_another_model_is_not_mixed(engine, source, tmp_path):
     with pytest.raises(FashionError, match="rebuild=true"):
         add_items(other, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "x"}])
     assert pa.types.is_int64(Catalog.open(tmp_path / "c").items.schema.field("id").type)
+
+
+def test_columns_that_only_later_items_have_are_kept(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    pictures = [source / "hat/0.png", source / "hat/1.png"]
+    rows = [{"external_id": "a", "size": "M"}, {"external_id": "b", "price": 30.0, "colour": "blue"}]
+    add_items(engine, Store(tmp_path / "c"), pictures, rows)
+    items = {item["external_id"]: item for item in Catalog.open(tmp_path / "c").items.to_pylist()}
+    assert (items["b"]["price"], items["b"]["colour"], items["b"]["size"]) == (30.0, "blue", None)
+    assert (items["a"]["price"], items["a"]["size"]) == (None, "M")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([1, "a"], "column 'price' cannot be 1, 'a'"),
+        ([2**70, 1], "column 'price' cannot be"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(engine, source, tmp_path, values, words):
+    sync(engine, source, tmp_path / "c")
+    rows = [{"external_id": str(at), "price": value} for at, value in enumerate(values)]
+    with pytest.raises(FashionError, match=words):
+        add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"] * 2, rows)
+    assert len(Catalog.open(tmp_path / "c")) == 18
+
+
+def test_a_column_without_values_can_be_given_some(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    store = Store(tmp_path / "c")
+    update_items(engine, store, {"hat/0.png": {"price": None}})
+    update_items(engine, store, {"hat/0.png": {"price": 3}})
+    assert Catalog.open(tmp_path / "c").items.filter(pa.compute.field("price") == 3).num_rows == 1
+
+
+@pytest.mark.parametrize("name", ["id", "sha256", "origin"])
+def test_names_that_the_catalogue_needs_are_refused(engine, source, tmp_path, name):
+    listing = engine.list_folder(source)
+    taken = Listing(listing.root, listing.paths, {**listing.columns, name: ["x"] * len(listing.paths)})
+    with pytest.raises(FashionError, match=f"column '{name}', which the catalogue notes by itself"):
+        engine.sync(taken)
+    sync(engine, source, tmp_path / "c")
+    with pytest.raises(FashionError, match=f"column '{name}'"):
+        add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "a", name: "x"}])
+
+
+def test_a_shop_has_sizes_of_its_own(engine, source, tmp_path):
+    listing = engine.list_folder(source)
+    sized = Listing(listing.root, listing.paths, {**listing.columns, "size": ["S", "M", "L"] * 6})
+    with (store := Store(tmp_path / "c")).writer():
+        engine.sync(sized, store)
+    assert len(engine.search(source / "hat/0.png", k=18, filter="size = 'M'")[0].hits) == 6
+
+
+def test_catalogues_of_the_schema_before_are_read(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    version = tmp_path / "c/versions/000001"
+    items = pa.parquet.read_table(version / "items.parquet")
+    former = {"file_size": "size", "file_mtime_ns": "mtime_ns"}
+    renamed = items.rename_columns([former.get(name, name) for name in items.column_names])
+    pa.parquet.write_table(renamed, version / "items.parquet")
+    manifest = json.loads((version / "manifest.json").read_text())
+    digest = hashlib.sha256((version / "items.parquet").read_bytes()).hexdigest()
+    manifest |= {"schema_version": 1, "sha256": manifest["sha256"] | {"items.parquet": digest}}
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    changes = sync(engine, source, tmp_path / "c")
+    assert (changes.unchanged, changes.embedded) == (18, 0)
+
+
+def test_another_models_catalogue_is_not_changed(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    other = VisualSearchEngine(write_checkpoint(tmp_path / "other.ckpt", seed=9))
+    for change in (
+        lambda: delete_items(other, Store(tmp_path / "c"), ["hat/0.png"]),
+        lambda: update_items(other, Store(tmp_path / "c"), {"hat/0.png": {"price": 3}}),
+    ):
+        with pytest.raises(FashionError, match="was made by the model"):
+            change()
+    assert len(Catalog.open(tmp_path / "c")) == 18
+
+
+def test_a_sync_without_changes_writes_no_version(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    sync(engine, source, tmp_path / "c")
+    assert Store(tmp_path / "c").numbers() == [1]
+    (source / "hat/0.png").unlink()
+    sync(engine, source, tmp_path / "c")
+    assert Store(tmp_path / "c").numbers() == [1, 2]
+
+
+def test_a_rebuild_keeps_ids_and_what_was_added(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "A1", "price": 3}])
+    (source / "dress/0.png").unlink()
+    before = ids(tmp_path / "c")
+    changes = sync(engine, source, tmp_path / "c", rebuild=True)
+    assert changes.removed == ["dress/0.png"]
+    del before["dress/0.png"]
+    assert ids(tmp_path / "c") == before
+    assert Catalog.open(tmp_path / "c").next_id == 19
+    consistent(engine, tmp_path / "c")
+
+
+def test_a_rebuild_by_another_model_embeds_everything(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "A1"}])
+    other = VisualSearchEngine(write_checkpoint(tmp_path / "other.ckpt", seed=9))
+    sync(other, source, tmp_path / "c", rebuild=True)
+    consistent(other, tmp_path / "c")
+
+
+def test_pictures_that_cannot_be_read_any_more_count_as_lost(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    extra = [{"external_id": f"added {at}"} for at in range(12)]
+    add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"] * 12, extra)  # do not count: they are not its own
+    for path in [*source.glob("dress/*"), *source.glob("shoes/*")]:
+        path.write_bytes(b"")
+    with pytest.raises(FashionError, match="12 of the catalogue's 18 items"):
+        sync(engine, source, tmp_path / "c", on_bad_image="skip")
+    assert len(Catalog.open(tmp_path / "c")) == 30
+
+
+def test_a_renamed_picture_keeps_its_id_beside_a_copy(engine, source, tmp_path):
+    shutil.copy(source / "hat/0.png", source / "shoes/copy.png")
+    sync(engine, source, tmp_path / "c")
+    before = ids(tmp_path / "c")
+    (source / "hat/0.png").rename(source / "hat/renamed.png")
+    changes = sync(engine, source, tmp_path / "c")
+    assert (changes.renamed, changes.added, changes.removed) == (["hat/renamed.png"], [], [])
+    assert ids(tmp_path / "c")["hat/renamed.png"] == before["hat/0.png"]
