@@ -9,9 +9,10 @@ import pytest
 from helpers import write_checkpoint, write_pictures
 from pyarrow import parquet
 
+from fashion.encoder import OnnxEncoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.parts import read_parts, write_part
+from fashion.search.parts import read_part, write_part
 from fashion.tasks.embed import which_shard
 
 
@@ -54,7 +55,37 @@ def test_a_shard_is_not_embedded_twice_and_a_lost_one_can_be_made_again(run_here
     assert (tmp_path / "parts/img_emb/img_emb_0001.npy").stat().st_mtime_ns == before
     (tmp_path / "parts/metadata/metadata_0001.parquet").unlink()  # as a kill between the two files leaves it
     assert run_here(*embed) == 7
-    assert len(read_parts(tmp_path / "parts")[0]) == 7
+    assert len(read_part(tmp_path / "parts", "0001")[0]) == 7
+
+
+def test_shards_are_joined_only_if_all_are_there_and_cut_alike(run_here, bundle, shop, tmp_path):
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts")
+    index = ("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=c")
+    run_here(*embed, "shard=1/2")
+    with pytest.raises(FashionError, match=r"holds 1 of 2 shards; make the others first: task=embed shard=2/2"):
+        run_here(*index)
+    run_here(*embed, "shard=2/3")
+    with pytest.raises(FashionError, match="shards 1 and 2 in parts were cut from different lists"):
+        run_here(*index)
+    assert not (tmp_path / "c").exists()
+    run_here(*embed, "shard=2/2")
+    assert run_here(*index) == 14
+
+
+def test_a_shard_of_an_older_list_embeds_what_is_new(run_here, bundle, shop, tmp_path, monkeypatch):
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts")
+    assert [run_here(*embed, f"shard={number}/2") for number in (1, 2)] == [7, 7]
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}})
+    shutil.copy(extra / "skirt/0.png", shop / "shoes/9.png")
+    seen: list[int] = []
+    real = OnnxEncoder.__call__
+    monkeypatch.setattr(OnnxEncoder, "__call__", lambda self, batch: seen.append(len(batch)) or real(self, batch))
+    assert run_here(*embed, "shard=1/2") == 8
+    assert sum(seen) == 1
+    with pytest.raises(FashionError, match="different lists of pictures"):
+        run_here("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=c")
+    run_here(*embed, "shard=2/2")
+    assert run_here("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=c") == 15
 
 
 def test_a_catalogue_goes_out_and_comes_back(run_here, bundle, shop):

@@ -1,11 +1,14 @@
 """Embeddings as files that any machine may have written: clip-retrieval's layout, with our manifest beside it.
 
 `img_emb/img_emb_0003.npy` holds the embeddings [n,64] of part 3, `metadata/metadata_0003.parquet` a row for each, and
-`manifest.json` says which model made them.  A part is whole once its metadata is there.
+`manifest.json` says which model made them.  A part is whole once its metadata is there; that of a shard says which list
+of pictures it was cut from, and into how many.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,20 @@ from fashion.search.sync import RESERVED, Content, Listing
 
 PATH = "image_path"
 """clip-retrieval's name for the column of paths."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a shard is a share of: of `shards` shards, of the list of pictures with that `digest`."""
+
+    shards: int
+    digest: str
+
+    @classmethod
+    def of(cls, listing: Listing, shards: int) -> "Cut":
+        """The listing, cut into so many: the same on every machine, wherever its pictures lie there."""
+        said = [listing.external_ids(), *([name, list(map(str, values))] for name, values in listing.columns.items())]
+        return cls(shards, hashlib.sha256(json.dumps(said).encode()).hexdigest())
 
 
 def part_files(folder: Path, number: int) -> tuple[Path, Path]:
@@ -51,46 +68,90 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise FashionError(f"{folder / 'manifest.json'} is damaged ({error}); embed the pictures again.") from error
 
 
-def write_part(folder: Path, number: int, embeddings: NDArray[np.float32], rows: pa.Table) -> None:
-    """Write one part, whole or not at all; `rows` has a column `image_path`."""
+def write_part(
+    folder: Path, number: int, embeddings: NDArray[np.float32], rows: pa.Table, cut: Cut | None = None
+) -> None:
+    """Write one part, whole or not at all; `rows` has a column `image_path`.
+
+    Args:
+        cut: what the part is a shard of; None: of nothing larger.
+    """
     vectors, metadata = part_files(folder, number)
+    if cut:
+        rows = rows.replace_schema_metadata({"shards": str(cut.shards), "digest": cut.digest})
+    metadata.unlink(missing_ok=True)  # of an older part, which is none any more once its embeddings are replaced
     with replacing(vectors) as part:
         np.save(part, embeddings)
     with replacing(metadata) as part:
         parquet.write_table(rows, part)
 
 
+def cut_of(metadata: Path) -> Cut | None:
+    """What the part with these metadata is a shard of; None where nothing is said of it."""
+    try:
+        said = parquet.read_schema(metadata).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise FashionError(f"{metadata} cannot be read ({error}); delete it, and embed that part again.") from error
+    return Cut(int(said[b"shards"]), said[b"digest"].decode()) if b"shards" in said and b"digest" in said else None
+
+
+def read_part(folder: Path, number: str, dimension: int = 64) -> tuple[NDArray[np.float32], pa.Table]:
+    """Embeddings [n,dimension] of the part whose files end in `number`, on the disk, and their rows.
+
+    Raises:
+        FashionError: if it is damaged, incomplete, or of another dimension.
+    """
+    path = folder / "img_emb" / f"img_emb_{number}.npy"
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        table = parquet.read_table(folder / "metadata" / f"metadata_{number}.parquet")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise FashionError(f"{path} or its metadata cannot be read ({error}); embed that part again.") from error
+    if array.ndim != 2 or array.shape != (table.num_rows, dimension):
+        raise FashionError(
+            f"{path} has shape {array.shape}; for its {table.num_rows} rows it should be "
+            f"({table.num_rows}, {dimension})."
+        )
+    return array, table
+
+
 def read_parts(folder: Path, dimension: int = 64) -> tuple[NDArray[np.float32], pa.Table]:
     """All parts, in order of their numbers: embeddings [N,dimension] and their rows.
 
     Raises:
-        FashionError: if there is none, or one is damaged, incomplete, or of another dimension.
+        FashionError: if there is none, one is damaged, incomplete, or of another dimension, or the parts are shards
+            and not all of one list's.
     """
     numbers = sorted(path.stem.rpartition("_")[2] for path in folder.glob("metadata/metadata_*.parquet"))
     if not numbers:
         raise FashionError(f"{folder} holds no embeddings (metadata/metadata_*.parquet); make them with task=embed.")
-    vectors, tables = [], []
-    for number in numbers:
-        path = folder / "img_emb" / f"img_emb_{number}.npy"
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            table = parquet.read_table(folder / "metadata" / f"metadata_{number}.parquet")
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise FashionError(f"{path} or its metadata cannot be read ({error}); embed that part again.") from error
-        if array.ndim != 2 or array.shape != (table.num_rows, dimension):
-            raise FashionError(
-                f"{path} has shape {array.shape}; for its {table.num_rows} rows it should be "
-                f"({table.num_rows}, {dimension})."
-            )
-        if array.shape[0]:
-            vectors.append(np.asarray(array, dtype=np.float32))
-            tables.append(table)
-    if not vectors:
+    _check_shards(folder, numbers)
+    parts = [part for part in (read_part(folder, number, dimension) for number in numbers) if len(part[1])]
+    if not parts:
         raise FashionError(f"All parts in {folder} are empty; embed some pictures.")
-    joined = pa.concat_tables(tables, promote_options="permissive")
+    joined = pa.concat_tables([table for _, table in parts], promote_options="permissive")
     if PATH not in joined.column_names:
         raise FashionError(f"The metadata in {folder} have no column {PATH!r}; it should name the pictures.")
-    return np.concatenate(vectors), joined
+    return np.concatenate([np.asarray(vectors, dtype=np.float32) for vectors, _ in parts]), joined
+
+
+def _check_shards(folder: Path, numbers: Sequence[str]) -> None:
+    """Refuse shards that are not all there, or were cut differently: pictures would be missing without a word."""
+    cuts = {number: cut_of(folder / "metadata" / f"metadata_{number}.parquet") for number in numbers}
+    first = cuts[numbers[0]]
+    odd = next((number for number, cut in cuts.items() if cut != first), None)
+    if odd is not None:
+        raise FashionError(
+            f"The shards {int(numbers[0]) + 1} and {int(odd) + 1} in {folder} were cut from different lists of "
+            "pictures, or into different numbers of shards; run task=embed for each shard again (what is known is not "
+            f"embedded twice), and delete metadata/metadata_{odd}.parquet if there is no such shard any more."
+        )
+    missing = sorted(set(range(first.shards)) - {int(number) for number in numbers}) if first else []
+    if first and missing:
+        raise FashionError(
+            f"{folder} holds {len(numbers)} of {first.shards} shards; make the others first: "
+            f"task=embed shard={missing[0] + 1}/{first.shards} …"
+        )
 
 
 def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, NDArray[np.float32]]]:

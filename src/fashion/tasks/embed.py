@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from fashion.errors import FashionError
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.parts import PATH, part_files, write_manifest, write_part
+from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
 from fashion.search.sync import Listing, box_texts, check_reserved, noted
 from fashion.tasks.index import listed
 from fashion.tasks.options import Options, read_options
@@ -35,7 +36,10 @@ class EmbedOptions(Options):
 
 
 def run(cfg: DictConfig) -> int:
-    """Embed the shard's pictures, unless its part is there already; returns how many it has."""
+    """Embed the shard's pictures, unless its part is there already; returns how many it has.
+
+    A part of another list of pictures, or of other shards, is replaced; what it holds is not embedded again.
+    """
     options = read_options(cfg, EmbedOptions)
     number, count = which_shard(options.shard)
     engine = VisualSearchEngine(options.encoder)
@@ -45,12 +49,16 @@ def run(cfg: DictConfig) -> int:
     folder = Path(options.embeddings).expanduser()
     vectors, metadata = part_files(folder, number - 1)
     write_manifest(folder, engine.encoder.fingerprint, whole.root)
-    if metadata.exists() and vectors.exists():
+    cut, done = Cut.of(whole, count), metadata.exists() and vectors.exists()
+    if done and cut_of(metadata) == cut:
         log.info("Shard %d/%d is in %s already; delete %s to embed it again.", number, count, folder, metadata)
         return len(np.load(vectors, mmap_mode="r", allow_pickle=False))
     contents, boxes = noted(share), box_texts(share)
     keys = [f"{content.sha256} {box}" for content, box in zip(contents, boxes, strict=True)]
     journal = Journal(folder / f".shard-{number}", engine.encoder.fingerprint)
+    if done:
+        log.info("%s is of another list of pictures, or of other shards; what is new is embedded.", metadata)
+        journal.known |= _known(folder, f"{number - 1:04d}")
     found, skipped = embed_pictures(
         engine.encoder, share.paths, keys, share.boxes, journal=journal, on_bad_image=options.on_bad_image
     )
@@ -65,7 +73,7 @@ def run(cfg: DictConfig) -> int:
     if share.boxes:
         columns["bbox"] = [boxes[at] for at in kept]
     embeddings = np.stack([found[keys[at]] for at in kept]) if kept else np.zeros((0, 64), np.float32)
-    write_part(folder, number - 1, embeddings, pa.table(columns))
+    write_part(folder, number - 1, embeddings, pa.table(columns), cut)
     journal.clear()
     for reason in skipped[:5]:
         log.info("  skipped: %s", reason)
@@ -74,6 +82,17 @@ def run(cfg: DictConfig) -> int:
         "encoder=%s embeddings=%s", number, count, len(kept), len(skipped), options.encoder, folder,
     )  # fmt: skip
     return len(kept)
+
+
+def _known(folder: Path, number: str) -> dict[str, NDArray[np.float32]]:
+    """Content and box → embedding, of a part that is to be replaced; nothing where it cannot be read."""
+    try:
+        vectors, table = read_part(folder, number)
+        names = table["sha256"].to_pylist()
+    except (FashionError, KeyError):
+        return {}
+    boxes = table["bbox"].to_pylist() if "bbox" in table.column_names else [""] * len(names)
+    return {f"{name} {box}": np.array(vector) for name, box, vector in zip(names, boxes, vectors, strict=True)}
 
 
 def which_shard(text: str) -> tuple[int, int]:
