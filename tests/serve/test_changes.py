@@ -1,5 +1,7 @@
 """Changes over HTTP: each item has its status, what fails leaves nothing behind, and new versions are taken up."""
 
+import time
+
 import faiss
 import httpx
 import pytest
@@ -107,10 +109,11 @@ def test_readyz_and_the_index_tell_of_a_version_that_is_not_used(keyed_server):
     stranger = Catalog.open(keyed_server.catalog)
     stranger.fingerprint = "another"
     stranger.write(keyed_server.catalog)
-    for _ in range(100):
+    for _ in range(200):
         ready = httpx.get(f"{keyed_server.url}/readyz").json()
         if ready["unused_version"]:
             break
+        time.sleep(0.05)
     assert (ready["catalog_version"], ready["unused_version"]) == (1, 2)
     assert httpx.get(f"{keyed_server.url}/v1/index").json()["unused_version"] == 2
     assert add(keyed_server, item("a")).json()["error"]["code"] == "newer_version"

@@ -87,19 +87,30 @@ def test_a_body_has_one_deadline_however_it_drips(keyed_server):
         assert b" 408 " in received
 
 
-def test_a_place_is_taken_before_the_body_is_read(keyed_server):
+def until_in_work(server: Server, count: int) -> None:
+    for _ in range(200):
+        if f"fashion_requests_in_work {count}.0" in httpx.get(f"{server.url}/metrics").text:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"there are never {count} requests in work")
+
+
+def test_a_place_is_taken_before_the_body_is_read(served_folder):
     """Two places: the third upload is sent away at once, and a place comes back when an upload ends."""
-    with upload(keyed_server) as first, upload(keyed_server, path="/v1/items"):
-        time.sleep(0.1)
-        assert httpx.get(f"{keyed_server.url}/healthz").status_code == 200
-        with upload(keyed_server) as third:
-            status, error = answer(third)
-        assert (status, error["code"]) == (503, "busy")
-        adding = httpx.post(f"{keyed_server.url}/v1/items", json={"items": []}, headers=KEY)
-        assert (adding.status_code, adding.headers["retry-after"]) == (503, "1")
-        first.close()
-        time.sleep(0.1)
-        assert httpx.post(f"{keyed_server.url}/v1/search", files={"file": jpeg()}).status_code == 200
+    settings = ("server.workers=1", "server.queue=1", "server.read_timeout_s=30", "server.api_key=open-sesame")
+    with Server(served_folder, *settings) as server:
+        with upload(server) as first, upload(server, path="/v1/items") as second:
+            until_in_work(server, 2)
+            with upload(server) as third:
+                status, error = answer(third)
+            assert (status, error["code"]) == (503, "busy")
+            adding = httpx.post(f"{server.url}/v1/items", json={"items": []}, headers=KEY)
+            assert (adding.status_code, adding.headers["retry-after"]) == (503, "1")
+            first.close()
+            until_in_work(server, 1)
+            assert httpx.post(f"{server.url}/v1/search", files={"file": jpeg()}).status_code == 200
+            second.close()
+        until_in_work(server, 0)
 
 
 def test_the_key_is_asked_for_before_anything_is_read(keyed_server):
