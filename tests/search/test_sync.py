@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -36,11 +37,14 @@ def engine(bundle) -> VisualSearchEngine:
     return VisualSearchEngine(bundle)
 
 
-def sync(engine: VisualSearchEngine, source: Path, folder: Path, **options) -> Changes:
-    store = Store(folder)
+def sync(
+    engine: VisualSearchEngine, source: Path, folder: Path, columns: dict[str, list] | None = None, **options
+) -> Changes:
+    store, listing = Store(folder), engine.list_folder(source)
     with store.writer():
         engine.catalog = Catalog.open(folder) if store.current() else None
-        return engine.sync(engine.list_folder(source), store, **options)
+        listing = Listing(source, listing.paths, {**listing.columns, **(columns or {})})
+        return engine.sync(listing, store, **options)
 
 
 def ids(folder: Path) -> dict[str, int]:
@@ -188,7 +192,10 @@ def test_items_are_added_changed_and_deleted(engine, source, tmp_path):
     [
         (lambda e, s: delete_items(e, s, ["nothing"]), "no item with external_id 'nothing'"),
         (lambda e, s: update_items(e, s, {"hat/0.png": {"id": 3}}), "cannot be set"),
-        (lambda e, s: update_items(e, s, {"hat/0.png": {"label": 3}}), "column 'label' cannot be"),
+        (
+            lambda e, s: update_items(e, s, {"hat/0.png": {"label": 3}}),
+            "has 3 in the column 'label'; others",
+        ),
         (lambda e, s: delete_items(e, s, list(ids(s.folder))), "No item would be left"),
     ],
 )
@@ -200,15 +207,17 @@ def test_bad_changes_change_nothing(engine, source, tmp_path, change, words):
 
 
 def test_columns_follow_the_table(engine, source, tmp_path):
-    listing = engine.list_folder(source)
-    for price in (5, 7):
-        store = Store(tmp_path / "c")
-        with store.writer():
-            engine.catalog = Catalog.open(store.folder) if store.current() else None
-            columns = {**listing.columns, "price": [price] * 18}
-            changes = engine.sync(Listing(source, listing.paths, columns), store)
-    assert changes.embedded == 0
-    assert set(Catalog.open(tmp_path / "c").items["price"].to_pylist()) == {7}
+    prices = [5.0, math.nan, None, *range(15)]
+    sync(engine, source, tmp_path / "c", {"price": prices})
+    assert sync(engine, source, tmp_path / "c", {"price": prices}).unchanged == 18
+    assert Store(tmp_path / "c").numbers() == [1]
+    prices[1:4] = [7.0, None, None]
+    for dry_run in (True, False):
+        changes = sync(engine, source, tmp_path / "c", {"price": prices}, dry_run=dry_run)
+        assert changes.relabelled == ["dress/1.png", "dress/3.png"]
+        assert str(changes) == "2 with other columns, 16 unchanged; 0 pictures embedded"
+    assert Catalog.open(tmp_path / "c").items["price"].to_pylist() == [5, 7, None, None, *range(1, 15)]
+    assert sync(engine, source, tmp_path / "c").relabelled[:2] == ["dress/0.png", "dress/1.png"]
 
 
 WORK = """
@@ -323,15 +332,16 @@ def test_columns_that_only_later_items_have_are_kept(engine, source, tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([1, "a"], "column 'price' cannot be 1, 'a'"),
-        ([2**70, 1], "column 'price' cannot be"),
+        ([1, None, "a"], "item '2' has 'a' in the column 'price'; others there are int64"),
+        ([2**63, 1], "item '0' has 9223372036854775808 in the column 'price'; no column can hold that"),
+        ([["S", "M"]], r"item '0' has \['S', 'M'\] in the column 'price'; no column can hold that"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(engine, source, tmp_path, values, words):
     sync(engine, source, tmp_path / "c")
     rows = [{"external_id": str(at), "price": value} for at, value in enumerate(values)]
     with pytest.raises(FashionError, match=words):
-        add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"] * 2, rows)
+        add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"] * len(rows), rows)
     assert len(Catalog.open(tmp_path / "c")) == 18
 
 
@@ -345,20 +355,15 @@ def test_a_column_without_values_can_be_given_some(engine, source, tmp_path):
 
 @pytest.mark.parametrize("name", ["id", "sha256", "origin"])
 def test_names_that_the_catalogue_needs_are_refused(engine, source, tmp_path, name):
-    listing = engine.list_folder(source)
-    taken = Listing(listing.root, listing.paths, {**listing.columns, name: ["x"] * len(listing.paths)})
     with pytest.raises(FashionError, match=f"column '{name}', which the catalogue notes by itself"):
-        engine.sync(taken)
+        sync(engine, source, tmp_path / "c", {name: ["x"] * 18})
     sync(engine, source, tmp_path / "c")
     with pytest.raises(FashionError, match=f"column '{name}'"):
         add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "a", name: "x"}])
 
 
 def test_a_shop_has_sizes_of_its_own(engine, source, tmp_path):
-    listing = engine.list_folder(source)
-    sized = Listing(listing.root, listing.paths, {**listing.columns, "size": ["S", "M", "L"] * 6})
-    with (store := Store(tmp_path / "c")).writer():
-        engine.sync(sized, store)
+    sync(engine, source, tmp_path / "c", {"size": ["S", "M", "L"] * 6})
     assert len(engine.search(source / "hat/0.png", k=18, filter="size = 'M'")[0].hits) == 6
 
 
@@ -428,6 +433,60 @@ def test_pictures_that_cannot_be_read_any_more_count_as_lost(engine, source, tmp
     with pytest.raises(FashionError, match="12 of the catalogue's 18 items"):
         sync(engine, source, tmp_path / "c", on_bad_image="skip")
     assert len(Catalog.open(tmp_path / "c")) == 30
+
+
+def test_a_rebuild_leaves_out_added_pictures_that_are_gone_if_told_to(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    shutil.copy(source / "hat/0.png", tmp_path / "here.png")
+    shutil.copy(source / "hat/1.png", tmp_path / "gone.png")
+    pictures = [tmp_path / "gone.png", tmp_path / "here.png"]
+    add_items(engine, Store(tmp_path / "c"), pictures, [{"external_id": "gone"}, {"external_id": "here"}])
+    pictures[0].unlink()
+    with pytest.raises(FashionError, match=r"gone\.png"):
+        sync(engine, source, tmp_path / "c", rebuild=True)
+    assert len(sync(engine, source, tmp_path / "c", rebuild=True, on_bad_image="skip").skipped) == 1
+    assert "here" in ids(tmp_path / "c")
+    consistent(engine, tmp_path / "c")
+
+
+def test_values_that_no_column_can_hold_name_their_item(engine, source, tmp_path):
+    for value, words in (([1], "no column can hold that"), (b"\xff\xfe", "no column can hold that"), (3, "are string")):
+        with pytest.raises(FashionError, match=f"'dress/1.png' has .* in the column 'tags'; .*{words}"):
+            sync(engine, source, tmp_path / "c", {"tags": ["a" if value == 3 else None, value, *[None] * 16]})
+    sync(engine, source, tmp_path / "c", {"tags": [b"a", *[None] * 17]})
+    assert Catalog.open(tmp_path / "c").items["tags"][0].as_py() == "a"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_items_without_an_external_id_are_refused(engine, source, tmp_path, empty):
+    with pytest.raises(FashionError, match=r"1\.png has no external_id"):
+        sync(engine, source, tmp_path / "c", {"external_id": ["a", empty, *"bcdefghijklmnopq"]})
+
+
+def test_an_added_item_that_does_not_fit_the_source_is_named(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    store = Store(tmp_path / "c")
+    add_items(engine, store, [source / "hat/0.png"], [{"external_id": "A1", "price": "cheap"}])
+    with pytest.raises(FashionError, match=r"'A1' has 'cheap' in the column 'price', which holds int64.*update='A1'"):
+        sync(engine, source, tmp_path / "c", {"price": list(range(18))})
+    update_items(engine, store, {"A1": {"price": None}})
+    sync(engine, source, tmp_path / "c", {"price": list(range(18))})
+    update_items(engine, store, {"A1": {"price": 9.5}})
+    assert Catalog.open(tmp_path / "c").items["price"].to_pylist() == [*range(18), 9.5]
+
+
+def test_content_is_checked_on_request(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    path, other = source / "hat/0.png", (source / "hat/1.png").read_bytes()
+    size = max(path.stat().st_size, len(other))
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    os.utime(path, (10**9, 10**9))
+    sync(engine, source, tmp_path / "c")
+    path.write_bytes(other.ljust(size, b"\0"))
+    os.utime(path, (10**9, 10**9))
+    assert sync(engine, source, tmp_path / "c").unchanged == 18
+    assert sync(engine, source, tmp_path / "c", check_content=True).changed == ["hat/0.png"]
+    consistent(engine, tmp_path / "c")
 
 
 def test_a_renamed_picture_keeps_its_id_beside_a_copy(engine, source, tmp_path):

@@ -17,7 +17,7 @@ from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.filters import Filter, select
 from fashion.search.results import Choice, Hit, SearchResult
 from fashion.search.store import Store
-from fashion.search.sync import Changes, Listing, Plan, check_shrink, kept_added, merged, plan
+from fashion.search.sync import Changes, Listing, Plan, check_shrink, content_hash, kept_added, merged, plan
 
 __all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
 
@@ -106,6 +106,7 @@ class VisualSearchEngine:
         dry_run: bool = False,
         rebuild: bool = False,
         first_id: int = 0,
+        check_content: bool = False,
         known: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> Changes:
         """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.
@@ -117,10 +118,11 @@ class VisualSearchEngine:
             dry_run: only say what would change.
             rebuild: embed every item anew, also those that were added by request; ids stay.
             first_id: where there is no catalogue yet, the first id to give.
+            check_content: read every picture, also those whose size and time of change are as noted.
             known: embeddings that were made elsewhere, by content and box (`fashion.search.parts.listing_of`).
         """
         old = self.catalog
-        planned = plan(old, listing, first_id)
+        planned = plan(old, listing, first_id, check_content=check_content)
         check_shrink(old, planned.ids, allow_shrink)
         changes = planned.changes
         if dry_run:
@@ -143,8 +145,8 @@ class VisualSearchEngine:
         changes.embedded = len(journal.known) - before
         self.skipped = changes.skipped
         fresh = {at: vectors[key] for at, key in zip(todo, keys, strict=True) if key in vectors}
-        again = self._embed_added(old, planned) if old and rebuild else None
-        items, embeddings = merged(old, listing, planned, fresh, again)
+        again = self._embed_added(old, planned, journal, on_bad_image) if old and rebuild else None
+        items, embeddings = merged(old, planned, fresh, again)
         if not len(embeddings):
             raise FashionError(
                 f"None of the {len(listing.paths)} pictures in {listing.root} can be read; there is nothing to search."
@@ -159,11 +161,16 @@ class VisualSearchEngine:
         journal.clear()
         return changes
 
-    def _embed_added(self, old: Catalog, planned: Plan) -> NDArray[np.float32]:
-        """Embeddings [N,64] of the added items that stay, from their pictures."""
+    def _embed_added(
+        self, old: Catalog, planned: Plan, journal: Journal, on_bad_image: str
+    ) -> dict[int, NDArray[np.float32]]:
+        """Embeddings [64] of the added items that stay, from their pictures, by id; without those that are skipped."""
         kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
-        vectors = [self.embed_image(old.picture(item)) for item in kept]
-        return np.stack(vectors) if vectors else np.zeros((0, old.embeddings.shape[1]), np.float32)
+        paths = [old.picture(item) for item in kept]
+        keys = [f"{content_hash(path)} " for path in paths]
+        vectors, skipped = embed_pictures(self.encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
+        planned.changes.skipped += skipped
+        return {item["id"]: vectors[key] for item, key in zip(kept, keys, strict=True) if key in vectors}
 
     def search(
         self,

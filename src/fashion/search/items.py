@@ -13,7 +13,8 @@ from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
-from fashion.search.sync import RESERVED, check_reserved, content_hash, joined
+from fashion.search.sync import content_hash
+from fashion.search.table import RESERVED, check_reserved, joined, typed
 
 FIXED = ("id", "external_id", "path", *RESERVED)
 """Columns that an update cannot set: they are what the item is, not what is said of it."""
@@ -49,7 +50,7 @@ def add_items(
         next_id = max(old.next_id, *(number + 1 for number in ids))
         fresh = [_row(row, path, number) for row, path, number in zip(rows, pictures, ids, strict=True)]
         stay = ~np.isin(old.ids, ids)
-        items = joined(old.items.filter(pa.array(stay)), _typed(fresh, old.items.schema))
+        items = joined(old.items.filter(pa.array(stay)), typed(fresh, old.items))
         _commit(engine, store, old, items, np.concatenate([old.embeddings[stay], embeddings]), next_id)
     return ids
 
@@ -72,7 +73,7 @@ def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str,
             rows.append(old.items.slice(places[name], 1).to_pylist()[0] | dict(values))
         touched = np.isin(np.arange(len(old)), list(places.values()))
         # Typed as the catalogue's columns are, so that an empty value does not make a column lose its type.
-        fresh = _typed(rows, old.items.schema)
+        fresh = typed(rows, old.items)
         order = np.concatenate([np.flatnonzero(~touched), [places[name] for name in changes]]).astype(np.int64)
         items = joined(old.items.filter(pa.array(~touched)), fresh)
         _commit(engine, store, old, items, np.asarray(old.embeddings)[order], old.next_id)
@@ -116,21 +117,6 @@ def _row(row: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
         "origin": "added",
     }
     return own | {name: value for name, value in row.items() if name not in own}
-
-
-def _typed(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    """The rows, with all columns of any, typed as the catalogue's columns are (those that have a type yet)."""
-    types = {name: schema.field(name).type for name in schema.names if not pa.types.is_null(schema.field(name).type)}
-    new = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-    columns: dict[str, pa.Array] = {}
-    for name, values in new.items():
-        try:
-            columns[name] = pa.array(values, types.get(name))
-        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-            shown = ", ".join(repr(value) for value in values if value is not None)
-            wanted = f"; it holds {types[name]}" if name in types else "; give all items values of one type"
-            raise FashionError(f"The column {name!r} cannot be {shown}{wanted}.") from error
-    return pa.table(columns)
 
 
 def _commit(

@@ -19,7 +19,8 @@ from pyarrow import parquet
 
 from fashion.errors import FashionError
 from fashion.files import replacing, write_text
-from fashion.search.sync import RESERVED, Content, Listing
+from fashion.search.sync import Content, Listing
+from fashion.search.table import RESERVED
 
 PATH = "image_path"
 """clip-retrieval's name for the column of paths."""

@@ -1,11 +1,11 @@
 """Making a catalogue equal to its source: only what is new or changed is embedded, ids stay, nothing is lost.
 
 Items are matched by `external_id` (by default the path below the root), pictures by the SHA-256 of their content.
-A picture whose size and time of change are as noted is not read again.
+A picture whose size and time of change are as noted is not read again, unless that is asked for.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.table import TEXT, check_reserved, column, differing, joined
 
-RESERVED = ("id", "sha256", "file_size", "file_mtime_ns", "origin")
-"""Columns that the catalogue notes itself; origin: `source` items come and go with it, `added` ones by request only."""
+LISTS = ("added", "changed", "renamed", "relabelled", "removed", "skipped")
+"""The kinds of `Changes` that come with names."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,14 @@ class Listing:
         """One a picture.
 
         Raises:
-            FashionError: if one comes twice.
+            FashionError: if one comes twice, or an item has none.
         """
         given = self.columns.get("external_id") or [path.relative_to(self.root).as_posix() for path in self.paths]
+        nameless = next((path for path, value in zip(self.paths, given, strict=True) if value in (None, "")), None)
+        if nameless is not None:
+            raise FashionError(
+                f"{nameless} has no external_id; give it one, or leave that column out, and paths are taken."
+            )
         ids = [str(value) for value in given]
         if len(set(ids)) != len(ids):
             twice = next(value for value in ids if ids.count(value) > 1)
@@ -61,30 +67,36 @@ class Listing:
 
 @dataclass
 class Changes:
-    """What a sync does: external ids by kind of change, and pictures that could not be read."""
+    """What a sync does: external ids by kind of change, and pictures that could not be read.
+
+    relabelled: the picture is as it was, and what a column says of it is not.
+    """
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     unchanged: int = 0
     embedded: int = 0
     skipped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        counts = {name: len(getattr(self, name)) for name in ("added", "changed", "renamed", "removed", "skipped")}
-        parts = [f"{count} {name}" for name, count in counts.items() if count] + [f"{self.unchanged} unchanged"]
+        words = {name: name for name in LISTS} | {"relabelled": "with other columns"}
+        parts = [f"{len(getattr(self, name))} {word}" for name, word in words.items() if getattr(self, name)]
+        parts.append(f"{self.unchanged} unchanged")
         return ", ".join(parts) + f"; {self.embedded} pictures embedded"
 
 
 @dataclass
 class Plan:
-    """Where each picture of a listing stands: its content, its id, and the old row its embedding is taken from (-1:
-    none, so it must be embedded)."""
+    """Where each of N pictures of a listing stands.
 
-    external_ids: list[str]
-    sizes: list[int]
-    mtimes: list[int]
+    items: N rows, as the catalogue will hold them.  boxes: as texts.  ids: [N].  rows: [N], the old row that each
+    embedding is taken from (-1: none, so it must be embedded).  next_id: the lowest id that no item has then.
+    """
+
+    items: pa.Table
     hashes: list[str]
     boxes: list[str]
     ids: NDArray[np.int64]
@@ -93,67 +105,51 @@ class Plan:
     changes: Changes
 
 
-def check_reserved(columns: Iterable[str], where: str) -> None:
-    """Refuse columns that the catalogue would overwrite.
-
-    Raises:
-        FashionError: naming the first.
-    """
-    taken = [name for name in columns if name in RESERVED]
-    if taken:
-        other = "call it external_id if it names the item, or rename it" if taken[0] == "id" else "rename it"
-        raise FashionError(f"{where} has a column {taken[0]!r}, which the catalogue notes by itself; {other}.")
-
-
-def plan(old: Catalog | None, listing: Listing, next_id: int = 0) -> Plan:
+def plan(old: Catalog | None, listing: Listing, next_id: int = 0, *, check_content: bool = False) -> Plan:
     """Compare a listing with a catalogue; embeds and writes nothing.
 
     Args:
         next_id: where there is no catalogue, the first id to give.
+        check_content: read every picture, also those whose size and time of change are as noted.
+
+    Raises:
+        FashionError: if an external id is missing or comes twice, or a column is not for the catalogue.
     """
     check_reserved(listing.columns, str(listing.root))
-    external_ids = listing.external_ids()
-    boxes = box_texts(listing)
-    known = _known(old)
-    if listing.contents:
-        stats = [(content.size, content.mtime_ns) for content in listing.contents]
-        hashes = [content.sha256 for content in listing.contents]
-    else:
-        stats = [_stat(path) for path in listing.paths]
-        hashes = _hashes(listing, external_ids, stats, known)
-    by_content: dict[tuple[str, str], list[_Known]] = {}
-    for row in known.values():
-        by_content.setdefault((row.sha256, row.box), []).append(row)
-    here = set(external_ids)
-    changes = Changes()
-    next_id = old.next_id if old else next_id
-    ids, rows = np.empty(len(here), np.int64), np.empty(len(here), np.int64)
-    taken: set[int] = set()
-    for at, name in enumerate(external_ids):
-        same = known.get(name)
-        twins = by_content.get((hashes[at], boxes[at]), [])
-        source = twins[0].row if twins else -1
-        if same and (same.sha256, same.box) == (hashes[at], boxes[at]):
-            ids[at], rows[at] = same.id, same.row
-            changes.unchanged += 1
-        elif same:
-            ids[at], rows[at] = same.id, source
+    names, boxes, known = listing.external_ids(), box_texts(listing), _known(old)
+    contents = list(listing.contents or _contents(listing.paths, names, {} if check_content else known))
+    here, next_id = set(names), old.next_id if old else next_id
+    row_of = {row.content: row.row for row in known.values()}
+    gone: dict[tuple[str, str], list[_Known]] = {}
+    for row in reversed(known.values()):  # so that the last one is the oldest
+        if row.from_source and row.external_id not in here:
+            gone.setdefault(row.content, []).append(row)
+    ids, rows = np.empty(len(names), np.int64), np.empty(len(names), np.int64)
+    same, changes = [], Changes()
+    for at, name in enumerate(names):
+        mine, content = known.get(name), (contents[at].sha256, boxes[at])
+        rows[at] = row_of.get(content, -1)
+        if mine and mine.content == content:
+            ids[at], rows[at] = mine.id, mine.row
+            same.append(at)
+        elif mine:
+            ids[at] = mine.id
             changes.changed.append(name)
+        elif gone.get(content):
+            ids[at] = gone[content].pop().id
+            changes.renamed.append(name)
         else:
-            left = (row for row in twins if row.from_source and row.external_id not in here and row.id not in taken)
-            former = next(left, None)
-            ids[at], rows[at] = former.id if former else next_id, source
-            if former:
-                taken.add(former.id)
-                changes.renamed.append(name)
-            else:
-                next_id += 1
-                changes.added.append(name)
-    changes.removed = [
-        name for name, row in known.items() if row.from_source and name not in here and row.id not in taken
-    ]
-    sizes, mtimes = ([stat[at] for stat in stats] for at in (0, 1))
-    return Plan(external_ids, sizes, mtimes, hashes, boxes, ids, rows, next_id, changes)
+            ids[at] = next_id
+            next_id += 1
+            changes.added.append(name)
+    left = {row.id for rows_left in gone.values() for row in rows_left}
+    changes.removed = [name for name, row in known.items() if row.id in left]
+    items = _table(listing, names, ids, contents, boxes)
+    if old is not None:
+        others = differing(items.take(pa.array(same, pa.int64())), old.items.take(pa.array(rows[same])))
+        changes.relabelled = [names[same[at]] for at in np.flatnonzero(others)]
+    changes.unchanged = len(same) - len(changes.relabelled)
+    return Plan(items, [content.sha256 for content in contents], boxes, ids, rows, next_id, changes)
 
 
 def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: bool) -> None:
@@ -187,16 +183,15 @@ def _added(old: Catalog) -> NDArray[np.bool_]:
 
 def merged(
     old: Catalog | None,
-    listing: Listing,
     planned: Plan,
     fresh: Mapping[int, NDArray[np.float32]],
-    added: NDArray[np.float32] | None = None,
+    added: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> tuple[pa.Table, NDArray[np.float32]]:
     """The items and embeddings that the plan leads to, ascending by id.
 
     Args:
         fresh: position in the listing → its new embedding; positions that need one and have none are left out.
-        added: new embeddings of the added items that stay; None: they keep theirs.
+        added: id → new embedding of the added items that stay; None: all stay, and keep theirs.
     """
     kept = np.array([row >= 0 or at in fresh for at, row in enumerate(planned.rows)], dtype=bool)
     embeddings = np.empty((len(kept), 64), np.float32)
@@ -205,58 +200,56 @@ def merged(
         embeddings[reused] = old.embeddings[planned.rows[reused]]
     for at, vector in fresh.items():
         embeddings[at] = vector
-    table, embeddings = _table(listing, planned).filter(pa.array(kept)), embeddings[kept]
+    table, embeddings = planned.items.filter(pa.array(kept)), embeddings[kept]
     if old is not None:
         stay = kept_added(old, planned)
+        if added is not None:
+            stay &= np.isin(old.ids, list(added))
+        others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
         table = joined(table, old.items.filter(pa.array(stay)))
-        embeddings = np.concatenate([embeddings, old.embeddings[stay] if added is None else added])
+        embeddings = np.concatenate([embeddings, others])
     order = np.argsort(table["id"].to_numpy(), kind="stable")
     return table.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
 
 
-def joined(first: pa.Table, second: pa.Table) -> pa.Table:
-    """The rows of both; a column that one lacks is empty there.
-
-    Raises:
-        FashionError: if a column holds, say, numbers here and text there.
-    """
-    try:
-        return pa.concat_tables([first, second], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise FashionError(f"The items' columns do not fit the catalogue's ({str(error).splitlines()[0]}).") from error
+def _stacked(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.stack(vectors) if vectors else np.zeros((0, 64), np.float32)
 
 
-def _table(listing: Listing, planned: Plan) -> pa.Table:
-    count = len(planned.external_ids)
-    blank: list[Any] = [None] * count
+def _table(
+    listing: Listing, names: Sequence[str], ids: NDArray[np.int64], contents: Sequence[Content], boxes: Sequence[str]
+) -> pa.Table:
+    """The listing's items [N], as a catalogue holds them."""
+    blank: list[Any] = [None] * len(names)
     products = [None if value in (None, "") else str(value) for value in listing.columns.get("product_id", blank)]
-    table: dict[str, Any] = {
-        "id": planned.ids,
-        "external_id": planned.external_ids,
-        "path": [path.relative_to(listing.root).as_posix() for path in listing.paths],
-        "label": pa.array(listing.columns.get("label", blank), pa.string()),
+    table: dict[str, pa.Array] = {
+        "id": pa.array(ids),
+        "external_id": pa.array(names, pa.string()),
+        "path": pa.array([path.relative_to(listing.root).as_posix() for path in listing.paths], pa.string()),
+        "label": column("label", listing.columns.get("label", blank), names, pa.string()),
         "product_id": pa.array(products, pa.string()),
-        "sha256": planned.hashes,
-        "file_size": pa.array(planned.sizes, pa.int64()),
-        "file_mtime_ns": pa.array(planned.mtimes, pa.int64()),
-        "origin": ["source"] * count,
+        "sha256": pa.array([content.sha256 for content in contents], pa.string()),
+        "file_size": pa.array([content.size for content in contents], pa.int64()),
+        "file_mtime_ns": pa.array([content.mtime_ns for content in contents], pa.int64()),
+        "origin": pa.array(["source"] * len(names), pa.string()),
     }
     if listing.boxes and any(listing.boxes):
-        table["bbox"] = planned.boxes
-    table |= {name: list(values) for name, values in listing.columns.items() if name not in table}
-    return pa.table(table)
+        table["bbox"] = pa.array(boxes, pa.string())
+    others = {name: values for name, values in listing.columns.items() if name not in table}
+    return pa.table(table | {name: column(name, values, names, TEXT.get(name)) for name, values in others.items()})
 
 
 @dataclass(frozen=True)
 class _Known:
+    """An item of the catalogue; content: its picture's SHA-256, and its box as text."""
+
     external_id: str
     id: int
     row: int
-    sha256: str
     size: int
     mtime_ns: int
     from_source: bool
-    box: str
+    content: tuple[str, str]
 
 
 def _known(old: Catalog | None) -> dict[str, _Known]:
@@ -267,21 +260,18 @@ def _known(old: Catalog | None) -> dict[str, _Known]:
     columns = [old.items[name].to_pylist() for name in names]
     boxes = old.items["bbox"].to_pylist() if "bbox" in old.items.column_names else [""] * len(old)
     return {
-        name: _Known(name, number, row, content, size, mtime, origin == "source", box or "")
+        name: _Known(name, number, row, size, mtime, origin == "source", (content, box or ""))
         for row, (name, number, content, size, mtime, origin, box) in enumerate(zip(*columns, boxes, strict=True))
     }
 
 
-def _hashes(
-    listing: Listing, names: Sequence[str], stats: Sequence[tuple[int, int]], known: Mapping[str, _Known]
-) -> list[str]:
-    """Each picture's SHA-256: the noted one where the file was not touched since, else by reading it."""
+def _contents(paths: Sequence[Path], names: Sequence[str], known: Mapping[str, _Known]) -> list[Content]:
+    """What each picture's file is: its noted SHA-256 where the file was not touched since, else by reading it."""
 
-    def content(at: int) -> str:
-        same = known.get(names[at])
-        if same and (same.size, same.mtime_ns) == stats[at]:
-            return same.sha256
-        return content_hash(listing.paths[at])
+    def content(at: int) -> Content:
+        same, stat = known.get(names[at]), _stat(paths[at])
+        noted_so = same and (same.size, same.mtime_ns) == stat
+        return Content(*stat, same.content[0] if same and noted_so else content_hash(paths[at]))
 
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(content, range(len(names)), chunksize=256))
@@ -294,9 +284,7 @@ def box_texts(listing: Listing) -> list[str]:
 
 def noted(listing: Listing) -> list[Content]:
     """What the files are now."""
-    stats = [_stat(path) for path in listing.paths]
-    hashes = _hashes(listing, [""] * len(stats), stats, {})
-    return [Content(*stat, content) for stat, content in zip(stats, hashes, strict=True)]
+    return _contents(listing.paths, [""] * len(listing.paths), {})
 
 
 def content_hash(path: Path) -> str:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
-from fashion.search.sync import RESERVED
+from fashion.search.table import RESERVED
 from fashion.search.values import plain
 from fashion.serve.bodies import bounded
 from fashion.serve.errors import ApiError

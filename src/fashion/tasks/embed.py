@@ -16,7 +16,8 @@ from fashion.errors import FashionError
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
-from fashion.search.sync import Listing, box_texts, check_reserved, noted
+from fashion.search.sync import Listing, box_texts, noted
+from fashion.search.table import check_reserved
 from fashion.tasks.index import listed
 from fashion.tasks.options import Options, read_options
 

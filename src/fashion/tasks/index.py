@@ -21,7 +21,7 @@ from fashion.search.index import FAISSIndex
 from fashion.search.milvus import MilvusIndex
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.store import Store
-from fashion.search.sync import Changes, Listing
+from fashion.search.sync import LISTS, Changes, Listing
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class IndexOptions(Options):
     rebuild: bool
     allow_shrink: bool
     dry_run: bool
+    check_content: bool
     keep: int = Field(ge=1)
 
 
@@ -92,6 +93,7 @@ def _update(
         dry_run=options.dry_run,
         rebuild=options.rebuild,
         first_id=store.highest("next_id"),
+        check_content=options.check_content,
         known=known,
     )
 
@@ -152,7 +154,7 @@ def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, sp
 
 def _report(changes: Changes, what: str) -> None:
     log.info("Catalogue, %s: %s", what, changes)
-    for name in ("added", "changed", "renamed", "removed", "skipped"):
+    for name in LISTS:
         values = getattr(changes, name)
         for value in values[:5]:
             log.info("  %s: %s", name, value)

@@ -1,0 +1,149 @@
+"""The items' table: which columns the catalogue notes itself, what others may hold, and how two tables become one."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fashion.errors import FashionError
+
+RESERVED = ("id", "sha256", "file_size", "file_mtime_ns", "origin")
+"""Columns that the catalogue notes itself; origin: `source` items come and go with it, `added` ones by request only."""
+
+TEXT = dict.fromkeys(("external_id", "path", "label", "product_id", "bbox"), pa.string())
+"""Columns that are text in every catalogue."""
+
+MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
+
+
+def check_reserved(columns: Iterable[str], where: str) -> None:
+    """Refuse columns that the catalogue would overwrite.
+
+    Raises:
+        FashionError: naming the first.
+    """
+    taken = [name for name in columns if name in RESERVED]
+    if taken:
+        other = "call it external_id if it names the item, or rename it" if taken[0] == "id" else "rename it"
+        raise FashionError(f"{where} has a column {taken[0]!r}, which the catalogue notes by itself; {other}.")
+
+
+def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.DataType | None = None) -> pa.Array:
+    """A column of one value an item; NaN is an empty value.
+
+    Args:
+        items: the items' external ids.
+        kind: the column's type, where it has one: whole numbers may become fractions, and nothing else changes.
+
+    Raises:
+        FashionError: naming the first item whose value does not fit: a list, a number of more than 64 bits, bytes that
+            are no text, or something else than the items before it have.
+    """
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    try:
+        return _array(values, kind)
+    except MISFITS as error:
+        fitting, at = 0, len(values)
+        while at - fitting > 1:  # values[:fitting] fit, values[:at] do not
+            middle = (fitting + at) // 2
+            fitting, at = (middle, at) if _fits(values[:middle], kind) else (fitting, middle)
+        holds = kind or _array(values[:fitting], None).type
+        why = "no column can hold that; write it as text" if pa.types.is_null(holds) else f"others there are {holds}"
+        raise FashionError(
+            f"The item {items[fitting]!r} has {values[fitting]!r} in the column {name!r}; {why}."
+        ) from error
+
+
+def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+    whole = kind is not None and pa.types.is_integer(kind)
+    made = pa.array(values, None if whole else kind)
+    if whole and not pa.types.is_floating(made.type):  # with a type given, Arrow would cut 9.5 down to 9
+        made = pa.array(values, kind)
+    if pa.types.is_nested(made.type):
+        raise TypeError(f"{made.type} is no single value")
+    return made.cast(pa.string()) if pa.types.is_binary(made.type) else made
+
+
+def _fits(values: Sequence[Any], kind: pa.DataType | None) -> bool:
+    try:
+        _array(values, kind)
+    except MISFITS:
+        return False
+    return True
+
+
+def typed(rows: Sequence[Mapping[str, Any]], like: pa.Table) -> pa.Table:
+    """A table of the rows, with the columns of all of them.
+
+    Args:
+        like: the catalogue's items, whose columns' types hold, but for those of which no item has a value yet.
+
+    Raises:
+        FashionError: if a value does not fit, see `column`.
+    """
+    names = [str(row["external_id"]) for row in rows]
+    kinds = {name: like[name].type for name in like.column_names if like[name].null_count < len(like)} | TEXT
+    return pa.table(
+        {
+            name: column(name, [row.get(name) for row in rows], names, kinds.get(name))
+            for name in dict.fromkeys(name for row in rows for name in row)
+        }
+    )
+
+
+def joined(first: pa.Table, second: pa.Table) -> pa.Table:
+    """The rows of both; a column that one lacks is empty there.
+
+    Raises:
+        FashionError: naming an item of `second` that has, say, text in a column where `first` has numbers.
+    """
+    for name in (name for name in second.column_names if name in first.column_names):
+        if first[name].type == second[name].type:
+            continue
+        first, second = (_untyped(table, name) for table in (first, second))
+        try:
+            fields = [pa.schema([table.schema.field(name)]) for table in (first, second)]
+            pa.unify_schemas(fields, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise _misfit(first, second, name) from error
+    return pa.concat_tables([first, second], promote_options="permissive")
+
+
+def _untyped(table: pa.Table, name: str) -> pa.Table:
+    """The table; its column of that name has no type if it holds nothing."""
+    if table[name].null_count < len(table):
+        return table
+    return table.set_column(table.column_names.index(name), name, pa.nulls(len(table)))
+
+
+def _misfit(first: pa.Table, second: pa.Table, name: str) -> FashionError:
+    odd = second.filter(pc.is_valid(second[name]))
+    item, value = odd["external_id"][0].as_py(), odd[name][0].as_py()
+    others = f" (and {len(odd) - 1} others)" if len(odd) > 1 else ""
+    return FashionError(
+        f"The added item {item!r}{others} has {value!r} in the column {name!r}, which holds {first[name].type} in the "
+        f"source; empty it with task=items update='{item}' +columns.{name}=null, or delete the item."
+    )
+
+
+def differing(first: pa.Table, second: pa.Table) -> NDArray[np.bool_]:
+    """Which rows [N] of two tables of N rows say something else of their items; a column that one lacks is empty."""
+    found = np.zeros(len(first), np.bool_)
+    for name in dict.fromkeys([*first.column_names, *second.column_names]):
+        if name in RESERVED:
+            continue
+        one, other = (
+            table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
+            for table in (first, second)
+        )
+        try:
+            unequal = pc.fill_null(pc.not_equal(one, other), False)
+        except pa.ArrowException:  # text and numbers
+            unequal = pc.and_(pc.is_valid(one), pc.is_valid(other))
+        for part in (unequal, pc.xor(pc.is_valid(one), pc.is_valid(other))):
+            found |= np.asarray(part)
+    return found
