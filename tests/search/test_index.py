@@ -117,6 +117,14 @@ def test_equal_scores_at_the_last_place_go_to_the_lowest_ids():
     assert found.tolist() == np.sort(ids[40:])[:7].tolist()
 
 
+def test_the_exact_search_behind_a_filter_gives_ties_to_the_lowest_ids_too():
+    vectors = np.concatenate([unit(40, 3), np.repeat(unit(1), 60, axis=0)])
+    ids = np.random.default_rng(0).permutation(100)
+    allowed = np.arange(100) >= 5
+    _, found = built(vectors, "hnsw", ids).search(unit(1)[0], 7, allowed)
+    assert found.tolist() == np.sort(ids[40:])[:7].tolist()
+
+
 def test_a_mapped_index_answers_as_one_in_memory(tmp_path):
     vectors, queries = unit(2000), unit(5, 1)
     index = built(vectors, "flat")

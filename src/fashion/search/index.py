@@ -125,7 +125,8 @@ class FAISSIndex:
         """The k nearest to each query: scores (cosines, best first) and ids, [Q,k]; equal scores in order of id.
 
         A k larger than the index gives all there are.  An approximate index may find fewer than k: missing places
-        have id -1 and score -inf, at the end.
+        have id -1 and score -inf, at the end.  Where more items than there are places left score the same, it takes
+        any of them; `flat`, and `hnsw` with `allowed`, take the lowest ids.
 
         Args:
             query: [dimension] (gives [k] and [k]) or [Q,dimension].
@@ -146,7 +147,8 @@ class FAISSIndex:
         else:
             scores, ids = self._ranked(vectors, fetch, rows)
             # Where the last place is shared by equal scores, all that share it must be seen to take the lowest ids.
-            while fetch < most and self.kind == "flat" and (scores[:, k - 1] == scores[:, -1]).any():
+            exact = self.kind == "flat" or (self.kind == "hnsw" and rows is not None)
+            while exact and fetch < most and (scores[:, k - 1] == scores[:, -1]).any():
                 fetch = min(4 * fetch, most)
                 scores, ids = self._ranked(vectors, fetch, rows)
         scores, ids = scores[:, :k], ids[:, :k]
