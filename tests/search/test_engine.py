@@ -15,6 +15,8 @@ from fashion.data.images import BadPictureError
 from fashion.errors import FashionError
 from fashion.search import catalog as catalog_module
 from fashion.search.catalog import Catalog
+from fashion.search.items import delete_items
+from fashion.search.store import Store
 
 
 @pytest.fixture
@@ -116,6 +118,36 @@ def test_a_damaged_manifest_is_refused(engine, tmp_path, text, words):
     (tmp_path / "c/manifest.json").write_text(text)
     with pytest.raises(FashionError, match=words):
         Catalog.open(tmp_path / "c")
+
+
+def test_a_version_that_is_gone_is_named(engine, tmp_path):
+    engine.catalog.write(tmp_path / "c")
+    shutil.rmtree(tmp_path / "c/versions/000001")
+    with pytest.raises(FashionError, match="lacks its current version, versions/000001; .*rebuild=true.*task=rollback"):
+        Catalog.open(tmp_path / "c")
+
+
+def test_the_packages_own_model_is_noted_by_name(pictures, tmp_path, monkeypatch):
+    engine = VisualSearchEngine()
+    engine.embed_dataset(pictures / "test")
+    engine.catalog.write(tmp_path / "c")
+    assert json.loads((tmp_path / "c/manifest.json").read_text())["model"] == "pretrained"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrained").mkdir()  # not this one
+    assert VisualSearchEngine(tmp_path / "c").encoder.source == engine.encoder.source
+
+
+def test_a_catalogue_whose_model_moved_says_how_to_name_it(bundle, pictures, tmp_path):
+    shutil.copytree(bundle, tmp_path / "model")
+    engine = VisualSearchEngine(tmp_path / "model")
+    engine.embed_dataset(pictures / "test")
+    engine.catalog.write(tmp_path / "c")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(FashionError, match=r"model .*/model is not there any more; say where it is now: encoder="):
+        VisualSearchEngine(tmp_path / "c")
+    moved = VisualSearchEngine(tmp_path / "moved", tmp_path / "c")
+    delete_items(moved, Store(tmp_path / "c"), ["hat/0.png"])
+    assert VisualSearchEngine(tmp_path / "c").encoder.source == tmp_path / "moved"  # noted since
 
 
 def test_a_missing_catalogue_says_how_to_make_one(tmp_path, run_folder):

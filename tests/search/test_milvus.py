@@ -86,6 +86,12 @@ def test_a_catalogue_is_synced_filtered_and_deleted_from(uri, bundle, tmp_path):
     assert len(kept) == 2  # as many as the versions that stay
 
 
+def test_a_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert MilvusIndex(uri="m.db").settings["uri"] == str(tmp_path / "m.db")
+    assert MilvusIndex(uri="http://host:1").settings["uri"] == "http://host:1"
+
+
 def test_what_cannot_be_reached_or_is_not_there_is_named(tmp_path, uri):
     with pytest.raises(FashionError, match=r"index\.uri is not set"):
         MilvusIndex(64)

@@ -1,5 +1,6 @@
 """`index=auto`: the kind of index, and how hard it looks, from the items' number, the memory and the recall wanted."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -10,6 +11,9 @@ from fashion.search.milvus import MilvusIndex
 
 EXACT_UP_TO = 1_000_000
 """Items that an exact search passes over in 10 to 20 ms on one core; below that nothing else is worth its misses."""
+
+AUTO = {"recall": 0.95, "memory_mb": None}
+"""Settings of `index=auto` and their defaults."""
 
 HARDEST = 1024
 """Candidates (hnsw) or lists (ivfpq) beyond which a search is no faster than an exact one."""
@@ -70,6 +74,20 @@ def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
         index.look(**{name: 2 * index.settings[name]})
         index.recall = index.measure_recall(embeddings)
     return (index.recall or 0) >= recall
+
+
+def in_full(index: Mapping[str, Any]) -> dict[str, Any]:
+    """What the `index` group describes, `kind` and settings, with the defaults of those that are not named.
+
+    Raises:
+        FashionError: for an unknown kind or setting.
+    """
+    settings = dict(index)
+    kind = settings.pop("kind")
+    if kind == "auto":
+        return {"kind": kind, **AUTO, **settings}
+    empty = MilvusIndex(**settings) if kind == "milvus" else FAISSIndex(kind=kind, **settings)
+    return {"kind": kind, **empty.settings}
 
 
 def built(

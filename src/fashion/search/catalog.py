@@ -19,10 +19,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from fashion.encoder import Encoder
+from fashion.encoder import PRETRAINED, Encoder
 from fashion.errors import FashionError
 from fashion.files import sha256
-from fashion.search.auto import built
+from fashion.search.auto import built, in_full
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex, collections
 from fashion.search.store import Store
@@ -30,6 +30,9 @@ from fashion.search.store import Store
 SCHEMA_VERSION = 2
 FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
 """Columns of schema 1 under their names of today: a shop has sizes of its own."""
+
+SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
+"""Models that come with the package: they are noted by name, so that a catalogue may move to another installation."""
 
 ROW_GROUP = 65_536
 """Items that are read from the table at a time: reading one of a million takes up twice the memory."""
@@ -46,7 +49,8 @@ class Catalog:
 
     items: one row an item, ascending by `id`.  embeddings: [N,64] float32 of length 1, in the same order.  index: over
     the items' `id`.  root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that
-    embedded them.  next_id: the lowest id that no item ever had.  version: its number in the store; 0: in memory.
+    embedded them.  next_id: the lowest id that no item ever had.  asked: the index as it was asked for, such as `auto`.
+    version: its number in the store; 0: in memory.
     """
 
     items: pa.Table
@@ -56,6 +60,7 @@ class Catalog:
     fingerprint: str
     model: Path
     next_id: int
+    asked: dict[str, Any]
     version: int = 0
     ids: NDArray[np.int64] = field(init=False, repr=False)
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
@@ -91,7 +96,7 @@ class Catalog:
         ids = items["id"].to_numpy()
         made = built(embeddings, ids, embeddings.shape[1], **index)
         above = int(ids.max()) + 1 if next_id is None else next_id
-        return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above)
+        return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, in_full(index))
 
     def row(self, number: int) -> int:
         """Where the item with that id stands.
@@ -113,11 +118,20 @@ class Catalog:
         return self.root / str(item["path"])
 
     def holds(self, items: pa.Table, root: Path, index: Mapping[str, Any]) -> bool:
-        """Whether it has just these items below that root, in an index of these settings."""
-        same_place = self.root.resolve() == root.resolve()
-        return (
-            same_place and dict(index) == {"kind": self.index.kind, **self.index.settings} and items.equals(self.items)
-        )
+        """Whether it has just these items below that root, in an index of these settings (in full)."""
+        return self.root.resolve() == root.resolve() and self.asked == index and items.equals(self.items)
+
+    def encoder_path(self) -> Path:
+        """Where the model lies that made the embeddings.
+
+        Raises:
+            FashionError: if it is not there any more.
+        """
+        if not self.model.exists():
+            raise FashionError(
+                f"The catalogue's model {self.model} is not there any more; say where it is now: encoder=…"
+            )
+        return self.model
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder other than the one that made the embeddings: its vectors would mean something else."""
@@ -149,13 +163,14 @@ class Catalog:
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "fingerprint": self.fingerprint,
-                "model": str(self.model.resolve()),
+                "model": _noted(self.model.resolve()),
                 "root": str(self.root.resolve()),
                 "count": len(self),
                 "next_id": self.next_id,
                 "dim": self.index.dimension,
                 "metric": "cosine",
                 "index": {"kind": self.index.kind, **self.index.settings},
+                "asked": self.asked,
                 "recall": self.index.recall,
                 "sha256": {name: sha256(part / name) for name in files},
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -195,9 +210,15 @@ class Catalog:
         embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
         index = _opened(current / files[2], items, manifest["index"], mmap)
         index.recall = manifest.get("recall")
-        root, model = Path(manifest["root"]), Path(manifest["model"])
+        root, model = Path(manifest["root"]), SHIPPED.get(manifest["model"], Path(manifest["model"]))
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
-        return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, int(current.name))
+        asked = manifest.get("asked") or {"kind": index.kind, **index.settings}
+        return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, asked, int(current.name))
+
+
+def _noted(model: Path) -> str:
+    """A model's path as the manifest notes it."""
+    return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
 
 
 def _read_items(path: Path) -> pa.Table:
@@ -224,6 +245,11 @@ def _opened(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: bool
 
 def _manifest(folder: Path, current: Path) -> dict[str, Any]:
     path = current / "manifest.json"
+    if current != folder and not current.exists():
+        raise FashionError(
+            f"{folder} lacks its current version, {current.relative_to(folder)}; make it anew with task=index "
+            f"rebuild=true catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
+        )
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
         raise FashionError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")

@@ -12,6 +12,7 @@ from PIL import Image
 from fashion.data.images import BadPictureError, find_pictures, load_picture
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
+from fashion.search.auto import in_full
 from fashion.search.catalog import Catalog
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.filters import Filter, select
@@ -39,7 +40,7 @@ class VisualSearchEngine:
             `pretrained`, the default: the model that comes with the package (`pretrained-int8`: faster); or an
             encoder that is loaded already.
         catalog: a catalogue folder, or one that is open; None: none yet.
-        index: `kind` and settings of the index that new catalogues get.
+        index: `kind` and settings of the index that catalogues get; None: the one they have, and flat for new ones.
         mmap: leave the catalogue's index on the disk, for one larger than memory.
 
     Raises:
@@ -60,11 +61,11 @@ class VisualSearchEngine:
         opened = Catalog.open(catalog, mmap=mmap) if isinstance(catalog, str | Path) else catalog
         self.catalog: Catalog | None = opened
         if own and opened:
-            model = opened.model
+            model = opened.encoder_path()
         self.encoder = load_encoder(Path(model)) if isinstance(model, str | Path) else model
         if opened:
             opened.check_encoder(self.encoder)
-        self.index = dict(index or {"kind": "flat"})
+        self.index = dict(index) if index else None
         self.skipped: list[str] = []
 
     def embed_image(self, picture: Query) -> NDArray[np.float32]:
@@ -122,6 +123,7 @@ class VisualSearchEngine:
             known: embeddings that were made elsewhere, by content and box (`fashion.search.parts.listing_of`).
         """
         old = self.catalog
+        settings = in_full(self.index or (old.asked if old else {"kind": "flat"}))
         planned = plan(old, listing, first_id, check_content=check_content)
         check_shrink(old, planned.ids, allow_shrink)
         changes = planned.changes
@@ -153,8 +155,8 @@ class VisualSearchEngine:
             )
         check_shrink(old, items["id"].to_numpy(), allow_shrink)
         # A version that says nothing new would push an older one out.
-        if rebuild or old is None or not old.holds(items, listing.root, self.index):
-            new = Catalog.build(items, embeddings, self.encoder, listing.root, self.index, planned.next_id)
+        if rebuild or old is None or not old.holds(items, listing.root, settings):
+            new = Catalog.build(items, embeddings, self.encoder, listing.root, settings, planned.next_id)
             if store is not None:
                 new.commit(store)
             self.catalog = new

@@ -131,6 +131,8 @@ def _commit(
     settings = {"kind": old.index.kind, **old.index.settings}
     sorted_items, vectors = items.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
     new = Catalog.build(sorted_items, vectors, engine.encoder, old.root, settings, next_id)
-    new.model = old.model
+    new.asked = old.asked
+    if old.model.exists():
+        new.model = old.model
     new.commit(store)
     engine.catalog = new

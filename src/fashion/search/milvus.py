@@ -47,6 +47,8 @@ class MilvusIndex:
         self.settings = SETTINGS | settings
         if not self.settings["uri"]:
             raise FashionError("index.uri is not set; name http://HOST:19530, or a local file to try Milvus in.")
+        if "://" not in str(self.settings["uri"]):  # a file, wherever the next command is run from
+            self.settings["uri"] = str(Path(str(self.settings["uri"])).expanduser().resolve())
         self.dimension, self.collection = dimension, collection
         self.recall: float | None = None
         self.ids = np.zeros(0, np.int64)
@@ -66,9 +68,7 @@ class MilvusIndex:
                 raise FashionError("index=milvus needs the `milvus` extra: pip install -e '.[milvus]'") from error
             uri = str(self.settings["uri"])
             if "://" not in uri:
-                path = Path(uri).expanduser().resolve()
-                path.parent.mkdir(parents=True, exist_ok=True)
-                uri = str(path)
+                Path(uri).parent.mkdir(parents=True, exist_ok=True)
             token = os.environ.get("FASHION_MILVUS_TOKEN", "")
             self._client = self._asked(lambda: MilvusClient(uri, token=token, timeout=30))
         return self._client

@@ -19,8 +19,9 @@ from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.table import TEXT, check_reserved, column, differing, joined
 
-LISTS = ("added", "changed", "renamed", "relabelled", "removed", "skipped")
-"""The kinds of `Changes` that come with names."""
+KINDS = {name: name for name in ("added", "changed", "renamed", "relabelled", "removed", "skipped")}
+KINDS["relabelled"] = "with other columns"
+"""The kinds of `Changes` that are lists, in words."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ class Changes:
     skipped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        words = {name: name for name in LISTS} | {"relabelled": "with other columns"}
-        parts = [f"{len(getattr(self, name))} {word}" for name, word in words.items() if getattr(self, name)]
+        parts = [f"{len(getattr(self, name))} {word}" for name, word in KINDS.items() if getattr(self, name)]
         parts.append(f"{self.unchanged} unchanged")
         return ", ".join(parts) + f"; {self.embedded} pictures embedded"
 

@@ -21,7 +21,7 @@ from fashion.search.index import FAISSIndex
 from fashion.search.milvus import MilvusIndex
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.store import Store
-from fashion.search.sync import LISTS, Changes, Listing
+from fashion.search.sync import KINDS, Changes, Listing
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> int:
     settings = {str(key): value for key, value in OmegaConf.to_container(cfg.index).items()}  # type: ignore[union-attr]
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
-    engine = VisualSearchEngine(options.encoder, index=settings)
+    engine = VisualSearchEngine(options.encoder, index=settings if _index_named() else None)
     known: dict[str, NDArray[np.float32]] = {}
     if options.embeddings:
         listing, known = _embedded(Path(options.embeddings).expanduser(), engine)
@@ -74,6 +74,13 @@ def run(cfg: DictConfig) -> int:
     return len(catalog)
 
 
+def _index_named() -> bool:
+    """Whether it was said which index, on the command line or by an experiment; else a catalogue keeps its own."""
+    hydra = HydraConfig.get()
+    named = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
+    return hydra.runtime.choices["index"] != "flat" or any(name.split(".")[0] == "index" for name in named)
+
+
 def _update(
     engine: VisualSearchEngine,
     listing: Listing,
@@ -85,6 +92,8 @@ def _update(
         engine.catalog = _existing(store, options.rebuild)
     if engine.catalog and not options.rebuild:
         engine.catalog.check_encoder(engine.encoder)
+    if engine.catalog and engine.index is None and engine.catalog.asked["kind"] != "flat":
+        log.info("The index stays %s, as the catalogue's is; index=… changes it.", engine.catalog.asked["kind"])
     return engine.sync(
         listing,
         store,
@@ -154,12 +163,12 @@ def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, sp
 
 def _report(changes: Changes, what: str) -> None:
     log.info("Catalogue, %s: %s", what, changes)
-    for name in LISTS:
+    for name, words in KINDS.items():
         values = getattr(changes, name)
         for value in values[:5]:
-            log.info("  %s: %s", name, value)
+            log.info("  %s: %s", words, value)
         if len(values) > 5:
-            log.info("  %s: and %d more", name, len(values) - 5)
+            log.info("  %s: and %d more", words, len(values) - 5)
 
 
 def _split(cfg: DictConfig, split: str) -> Listing:

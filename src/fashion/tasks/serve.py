@@ -61,7 +61,7 @@ def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *
 
     folder = Path(catalog).expanduser()
     opened = Catalog.open(folder, mmap=mmap)
-    engine = VisualSearchEngine(load_encoder(bundle_of(Path(encoder) if encoder else opened.model)), opened)
+    engine = VisualSearchEngine(load_encoder(bundle_of(Path(encoder) if encoder else opened.encoder_path())), opened)
     return Service(engine, Store(folder), settings, mmap=mmap)
 
 
