@@ -1,13 +1,17 @@
 """task=items: add, change or delete single items of a catalogue."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from omegaconf import DictConfig
 from pydantic import ConfigDict
 
 from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.store import Store
@@ -21,6 +25,7 @@ class ItemsOptions(Options):
     model_config = ConfigDict(coerce_numbers_to_str=True)  # external_id=123
 
     catalog: str
+    encoder: str | None
     add: str | list[str] | None
     update: str | None
     delete: str | list[str] | None
@@ -33,20 +38,33 @@ def run(cfg: DictConfig) -> int:
     options = read_options(cfg, ItemsOptions)
     if sum(value is not None for value in (options.add, options.update, options.delete)) != 1:
         raise FashionError("task=items does one thing: give add=PICTURE, update=EXTERNAL_ID or delete=EXTERNAL_ID.")
-    store, engine = Store(options.catalog), VisualSearchEngine(options.catalog)
+    store = Store(options.catalog)
+    engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog)
+    before = engine.catalog
     if options.add is not None:
-        pictures = expand(options.add)
+        pictures = expand(options.add, "add")
         if options.external_id and len(pictures) > 1:
             raise FashionError(f"external_id={options.external_id} is one item's, and add names {len(pictures)}.")
         names = [options.external_id] if options.external_id else [str(Path(p).resolve()) for p in pictures]
         ids = add_items(engine, store, pictures, [{**options.columns, "external_id": name} for name in names])
         log.info("Added: %s", ", ".join(f"{name} (id {number})" for name, number in zip(names, ids, strict=True)))
     elif options.update is not None:
+        names = [options.update]
         update_items(engine, store, {options.update: options.columns})
         log.info("Changed: %s", options.update)
     elif options.delete is not None:
-        delete_items(engine, store, [options.delete] if isinstance(options.delete, str) else options.delete)
+        names = [options.delete] if isinstance(options.delete, str) else options.delete
+        delete_items(engine, store, names)
         log.info("Deleted: %s", options.delete)
+    assert before is not None
     assert engine.catalog is not None
+    if _from_source(before, names):
+        log.info("The source is the truth for its own items: the next task=index undoes this, unless it says so too.")
     log.info("%s is at version %d, with %d items.", store.folder, engine.catalog.version, len(engine.catalog))
     return len(engine.catalog)
+
+
+def _from_source(catalog: Catalog, names: Sequence[str]) -> bool:
+    """Whether one of the items with those external ids comes from the catalogue's source."""
+    named = pc.is_in(catalog.items["external_id"], pa.array(names, pa.string()))
+    return bool(pc.any(pc.and_(named, pc.equal(catalog.items["origin"], "source"))).as_py())

@@ -73,8 +73,8 @@ def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> 
     return SearchResult(str(path), name, probability, hits)
 
 
-def expand(query: str | list[str]) -> list[Path]:
-    """The pictures that `query` names: paths, patterns such as `shoes/*.jpg`, and folders, in order.
+def expand(query: str | list[str], key: str = "query") -> list[Path]:
+    """The pictures that `query`, the value of `key`, names: paths, patterns such as `shoes/*.jpg`, folders, in order.
 
     Raises:
         FashionError: if a pattern matches nothing or a folder holds no picture.
@@ -89,7 +89,7 @@ def expand(query: str | list[str]) -> list[Path]:
         else:
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 — an absolute pattern is fine too
             if not matches:
-                raise FashionError(f"query={text} matches no file; check the path.")
+                raise FashionError(f"{key}={text} matches no file; check the path.")
             found += map(Path, matches)
     return found
 

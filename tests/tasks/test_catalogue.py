@@ -1,0 +1,66 @@
+"""task=index and task=items, as the command line calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import write_pictures
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+
+
+@pytest.fixture
+def index(bundle, tmp_path) -> tuple[str, ...]:
+    shop = write_pictures(tmp_path / "shop", {".": {"dress": 4, "hat": 4}})
+    return "task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c"
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "auto"])
+def test_a_catalogue_keeps_its_index_unless_another_is_named(run_here, index, tmp_path, kind, caplog):
+    caplog.set_level("INFO")
+    run_here(*index, f"index={kind}")
+    run_here(*index)
+    assert f"The index stays {kind}" in caplog.text
+    assert Catalog.open("c").version == 1  # nothing changed, so nothing was written
+    (tmp_path / "shop/hat/0.png").unlink()
+    run_here(*index)
+    assert Catalog.open("c").asked["kind"] == kind
+    run_here("task=items", "catalog=c", "delete=hat/1.png")
+    assert Catalog.open("c").asked["kind"] == kind
+    run_here(*index, "index=flat")
+    assert Catalog.open("c").asked == {"kind": "flat"}
+    assert "index" in json.loads(Path("out/metrics.json").read_text())
+
+
+def test_the_source_is_the_truth_for_its_items(run_here, index, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run_here(*index)
+    run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=123")
+    assert "the next task=index undoes this" not in caplog.text
+    for change in ("update=hat/0.png", "delete=hat/1.png"):
+        caplog.clear()
+        run_here("task=items", "catalog=c", change, "+columns.price=3")
+        assert "the next task=index undoes this" in caplog.text
+    run_here(*index)
+    items = {item["external_id"]: item for item in Catalog.open("c").items.to_pylist()}
+    assert "hat/1.png" in items
+    assert items["hat/0.png"].get("price") is None
+    assert run_here("task=items", "catalog=c", "delete=123") == 8
+
+
+def test_a_pattern_that_matches_nothing_is_called_what_it_is(run_here, index):
+    run_here(*index)
+    with pytest.raises(FashionError, match=r"add=nothing\*\.jpg matches no file"):
+        run_here("task=items", "catalog=c", "add=nothing*.jpg")
+
+
+def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, index, caplog):
+    run_here(*index)
+    path = Path("c/items.parquet").resolve()
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FashionError, match="truncated or altered"):
+        run_here(*index)
+    assert run_here(*index, "rebuild=true") == 8
+    assert "Items that were added to it by task=items are lost" in caplog.text
+    assert Catalog.open("c").ids.min() == 8
