@@ -323,7 +323,7 @@ def test_columns_that_only_later_items_have_are_kept(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     pictures = [source / "hat/0.png", source / "hat/1.png"]
     rows = [{"external_id": "a", "size": "M"}, {"external_id": "b", "price": 30.0, "colour": "blue"}]
-    add_items(engine, Store(tmp_path / "c"), pictures, rows)
+    add_items(engine, Store(tmp_path / "c"), [str(path) for path in pictures], rows)
     items = {item["external_id"]: item for item in Catalog.open(tmp_path / "c").items.to_pylist()}
     assert (items["b"]["price"], items["b"]["colour"], items["b"]["size"]) == (30.0, "blue", None)
     assert (items["a"]["price"], items["a"]["size"]) == (None, "M")
@@ -349,11 +349,12 @@ def test_a_column_without_values_can_be_given_some(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     store = Store(tmp_path / "c")
     update_items(engine, store, {"hat/0.png": {"price": None}})
-    update_items(engine, store, {"hat/0.png": {"price": 3}})
+    update_items(engine, store, {"hat/0.png": {"price": 3, "product_id": 7}})
+    assert Catalog.open(tmp_path / "c").items.filter(pa.compute.field("product_id") == "7").num_rows == 1
     assert Catalog.open(tmp_path / "c").items.filter(pa.compute.field("price") == 3).num_rows == 1
 
 
-@pytest.mark.parametrize("name", ["id", "sha256", "origin"])
+@pytest.mark.parametrize("name", ["id", "path", "sha256", "origin"])
 def test_names_that_the_catalogue_needs_are_refused(engine, source, tmp_path, name):
     with pytest.raises(FashionError, match=f"column '{name}', which the catalogue notes by itself"):
         sync(engine, source, tmp_path / "c", {name: ["x"] * 18})

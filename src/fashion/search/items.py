@@ -14,14 +14,14 @@ from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
 from fashion.search.sync import content_hash
-from fashion.search.table import RESERVED, check_reserved, joined, typed
+from fashion.search.table import RESERVED, as_id, check_reserved, joined, typed
 
-FIXED = ("id", "external_id", "path", *RESERVED)
+FIXED = ("external_id", *RESERVED)
 """Columns that an update cannot set: they are what the item is, not what is said of it."""
 
 
 def add_items(
-    engine: VisualSearchEngine, store: Store, pictures: Sequence[Path], rows: Sequence[Mapping[str, Any]]
+    engine: VisualSearchEngine, store: Store, pictures: Sequence[str | Path], rows: Sequence[Mapping[str, Any]]
 ) -> list[int]:
     """Add (or, where the external_id exists, replace) items that do not come from the catalogue's source.
 
@@ -48,7 +48,7 @@ def add_items(
         new = itertools.count(old.next_id)
         ids = [int(old.ids[places[name]]) if name in places else next(new) for name in names]
         next_id = max(old.next_id, *(number + 1 for number in ids))
-        fresh = [_row(row, path, number) for row, path, number in zip(rows, pictures, ids, strict=True)]
+        fresh = [_row(row, Path(path), number) for row, path, number in zip(rows, pictures, ids, strict=True)]
         stay = ~np.isin(old.ids, ids)
         items = joined(old.items.filter(pa.array(stay)), typed(fresh, old.items))
         _commit(engine, store, old, items, np.concatenate([old.embeddings[stay], embeddings]), next_id)
@@ -71,6 +71,7 @@ def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str,
             if fixed:
                 raise FashionError(f"{fixed[0]} of {name!r} cannot be set; add the item anew instead.")
             rows.append(old.items.slice(places[name], 1).to_pylist()[0] | dict(values))
+            rows[-1]["product_id"] = as_id(rows[-1]["product_id"])
         touched = np.isin(np.arange(len(old)), list(places.values()))
         # Typed as the catalogue's columns are, so that an empty value does not make a column lose its type.
         fresh = typed(rows, old.items)
@@ -104,13 +105,14 @@ def _rows(catalog: Catalog, names: Any, required: bool = False) -> dict[str, int
 
 
 def _row(row: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
-    path, stat = path.resolve(), path.stat()
+    path = path.expanduser().resolve()
+    stat = path.stat()
     own = {
         "id": number,
         "external_id": str(row["external_id"]),
         "path": str(path),
         "label": row.get("label"),
-        "product_id": row.get("product_id"),
+        "product_id": as_id(row.get("product_id")),
         "sha256": content_hash(path),
         "file_size": stat.st_size,
         "file_mtime_ns": stat.st_mtime_ns,

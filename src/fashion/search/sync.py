@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.table import TEXT, check_reserved, column, differing, joined
+from fashion.search.table import TEXT, as_id, check_reserved, column, differing, joined
 
 KINDS = {name: name for name in ("added", "changed", "renamed", "relabelled", "removed", "skipped")}
 KINDS["relabelled"] = "with other columns"
@@ -221,7 +221,7 @@ def _table(
 ) -> pa.Table:
     """The listing's items [N], as a catalogue holds them."""
     blank: list[Any] = [None] * len(names)
-    products = [None if value in (None, "") else str(value) for value in listing.columns.get("product_id", blank)]
+    products = [as_id(value) for value in listing.columns.get("product_id", blank)]
     table: dict[str, pa.Array] = {
         "id": pa.array(ids),
         "external_id": pa.array(names, pa.string()),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 
-RESERVED = ("id", "sha256", "file_size", "file_mtime_ns", "origin")
+RESERVED = ("id", "path", "sha256", "file_size", "file_mtime_ns", "origin")
 """Columns that the catalogue notes itself; origin: `source` items come and go with it, `added` ones by request only."""
 
 TEXT = dict.fromkeys(("external_id", "path", "label", "product_id", "bbox"), pa.string())
@@ -30,6 +30,11 @@ def check_reserved(columns: Iterable[str], where: str) -> None:
     if taken:
         other = "call it external_id if it names the item, or rename it" if taken[0] == "id" else "rename it"
         raise FashionError(f"{where} has a column {taken[0]!r}, which the catalogue notes by itself; {other}.")
+
+
+def as_id(value: Any) -> str | None:
+    """A product's id as text, also where it was given as a number; None where there is none."""
+    return None if value in (None, "") else str(value)
 
 
 def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.DataType | None = None) -> pa.Array:
@@ -134,7 +139,7 @@ def differing(first: pa.Table, second: pa.Table) -> NDArray[np.bool_]:
     """Which rows [N] of two tables of N rows say something else of their items; a column that one lacks is empty."""
     found = np.zeros(len(first), np.bool_)
     for name in dict.fromkeys([*first.column_names, *second.column_names]):
-        if name in RESERVED:
+        if name in RESERVED and name != "path":
             continue
         one, other = (
             table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
