@@ -420,8 +420,10 @@ def test_a_rebuild_keeps_ids_and_what_was_added(engine, source, tmp_path):
 def test_a_rebuild_by_another_model_embeds_everything(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "A1"}])
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}}) / "skirt/0.png"
+    add_items(engine, Store(tmp_path / "c"), [extra], [{"external_id": "A2"}])
     other = VisualSearchEngine(write_checkpoint(tmp_path / "other.ckpt", seed=9))
-    sync(other, source, tmp_path / "c", rebuild=True)
+    assert sync(other, source, tmp_path / "c", rebuild=True).embedded == 19
     consistent(other, tmp_path / "c")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import write_pictures
 
+from fashion import VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 
@@ -55,12 +56,26 @@ def test_a_pattern_that_matches_nothing_is_called_what_it_is(run_here, index):
         run_here("task=items", "catalog=c", "add=nothing*.jpg")
 
 
+def damage(name: str) -> None:
+    path = Path("c", name).resolve()
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FashionError, match=f"{name} is missing, truncated or altered"):
+        Catalog.open("c")
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "embeddings.npy"])
+def test_items_survive_the_loss_of_what_is_made_from_them(run_here, index, tmp_path, name):
+    run_here(*index)
+    run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=A1")
+    damage(name)
+    assert run_here(*index, "rebuild=true") == 9
+    assert Catalog.open("c").ids.tolist() == list(range(9))
+    assert VisualSearchEngine("c").search(tmp_path / "shop/hat/0.png", k=2)[0].hits[1].id == 8
+
+
 def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, index, caplog):
     run_here(*index)
-    path = Path("c/items.parquet").resolve()
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(FashionError, match="truncated or altered"):
-        run_here(*index)
+    damage("items.parquet")
     assert run_here(*index, "rebuild=true") == 8
     assert "Items that were added to it by task=items are lost" in caplog.text
     assert Catalog.open("c").ids.min() == 8

@@ -182,11 +182,12 @@ class Catalog:
         return self.version
 
     @classmethod
-    def open(cls, folder: str | Path, *, mmap: bool = False) -> Catalog:
+    def open(cls, folder: str | Path, *, mmap: bool = False, items_only: bool = False) -> Catalog:
         """Read the current version of a catalogue folder.
 
         Args:
             mmap: leave the index on the disk and map it, for one that is larger than memory.
+            items_only: read neither embeddings nor index, which may be damaged: to embed the items anew.
 
         Raises:
             FashionError: if it is missing or incomplete, was written by another version, or a file in it was changed.
@@ -196,7 +197,7 @@ class Catalog:
         manifest = _manifest(folder, current or folder)
         assert current is not None
         files = files_of(manifest["index"]["kind"])
-        for name in files:
+        for name in files[:1] if items_only else files:
             path = current / name
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
@@ -207,12 +208,15 @@ class Catalog:
         items = _read_items(current / "items.parquet")
         if manifest["schema_version"] == 1:
             items = items.rename_columns([FORMER.get(name, name) for name in items.column_names])
-        embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-        index = _opened(current / files[2], items, manifest["index"], mmap)
-        index.recall = manifest.get("recall")
+        embeddings: NDArray[np.float32] = np.zeros((len(items), 64), np.float32)
+        index: FAISSIndex | MilvusIndex = FAISSIndex()
+        if not items_only:
+            embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+            index = _opened(current / files[2], items, manifest["index"], mmap)
+            index.recall = manifest.get("recall")
         root, model = Path(manifest["root"]), SHIPPED.get(manifest["model"], Path(manifest["model"]))
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
-        asked = manifest.get("asked") or {"kind": index.kind, **index.settings}
+        asked = manifest.get("asked") or manifest["index"]
         return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, asked, int(current.name))
 
 

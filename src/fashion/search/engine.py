@@ -144,10 +144,10 @@ class VisualSearchEngine:
             journal=journal,
             on_bad_image=on_bad_image,
         )
-        changes.embedded = len(journal.known) - before
-        self.skipped = changes.skipped
         fresh = {at: vectors[key] for at, key in zip(todo, keys, strict=True) if key in vectors}
         again = self._embed_added(old, planned, journal, on_bad_image) if old and rebuild else None
+        changes.embedded = len(journal.known) - before
+        self.skipped = changes.skipped
         items, embeddings = merged(old, planned, fresh, again)
         if not len(embeddings):
             raise FashionError(

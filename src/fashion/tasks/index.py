@@ -108,9 +108,9 @@ def _update(
 
 
 def _existing(store: Store, rebuild: bool) -> Catalog | None:
-    """The catalogue as it is; None if it cannot be read and is to be made anew."""
+    """The catalogue as it is, of one that is to be made anew only the items; None then if these cannot be read."""
     try:
-        return Catalog.open(store.folder)
+        return Catalog.open(store.folder, items_only=rebuild)
     except FashionError as error:
         if not rebuild:
             raise
