@@ -37,13 +37,18 @@ def optimizer(module: nn.Module, lr: float, weight_decay: float, muon: float | N
         raise FashionError(f"task.module.muon is {muon}; it should be above 0, or null for AdamW throughout.")
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
     vectors = [p for p in learned if p.ndim <= 1]
-    mixing = [p for p in learned if p.ndim == 4 and p.shape[1] > 1]
-    others = [p for p in learned if p.ndim > 1 and not (p.ndim == 4 and p.shape[1] > 1)]
+    mixing = [p for p in learned if _mixes(p)]
+    others = [p for p in learned if p.ndim > 1 and not _mixes(p)]
     plain = [{"params": others, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if muon is None:
         return torch.optim.AdamW([{"params": mixing, "weight_decay": weight_decay}, *plain], lr=lr, fused=True)
     matrices = {"params": mixing, "weight_decay": weight_decay, "scale": muon, "orthogonal": True}
     return Muon([matrices, *plain], lr=lr)
+
+
+def _mixes(parameter: nn.Parameter) -> bool:
+    """Whether it is the weight of a convolution that mixes channels: not of a depthwise one."""
+    return parameter.ndim == 4 and parameter.shape[1] > 1
 
 
 class OneCycle(torch.optim.lr_scheduler.OneCycleLR):

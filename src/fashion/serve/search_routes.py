@@ -26,7 +26,7 @@ from fashion.serve.schemas import (
 from fashion.serve.service import Service
 from fashion.serve.uploads import read_request
 
-HIDDEN = frozenset({"label", "path", *RESERVED})
+HIDDEN = frozenset({"label", *RESERVED})
 """Columns that say how the catalogue is kept, not what the item is."""
 
 
