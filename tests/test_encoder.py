@@ -2,11 +2,12 @@ import json
 import shutil
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from helpers import ROOT, TINY, write_checkpoint
 
-from fashion.encoder import OnnxEncoder, TorchEncoder, find_model, load_encoder
+from fashion.encoder import OnnxEncoder, TorchEncoder, find_model, load_encoder, softmax
 from fashion.errors import FashionError
 from fashion.export import bundle as bundle_module
 from fashion.export.bundle import check_agreement, write_bundle
@@ -23,6 +24,18 @@ def test_torch_and_onnx_agree_and_share_a_fingerprint(run_folder, bundle):
     assert (ours.fingerprint, ours.class_names) == (theirs.fingerprint, theirs.class_names)
     for one, other in zip(ours(noise(70)), theirs(noise(70)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_each_answer_comes_as_a_network_of_its_own_too(bundle):
+    embeddings, probabilities = load_encoder(bundle)(noise(3))
+    embedder, classifier = (ort.InferenceSession(bundle / f"{name}.onnx") for name in ("embedder", "classifier"))
+    np.testing.assert_allclose(embedder.run(["embedding"], {"pictures": noise(3)})[0], embeddings, atol=1e-6)
+    (logits,) = classifier.run(None, {"pictures": noise(3)})
+    np.testing.assert_allclose(softmax(logits), probabilities, atol=1e-6)
+    assert sum(path.stat().st_size for path in (bundle / "classifier.onnx", bundle / "embedder.onnx")) < 2 * (
+        bundle / "encoder.onnx").stat().st_size  # fmt: skip
+    with pytest.raises(FashionError, match="gives logits only; search with encoder.onnx"):
+        load_encoder(bundle / "classifier.onnx")
 
 
 def test_an_exported_network_forgets_the_machine_it_was_made_on(bundle):
@@ -85,6 +98,8 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
 def test_a_bundle_is_complete_and_describes_itself(bundle):
     assert {path.name for path in bundle.iterdir()} == {
         "encoder.onnx",
+        "embedder.onnx",
+        "classifier.onnx",
         "weights.safetensors",
         "manifest.json",
         "README.md",

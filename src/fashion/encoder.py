@@ -100,15 +100,23 @@ class OnnxEncoder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        outputs = [output.name for output in self.session.get_outputs()]
+        if outputs != ["embedding", "logits"]:
+            raise FashionError(f"{path} gives {' and '.join(outputs)} only; search with encoder.onnx beside it.")
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
         parts = []
         for at in range(0, len(pictures), ONNX_BATCH):
             batch = np.ascontiguousarray(pictures[at : at + ONNX_BATCH])
             embeddings, logits = self.session.run(["embedding", "logits"], {"pictures": batch})
-            powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-            parts.append((embeddings, powers / powers.sum(axis=1, keepdims=True)))
+            parts.append((embeddings, softmax(logits)))
         return _joined(parts, len(self.class_names))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits [N,classes] → probabilities."""
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _joined(parts: list[Embedded], classes: int) -> Embedded:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fashion.data.images import load_picture
 from fashion.data.sources import read_source
-from fashion.encoder import OnnxEncoder, TorchEncoder, network_arrays
+from fashion.encoder import OnnxEncoder, TorchEncoder, network_arrays, softmax
 from fashion.errors import FashionError
 from fashion.export.card import model_card
-from fashion.export.onnx import export_onnx
+from fashion.export.onnx import HEADS, export_heads, export_onnx
 from fashion.files import replacing_folder, sha256
 from fashion.network import EMBEDDING, MEAN, STD
 
@@ -34,6 +34,7 @@ def write_bundle(
     data: "ImageDataModule | None" = None,
     metrics: Mapping[str, Any] | None = None,
     note: str | None = None,
+    heads: bool = True,
 ) -> Path:
     """Export a checkpoint: `encoder.onnx`, `weights.safetensors`, `manifest.json`, and a model card.
 
@@ -41,8 +42,9 @@ def write_bundle(
         pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: `data`'s validation pictures, or garments
             that are drawn.
         data: what the model was trained on, to judge an int8 version by; None: there is none.
-        note: what the model card says of the data and the commands.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
+        note: what the model card says of the data and the commands.
+        heads: write `embedder.onnx` and `classifier.onnx` too, which give one of the two answers each.
 
     Raises:
         FashionError: if the two disagree, or the folder holds something other than a bundle.
@@ -59,6 +61,7 @@ def write_bundle(
         save_file(network_arrays(encoder.network), part / "weights.safetensors")
         (part / "weights.safetensors").chmod(0o644)  # it is written for its owner alone; a bundle is to be passed on
         export_onnx(encoder.network, encoder.image_size, part / "encoder.onnx")
+        networks = [part / "encoder.onnx", *(export_heads(part / "encoder.onnx") if heads else ())]
         manifest = {
             "schema_version": 1,
             "fingerprint": encoder.fingerprint,
@@ -72,10 +75,13 @@ def write_bundle(
             "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
             "no_match": (metrics or {}).get("no_match"),
             "versions": {name: version(name) for name in ("fashion", "torch", "onnx", "onnxruntime", "pillow")},
-            "files": {name: sha256(part / name) for name in ("encoder.onnx", "weights.safetensors")},
+            "files": {path.name: sha256(path) for path in (*networks, part / "weights.safetensors")},
         }
         write_manifest(part, manifest)
-        manifest["agreement"] = check_agreement(expected, OnnxEncoder(part)(pictures)) | {"pictures": len(pictures)}
+        joint = OnnxEncoder(part)(pictures)
+        manifest["agreement"] = check_agreement(expected, joint) | {"pictures": len(pictures)}
+        if heads:
+            check_heads(part, pictures, joint)
         manifest["int8"] = _int8(part, data, manifest)
         (part / "README.md").write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
@@ -129,6 +135,22 @@ def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> 
     if (chosen < tenth[:, None] - 2 * TOLERANCE).any():
         raise FashionError("The exported model finds other neighbours than torch's; nothing is written.")
     return differences
+
+
+def check_heads(folder: Path, pictures: NDArray[np.uint8], joint: tuple[Any, Any]) -> None:
+    """Compare what each head's network says of pictures with what the joint one says.
+
+    Raises:
+        FashionError: if they differ.
+    """
+    import onnxruntime as ort
+
+    for name, file, expected in zip(HEADS, HEADS.values(), joint, strict=True):
+        session = ort.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
+        (said,) = session.run([name], {"pictures": pictures})
+        said = softmax(said) if name == "logits" else said
+        if not np.abs(said - expected).max() <= TOLERANCE:
+            raise FashionError(f"{file} differs from encoder.onnx; nothing is written.")
 
 
 def _hparams(checkpoint: Path) -> dict[str, Any]:

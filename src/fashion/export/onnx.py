@@ -7,13 +7,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx.utils
 import torch
 from onnx import helper, numpy_helper
 
 from fashion.network import MEAN, STD, SiameseEncoder
 
 OPSET = 18
+
+HEADS = {"embedding": "embedder.onnx", "logits": "classifier.onnx"}
+"""Which file gives one of the network's two answers alone."""
 
 
 def export_onnx(network: SiameseEncoder, image_size: int, path: Path) -> None:
@@ -39,6 +42,15 @@ def export_onnx(network: SiameseEncoder, image_size: int, path: Path) -> None:
     scale_at_once(model)
     forget_origin(model)
     onnx.save(model, path)
+
+
+def export_heads(joint: Path) -> list[Path]:
+    """Write, beside the joint network, one that only embeds and one that only names; returns their paths."""
+    paths = []
+    for output, name in HEADS.items():
+        paths.append(joint.with_name(name))
+        onnx.utils.extract_model(joint, paths[-1], ["pictures"], [output])
+    return paths
 
 
 def scale_at_once(model: onnx.ModelProto) -> None:

@@ -27,6 +27,7 @@ class ExportOptions(Options):
     catalog: str | None
     embeddings: str | None
     check: bool
+    heads: bool
     note: str | None
 
 
@@ -46,7 +47,12 @@ def run(cfg: DictConfig) -> str:
 
     metrics = _read(run_folder / "metrics.json")
     folder = write_bundle(
-        checkpoint, target, data=_data_of(run_folder) if options.check else None, metrics=metrics, note=options.note
+        checkpoint,
+        target,
+        data=_data_of(run_folder) if options.check else None,
+        metrics=metrics,
+        note=options.note,
+        heads=options.heads,
     )
     manifest = _read(folder / "manifest.json") or {}
     log.info(
