@@ -296,7 +296,10 @@ def test_a_stop_finishes_what_is_running(keyed_server):
 def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, shop, tmp_path, capsys):
     query = f"query={shop}/hat"
     run_here("task=search", f"catalog={server.catalog}", query, "k=3", out="local")
+    printed = capsys.readouterr().out
     run_here("task=search", f"server={server.url}", query, "k=3", out="remote")
+    assert "hat/0.png" in printed
+    assert capsys.readouterr().out == printed
     local, remote = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("local", "remote"))
     assert len(remote) == 6
     for one, other in zip(local, remote, strict=True):
@@ -310,8 +313,12 @@ def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, s
             assert hit["path"] == f"{shop}/{same['path']}"
             assert same["item"] == {name: hit["item"][name] for name in ("id", "label", "external_id")}
     assert (tmp_path / "remote/results.png").exists()
-    run_here("task=search", f"server={server.url}", "like=3", "k=2", out="like")
-    assert "hat/0.png" in capsys.readouterr().out
+    tables = []
+    for where in (f"catalog={server.catalog}", f"server={server.url}"):
+        run_here("task=search", where, "like=3", "k=2", out="like")
+        tables.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("│")])
+    assert len(tables[0]) == 2
+    assert tables[0] == tables[1]
     with pytest.raises(FashionError, match="k is 500; this server gives at most 200 hits"):
         run_here("task=search", f"server={server.url}", query, "k=500")
     with pytest.raises(FashionError, match="does not answer"):

@@ -17,16 +17,16 @@ def show(what: RenderableType) -> None:
 
 
 def hits_table(result: "SearchResult") -> Table:
-    """Rank, score, label and path of a query's hits, under the query and what the model takes it for."""
+    """Rank, score, label and name of a query's hits, under the query and what the model takes it for."""
     doubt = " — no match: nothing in the catalogue is near enough" if result.match is False else ""
     title = f"{result.query}: {result.predicted} ({result.probability:.0%}){doubt}"
     table = Table(title=title, title_justify="left")
     for name in ("rank", "score"):
         table.add_column(name, justify="right")
     table.add_column("label")
-    table.add_column("picture", overflow="fold")
+    table.add_column("item", overflow="fold")
     for hit in result.hits:
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.path)
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.name)
     return table
 
 

@@ -26,6 +26,11 @@ class Hit:
     path: str
     item: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """What the catalogue's owner calls the item; where it is nobody's, where its picture lies."""
+        return str(self.item.get("external_id", self.path))
+
 
 @dataclass(frozen=True)
 class SearchResult:

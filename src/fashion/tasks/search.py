@@ -114,7 +114,7 @@ def write_results(
             f"{hit.rank}",
             f"{hit.score:.3f}",
             hit.label or "",
-            str(hit.path),
+            hit.name,
         ]
         for result in shown
         for hit in result.hits
@@ -127,7 +127,7 @@ def write_results(
             Section(
                 "Results", text=note, picture=grid, caption="Left the query; right what is most alike, best first."
             ),
-            Section("As a table", table=(["query", "named", "rank", "score", "label", "picture"], table)),
+            Section("As a table", table=(["query", "named", "rank", "score", "label", "item"], table)),
         ],
     )
     if len(shown) < len(results):
