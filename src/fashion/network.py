@@ -16,8 +16,11 @@ from fashion.errors import FashionError
 EMBEDDING = 64
 """Length of an embedding."""
 
-KIND = 32
+KIND = 16
 """How many of an embedding's numbers say what kind of garment it is; the others say what it looks like."""
+
+GRID = 4
+"""Looks are made of the means over GRID × GRID parts of a picture."""
 
 MEAN, STD = 128.0, 64.0
 """Centre and scale that the network subtracts and divides by, of 255; a whole number, so that both are one operation of
@@ -33,7 +36,7 @@ class SiameseEncoder(nn.Module):
     between it and one learned direction a class, times a learned scale ("NormFace",
     https://arxiv.org/abs/1704.06369): what is trained to classify is then already arranged for search by cosine.
 
-    The **look**, from the means over the quarters of the middle map, is trained by no loss: classes reach into the last
+    The **look**, from the means over 4×4 parts of the middle map, is trained by no loss: classes reach into the last
     layers and wipe out what does not tell them apart, which is what finds pictures of other classes.  After training,
     `fit_looks` lays its axes along what differs most between pictures.  Before that they are random.
 
@@ -57,7 +60,7 @@ class SiameseEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.look = look
         self.kind = nn.Linear(self.backbone.out_channels, KIND)
-        self.axes = nn.Linear(4 * self.backbone.middle_channels, EMBEDDING - KIND).requires_grad_(False)
+        self.axes = nn.Linear(GRID**2 * self.backbone.middle_channels, EMBEDDING - KIND).requires_grad_(False)
         self.directions = nn.Parameter(torch.randn(classes, KIND))
         self.log_scale = nn.Parameter(torch.tensor(16.0).log())
 
@@ -69,14 +72,14 @@ class SiameseEncoder(nn.Module):
         return embeddings, self.logits(kinds)
 
     def parts(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """[N,3,H,W] pictures of values 0…255 → kinds [N,32] of length 1, and what looks are made of [N,4·channels]."""
+        """[N,3,H,W] pictures of values 0…255 → kinds [N,16] of length 1, and what looks are made of [N,16·channels]."""
         x = (pictures.to(self.kind.weight.dtype) - MEAN) / STD
         middle, last = self.backbone.maps(x)
         kinds = self.kind(self.dropout(last.mean(dim=(2, 3))))
-        return unit(kinds.float()), F.adaptive_avg_pool2d(middle, 2).flatten(1)
+        return unit(kinds.float()), F.adaptive_avg_pool2d(middle, GRID).flatten(1)
 
     def logits(self, kinds: Tensor) -> Tensor:
-        """Kinds [N,32] of length 1 → class logits [N,classes]."""
+        """Kinds [N,16] of length 1 → class logits [N,classes]."""
         logits: Tensor = self.log_scale.exp() * kinds @ F.normalize(self.directions.float()).T
         return logits
 
@@ -144,7 +147,7 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
         if absent or unknown:
             raise KeyError(*absent, *unknown)
     except Exception as error:  # damaged archives raise whatever the unpickler met
-        if weights.keys() & {"embed.weight", "look.weight"}:
+        if weights.keys() & {"embed.weight", "look.weight"} or len(weights.get("kind.weight", ())) not in (0, KIND):
             raise FashionError(
                 f"{checkpoint} was made by an earlier version, of other embeddings; train it again."
             ) from error
