@@ -7,7 +7,7 @@ from helpers import TINY, write_checkpoint
 from torch.nn import functional as F
 
 from fashion.classifier import ClassifierModule
-from fashion.data.datasets import PictureArray
+from fashion.data.arrays import PictureArray
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network, principal_axes

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.data.datasets import PictureArray
+from fashion.data.arrays import PictureArray
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text

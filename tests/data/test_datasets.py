@@ -8,9 +8,10 @@ import torch
 from helpers import write_pictures
 from PIL import Image
 
-from fashion.data import datasets
+from fashion.data import arrays
+from fashion.data.arrays import picture_array
 from fashion.data.datamodules import ImageDataModule
-from fashion.data.datasets import ImageDataset, TripletDataset, picture_array
+from fashion.data.datasets import ImageDataset, TripletDataset
 from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
 from fashion.data.triplets import TripletDataModule
@@ -35,7 +36,7 @@ def test_the_array_holds_what_the_loader_reads(source, tmp_path):
 
 def test_a_second_call_decodes_nothing(source, tmp_path, monkeypatch):
     first = array(source, tmp_path)
-    monkeypatch.setattr(datasets, "load_pictures", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(arrays, "load_pictures", lambda *args: pytest.fail("decoded again"))
     np.testing.assert_array_equal(array(source, tmp_path).pictures, first.pictures)
 
 
@@ -76,7 +77,7 @@ def test_an_interrupted_decoding_starts_again(source, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(datasets, "load_pictures", interrupted)
+        patch.setattr(arrays, "load_pictures", interrupted)
         with pytest.raises(KeyboardInterrupt):
             array(source, tmp_path)
     assert len(array(source, tmp_path).pictures) == 36

@@ -279,7 +279,7 @@ def test_results_are_shown_as_a_table_and_a_picture(engine, pictures, tmp_path, 
     assert Image.open(tmp_path / "grid.png").size == grid.size
     printed = capsys.readouterr().out
     for hit in results[0].hits:
-        assert hit.path in printed.replace("\n", "")
+        assert hit.name in printed.replace("\n", "")
         assert f"{hit.score:.3f}" in printed
 
 

@@ -23,8 +23,9 @@ from fashion import VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.items import add_items, delete_items, update_items
+from fashion.search.listing import Listing
+from fashion.search.plan import Changes
 from fashion.search.store import Store
-from fashion.search.sync import Changes, Listing
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from helpers import write_pictures
 
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
-from fashion.search.sync import Listing
+from fashion.search.listing import Listing
 from fashion.search.values import plain
 from fashion.tasks.search import write_results
 

@@ -19,9 +19,9 @@ from fashion.encoder import load_encoder
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
+from fashion.search.listing import Content, Listing
 from fashion.search.results import Choice
 from fashion.search.store import Store
-from fashion.search.sync import Content, Listing
 
 faiss: Any = typed_faiss
 LABELS = 10

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.data.datasets import PictureArray
+from fashion.data.arrays import PictureArray
 from fashion.encoder import Encoder
 
 SIDE = 16

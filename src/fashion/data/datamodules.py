@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
 from torchvision.transforms.v2.functional import resize
 
-from fashion.data.datasets import ImageDataset, PictureArray, picture_array
+from fashion.data.arrays import PictureArray, picture_array
+from fashion.data.datasets import ImageDataset
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError

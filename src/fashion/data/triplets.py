@@ -5,8 +5,9 @@ from typing import Literal
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from fashion.data.arrays import PictureArray, relabelled
 from fashion.data.datamodules import Batch, ImageDataModule, place, shuffled
-from fashion.data.datasets import ImageDataset, PictureArray, TripletDataset, members_of, relabelled
+from fashion.data.datasets import ImageDataset, TripletDataset, members_of
 from fashion.data.samplers import PKBatchSampler
 from fashion.errors import FashionError
 

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fashion.benchmark.timing import interleaved, ratio
-from fashion.data.datasets import PictureArray
+from fashion.data.arrays import PictureArray
 from fashion.encoder import OnnxEncoder
 from fashion.evaluation import evaluate
 

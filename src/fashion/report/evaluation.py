@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.datasets import PictureArray
+from fashion.data.arrays import PictureArray
 from fashion.evaluation import Evaluation
 from fashion.report.html import Section
 from fashion.report.pictures import confusion_picture, drawn, search_grid

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.data.datasets import PictureArray
+from fashion.data.arrays import PictureArray
 from fashion.evaluation import HEADLINES, Evaluation
 from fashion.report.evaluation import Searches, worst
 from fashion.report.pictures import confusion_picture

@@ -5,20 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from fashion.data.images import BadPictureError, find_pictures, load_picture
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
-from fashion.search.auto import in_full
 from fashion.search.catalog import Catalog
-from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.filters import Filter, select
+from fashion.search.listing import Listing
+from fashion.search.plan import Changes
 from fashion.search.results import Choice, Hit, SearchResult
 from fashion.search.store import Store
-from fashion.search.sync import Changes, Listing, Plan, check_shrink, content_hash, kept_added, merged, plan
+from fashion.search.sync import synced
 
 __all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
 
@@ -97,82 +96,17 @@ class VisualSearchEngine:
         labels = [path.parent.name if path.parent.name in self.encoder.class_names else None for path in paths]
         return Listing(root, paths, {"label": labels})
 
-    def sync(
-        self,
-        listing: Listing,
-        store: Store | None = None,
-        *,
-        on_bad_image: str = "fail",
-        allow_shrink: bool = False,
-        dry_run: bool = False,
-        rebuild: bool = False,
-        first_id: int = 0,
-        check_content: bool = False,
-        known: Mapping[str, NDArray[np.float32]] | None = None,
-    ) -> Changes:
+    def sync(self, listing: Listing, store: Store | None = None, **options: Any) -> Changes:
         """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.
 
         Args:
             store: where the catalogue lies; the caller holds its writer lock.  None: in memory only.
-            on_bad_image: `fail` stops at a picture that cannot be read; `skip` leaves it out.
-            allow_shrink: let more than half of the items go.
-            dry_run: only say what would change.
-            rebuild: embed every item anew, also those that were added by request; ids stay.
-            first_id: where there is no catalogue yet, the first id to give.
-            check_content: read every picture, also those whose size and time of change are as noted.
-            known: embeddings that were made elsewhere, by content and box (`fashion.search.parts.listing_of`).
+            options: of `fashion.search.sync.synced`.
         """
-        old = self.catalog
-        settings = in_full(self.index or (old.asked if old else {"kind": "flat"}))
-        planned = plan(old, listing, first_id, check_content=check_content)
-        check_shrink(old, planned.ids, allow_shrink)
-        changes = planned.changes
-        if dry_run:
-            return changes
-        if rebuild:
-            planned.rows[:] = -1
-        journal = Journal(store.folder if store else None, self.encoder.fingerprint)
-        journal.known |= dict(known or {})
-        todo = np.flatnonzero(planned.rows < 0).tolist()
-        keys = [f"{planned.hashes[at]} {planned.boxes[at]}" for at in todo]
-        before = len(journal.known)
-        vectors, changes.skipped = embed_pictures(
-            self.encoder,
-            [listing.paths[at] for at in todo],
-            keys,
-            [listing.boxes[at] for at in todo] if listing.boxes else None,
-            journal=journal,
-            on_bad_image=on_bad_image,
-        )
-        fresh = {at: vectors[key] for at, key in zip(todo, keys, strict=True) if key in vectors}
-        again = self._embed_added(old, planned, journal, on_bad_image) if old and rebuild else None
-        changes.embedded = len(journal.known) - before
+        index = self.index or (self.catalog.asked if self.catalog else {"kind": "flat"})
+        self.catalog, changes = synced(self.encoder, self.catalog, listing, index, store, **options)
         self.skipped = changes.skipped
-        items, embeddings = merged(old, planned, fresh, again)
-        if not len(embeddings):
-            raise FashionError(
-                f"None of the {len(listing.paths)} pictures in {listing.root} can be read; there is nothing to search."
-            )
-        check_shrink(old, items["id"].to_numpy(), allow_shrink)
-        # A version that says nothing new would push an older one out.
-        if rebuild or old is None or not old.holds(items, listing.root, settings):
-            new = Catalog.build(items, embeddings, self.encoder, listing.root, settings, planned.next_id)
-            if store is not None:
-                new.commit(store)
-            self.catalog = new
-        journal.clear()
         return changes
-
-    def _embed_added(
-        self, old: Catalog, planned: Plan, journal: Journal, on_bad_image: str
-    ) -> dict[int, NDArray[np.float32]]:
-        """Embeddings [64] of the added items that stay, from their pictures, by id; without those that are skipped."""
-        kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
-        paths = [old.picture(item) for item in kept]
-        keys = [f"{content_hash(path)} " for path in paths]
-        vectors, skipped = embed_pictures(self.encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
-        planned.changes.skipped += skipped
-        return {item["id"]: vectors[key] for item, key in zip(kept, keys, strict=True) if key in vectors}
 
     def search(
         self,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
+from fashion.search.listing import content_hash
 from fashion.search.store import Store
-from fashion.search.sync import content_hash
 from fashion.search.table import RESERVED, as_id, check_reserved, joined, typed
 
 FIXED = ("external_id", *RESERVED)

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from fashion.errors import FashionError
 from fashion.files import replacing, write_text
-from fashion.search.sync import Content, Listing
+from fashion.search.listing import Content, Listing
 from fashion.search.table import RESERVED
 
 PATH = "image_path"

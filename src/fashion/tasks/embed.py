@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from fashion.errors import FashionError
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
+from fashion.search.listing import Listing, box_texts, contents_of
 from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
-from fashion.search.sync import Listing, box_texts, noted
 from fashion.search.table import check_reserved
 from fashion.tasks.index import listed
 from fashion.tasks.options import Options, read_options
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> int:
     if done and cut_of(metadata) == cut:
         log.info("Shard %d/%d is in %s already; delete %s to embed it again.", number, count, folder, metadata)
         return len(np.load(vectors, mmap_mode="r", allow_pickle=False))
-    contents, boxes = noted(share), box_texts(share)
+    contents, boxes = contents_of(share.paths), box_texts(share)
     keys = [f"{content.sha256} {box}" for content, box in zip(contents, boxes, strict=True)]
     journal = Journal(folder / f".shard-{number}", engine.encoder.fingerprint)
     if done:

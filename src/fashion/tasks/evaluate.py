@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import baseline
+from fashion.data.arrays import PictureArray, chosen
 from fashion.data.datamodules import ImageDataModule
-from fashion.data.datasets import PictureArray, chosen
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics

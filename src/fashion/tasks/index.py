@@ -18,10 +18,11 @@ from fashion.files import write_text
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
+from fashion.search.listing import Listing
 from fashion.search.milvus import MilvusIndex
 from fashion.search.parts import listing_of, read_manifest
+from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
-from fashion.search.sync import KINDS, Changes, Listing
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMon
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
-from fashion.data.datasets import PictureArray
 from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import HEADLINES, evaluate, write_metrics

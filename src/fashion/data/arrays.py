@@ -1,0 +1,147 @@
+"""A split's decoded pictures as one memory-mapped uint8 array, kept on the disk; an epoch decodes nothing."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fashion.data.images import THREADS, BadPictureError, keep_good, load_pictures
+from fashion.data.sources import Item
+from fashion.errors import FashionError
+
+LOADER_VERSION = 1
+"""Raised whenever `load_picture` changes what it returns, so that old caches are not used."""
+
+
+@dataclass(frozen=True)
+class PictureArray:
+    """The readable pictures of one split, decoded.
+
+    pictures: [N,3,S,S] uint8, memory-mapped.  labels: [N] int64.  items: N, in the same order.
+    skipped: (path, reason) of what could not be read.  digest: of all files' names and contents.
+    """
+
+    pictures: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    items: tuple[Item, ...]
+    skipped: tuple[tuple[str, str], ...]
+    digest: str
+
+
+def chosen(array: PictureArray, column: str) -> PictureArray | None:
+    """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
+    marked = [str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes") for item in array.items]
+    rows = np.flatnonzero(marked)
+    if not len(rows):
+        return None
+    items = tuple(array.items[int(row)] for row in rows)
+    return PictureArray(np.array(array.pictures[rows]), array.labels[rows], items, array.skipped, array.digest)
+
+
+def picture_array(
+    root: Path, items: Sequence[Item], class_names: Sequence[str], size: int, cache: Path, on_bad_image: str = "fail"
+) -> PictureArray:
+    """Decode `items` at size×size once; later calls map the file, keyed by the pictures' content and the size.
+
+    Raises:
+        FashionError: if a picture cannot be read and `on_bad_image` is `fail`, or none can.
+    """
+    digest, key = _digests(root, items, size)
+    folder = cache / "pictures" / key
+    if not (folder / "skipped.json").exists():
+        _decode(root, items, size, folder, on_bad_image)
+    skipped: dict[str, str] = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
+    if skipped and on_bad_image == "fail":
+        path, reason = next(iter(skipped.items()))
+        raise BadPictureError(
+            f"{reason} ({len(skipped)} such pictures, {path} the first; on_bad_image=skip leaves them out)"
+        )
+    kept = tuple(item for item in items if item.path not in skipped)
+    numbers = {name: at for at, name in enumerate(class_names)}
+    return PictureArray(
+        np.load(folder / "pictures.npy", mmap_mode="r"),
+        np.array([numbers[item.label] for item in kept], dtype=np.int64),
+        kept,
+        tuple(skipped.items()),
+        digest,
+    )
+
+
+def _digests(root: Path, items: Sequence[Item], size: int) -> tuple[str, str]:
+    """A digest of names and contents (what `data.digests` pins), and the cache's key, which knows the settings too."""
+
+    def content(item: Item) -> str:
+        try:
+            return hashlib.sha256((root / item.path).read_bytes()).hexdigest()
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        contents = list(pool.map(content, items))
+    lines = sorted(f"{item.path} {digest}" for item, digest in zip(items, contents, strict=True))
+    settings = [LOADER_VERSION, size, [(item.path, item.box) for item in items], lines]
+    return (
+        hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
+        hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24],
+    )
+
+
+def _decode(root: Path, items: Sequence[Item], size: int, folder: Path, on_bad_image: str) -> None:
+    from rich.progress import track
+
+    folder.mkdir(parents=True, exist_ok=True)
+    skipped: dict[str, str] = {}
+    handle, name = tempfile.mkstemp(prefix=".pictures-", suffix=".npy", dir=folder)
+    os.close(handle)
+    part = Path(name)
+    try:
+        array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(items), 3, size, size))
+        count = 0
+        decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items])
+        shown = track(decoded, f"Decoding pictures at {size}×{size}", total=len(items))
+        for _, picture in keep_good(shown, on_bad_image, lambda at, bad: skipped.update({items[at].path: str(bad)})):
+            array[count] = picture
+            count += 1
+        if not count:
+            raise FashionError(f"None of the {len(items)} pictures below {root} can be read; check the data source.")
+        array.flush()
+        if count < len(items):  # the file is as long as the pictures that could be read
+            np.save(part, np.array(array[:count]))
+        del array
+        part.replace(folder / "pictures.npy")
+    except OSError as error:
+        raise FashionError(
+            f"{folder}: the decoded pictures could not be written ({error.strerror}); free some disk space, or set "
+            "data.cache_dir to a larger disk."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    # Written last: its presence says that the array beside it is whole.
+    report = part.with_suffix(".json")
+    report.write_text(json.dumps(skipped), encoding="utf-8")
+    report.replace(folder / "skipped.json")
+
+
+def relabelled(array: PictureArray, column: str) -> tuple[PictureArray, NDArray[np.int64]]:
+    """The same pictures numbered by the values of a column, such as `product_id`, and the class of each such number.
+
+    Raises:
+        FashionError: if a picture has no such value, or one value is of two classes.
+    """
+    values = [item.extra.get(column) for item in array.items]
+    if any(value in (None, "") for value in values):
+        raise FashionError(f"task.batches.by is {column!r}, and some training pictures have no such column.")
+    names, numbers = np.unique(np.array(values, dtype=str), return_inverse=True)
+    class_of = np.zeros(len(names), np.int64)
+    class_of[numbers] = array.labels
+    mixed = np.flatnonzero(class_of[numbers] != array.labels)
+    if len(mixed):
+        raise FashionError(f"{column} {names[numbers[mixed[0]]]!r} is of two classes; give each class its own.")
+    return replace(array, labels=numbers.astype(np.int64)), class_of
