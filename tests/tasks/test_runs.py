@@ -40,6 +40,15 @@ def test_runs_are_grouped_over_seeds(outputs):
     assert columns_of([base, tiny])[:3] == ["run", "model.name", "seeds"]
 
 
+def test_a_layout_is_shown_only_where_the_models_name_does_not_tell_it():
+    rows = [
+        {"run": name, "model.name": name, "model.blocks": f"[{name}]", "accuracy": 0.5} for name in ("tiny", "base")
+    ]
+    assert columns_of(rows) == ["run", "model.name", "accuracy"]
+    rows.append(rows[1] | {"run": "changed", "model.blocks": "[another]"})
+    assert columns_of(rows) == ["run", "model.name", "model.blocks", "accuracy"]
+
+
 def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, capsys):
     assert run_here("task=runs", "folder=runs", out="table") == 4  # base, tiny, and two that failed
     printed = capsys.readouterr().out

@@ -94,9 +94,20 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     names = dict.fromkeys(key for row in rows for key in row)
     figures = [name for name in names if name.removesuffix(" sd") in FIGURES]
     settings = [name for name in names if name not in figures and name not in ("run", "error", "seeds")]
-    differing = [name for name in settings if len({json.dumps(row.get(name), default=str) for row in rows}) > 1]
+    differing = [name for name in settings if len(_values(rows, name)) > 1 and not _told_by_name(rows, name)]
     tail = [name for name in ("error",) if name in names]
     return ["run", *differing, *(["seeds"] if "seeds" in names else []), *figures, *tail]
+
+
+def _values(rows: Sequence[Row], *names: str) -> set[tuple[str, ...]]:
+    """What the rows hold in these columns."""
+    return {tuple(json.dumps(row.get(name), default=str) for name in names) for row in rows}
+
+
+def _told_by_name(rows: Sequence[Row], name: str) -> bool:
+    """Whether the model's name says it already, as it does of a layout that was not changed."""
+    inside = name.startswith("model.") and name != "model.name"
+    return inside and len(_values(rows, "model.name", name)) == len(_values(rows, "model.name"))
 
 
 def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
