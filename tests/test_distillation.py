@@ -13,7 +13,7 @@ from fashion.network import SiameseEncoder
 
 def answers(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
-    return F.normalize(torch.randn(5, 16)), 3 * torch.randn(5, 4)
+    return F.normalize(torch.randn(5, 32)), 3 * torch.randn(5, 4)
 
 
 def test_who_agrees_has_nothing_to_learn():

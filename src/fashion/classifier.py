@@ -45,7 +45,7 @@ class ClassifierModule(LightningModule):
         *,
         lr: float = 6e-3,
         muon: float | None = 2.0,
-        weight_decay: float = 0.15,
+        weight_decay: float = 0.05,
         warmup: float = 0.15,
         label_smoothing: float = 0.1,
         class_weights: Sequence[float] | None = None,

@@ -35,7 +35,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,S,S] of values 0…255 → kinds [N,16] of length 1, logits [N,classes]."""
+        """Pictures [N,3,S,S] of values 0…255 → kinds [N,32] of length 1, logits [N,classes]."""
         self.network.to(pictures.device)
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.bf16):
             kinds, _ = self.network.parts(pictures)
@@ -57,7 +57,7 @@ class Teacher:
 
 
 def imitation(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
-    """How far the student's (kinds [N,16], logits [N,classes]) are from the teacher's; 0 where they agree.
+    """How far the student's (kinds [N,32], logits [N,classes]) are from the teacher's; 0 where they agree.
 
     The divergence of the classes' probabilities, softened by a temperature of 2, plus the mean of 1 - cosine of the
     kinds: a student that places pictures where the teacher does also inherits what its neighbourhoods mean.

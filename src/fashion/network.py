@@ -16,7 +16,7 @@ from fashion.errors import FashionError
 EMBEDDING = 64
 """Length of an embedding."""
 
-KIND = 16
+KIND = 32
 """How many of an embedding's numbers say what kind of garment it is; the others say what it looks like."""
 
 GRID = 4
@@ -72,14 +72,14 @@ class SiameseEncoder(nn.Module):
         return embeddings, self.logits(kinds)
 
     def parts(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """[N,3,H,W] pictures of values 0…255 → kinds [N,16] of length 1, and what looks are made of [N,16·channels]."""
+        """[N,3,H,W] pictures of values 0…255 → kinds [N,32] of length 1, and what looks are made of [N,16·channels]."""
         x = (pictures.to(self.kind.weight.dtype) - MEAN) / STD
         middle, last = self.backbone.maps(x)
         kinds = self.kind(self.dropout(last.mean(dim=(2, 3))))
         return unit(kinds.float()), F.adaptive_avg_pool2d(middle, GRID).flatten(1)
 
     def logits(self, kinds: Tensor) -> Tensor:
-        """Kinds [N,16] of length 1 → class logits [N,classes]."""
+        """Kinds [N,32] of length 1 → class logits [N,classes]."""
         logits: Tensor = self.log_scale.exp() * kinds @ F.normalize(self.directions.float()).T
         return logits
 
@@ -147,7 +147,7 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
         if absent or unknown:
             raise KeyError(*absent, *unknown)
     except Exception as error:  # damaged archives raise whatever the unpickler met
-        if weights.keys() & {"embed.weight", "look.weight"} or len(weights.get("kind.weight", ())) not in (0, KIND):
+        if weights.keys() & {"embed.weight", "look.weight"} or "size mismatch for axes" in str(error):
             raise FashionError(
                 f"{checkpoint} was made by an earlier version, of other embeddings; train it again."
             ) from error

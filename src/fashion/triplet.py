@@ -27,7 +27,7 @@ class TripletModule(LightningModule):
     """The metric-learning task: a loss of kinds and cross-entropy, added up.
 
     Args:
-        loss: a module that maps kinds [N,16] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
+        loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
             library.
         backbone, class_names, image_size: as in `ClassifierModule`.
         lr, muon, weight_decay, warmup: see `fashion.optim`.
