@@ -3,6 +3,7 @@ import io
 import os
 import struct
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashion.data import images
 from fashion.data.images import (
     PIECE,
     BadPictureError,
@@ -168,6 +170,20 @@ def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):
         find_pictures(tmp_path / "empty")
     with pytest.raises(FashionError, match="no such folder"):
         find_pictures(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", [np.uint16, ">u2", np.int32, np.float32])
+def test_wide_grey_is_scaled_a_piece_at_a_time(kind):
+    dice = np.random.default_rng(0)
+    for grey in (dice.uniform(0, 70_000, (300, 700)), dice.uniform(-5, 255, (300, 700)), np.zeros((0, 3))):
+        grey = grey.clip(0, 65535).astype(kind)
+        top = 65535 if grey.max(initial=0) > 255 else 255
+        np.testing.assert_array_equal(images._bytes(grey), (grey.astype(np.float64) / top * 255).astype(np.uint8))
+    grey = np.full((2000, 2000), 40_000, kind)
+    tracemalloc.start()
+    images._bytes(grey)
+    assert tracemalloc.get_traced_memory()[1] < 2 * grey.size  # its own bytes, and a band of fractions
+    tracemalloc.stop()
 
 
 @pytest.mark.slow

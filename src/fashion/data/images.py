@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ THREADS = min(CORES, 8)
 
 PIECE = 32
 """How many pictures a thread takes at a time: passing each by itself cost a tenth of decoding it."""
+
+
+BAND = 1 << 16
+"""Values that are scaled at a time: all of a huge picture's as fractions would take up gigabytes."""
 
 
 class BadPictureError(FashionError):
@@ -108,14 +112,20 @@ def _name(source: str | Path | bytes) -> str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        # 16-bit grey and wider: Pillow's own conversion clips at 255 instead of scaling.
-        grey = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if grey.max(initial=0.0) > 255 else 255.0
-        return Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_bytes(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _bytes(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey of 16 bits and wider as 8 bits; Pillow's own conversion clips at 255 instead of scaling."""
+    top = 65535.0 if grey.max(initial=0) > 255 else 255.0
+    values, scaled = grey.reshape(-1), np.empty(grey.size, np.uint8)
+    for at in range(0, grey.size, BAND):
+        scaled[at : at + BAND] = (values[at : at + BAND].astype(np.float64) / top * 255).clip(0, 255)
+    return scaled.reshape(grey.shape)
 
 
 def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
