@@ -40,6 +40,8 @@ def export_onnx(network: SiameseEncoder, image_size: int, path: Path) -> None:
         )
     model = onnx.load(path)
     scale_at_once(model)
+    unit_at_once(model)
+    drop_unused(model)
     forget_origin(model)
     onnx.save(model, path)
 
@@ -63,6 +65,26 @@ def scale_at_once(model: onnx.ModelProto) -> None:
     constants = {"picture_scale": np.float32(1 / STD), "picture_zero": np.uint8(MEAN)}
     graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in constants.items())
     graph.node.insert(0, helper.make_node("DequantizeLinear", ["pictures", *constants], steps[2].output, "scale"))
+
+
+def unit_at_once(model: onnx.ModelProto) -> None:
+    """Replace ReduceL2, Clip and Div, which make vectors of length 1, by one LpNormalization each."""
+    nodes = model.graph.node
+    maker = {name: node for node in nodes for name in node.output}
+    for divide in [node for node in nodes if node.op_type == "Div" and node.input[1] in maker]:
+        clip = maker[divide.input[1]]
+        norm = maker.get(clip.input[0])
+        if norm is None or (norm.op_type, clip.op_type) != ("ReduceL2", "Clip"):
+            continue
+        unit = helper.make_node("LpNormalization", divide.input[:1], divide.output, divide.name, axis=1, p=2)
+        nodes.insert(list(nodes).index(divide), unit)
+        for node in (norm, clip, divide):
+            nodes.remove(node)
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Drop constants that no operation reads any more."""
+    graph = model.graph
     used = {name for node in graph.node for name in node.input}
     for constant in [one for one in graph.initializer if one.name not in used]:
         graph.initializer.remove(constant)
