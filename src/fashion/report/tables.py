@@ -4,8 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from fashion.search.engine import SearchResult
@@ -16,18 +17,18 @@ def show(what: RenderableType) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(what)
 
 
-def hits_table(result: "SearchResult") -> Table:
+def hits_table(result: "SearchResult") -> Group:
     """Rank, score, label and name of a query's hits, under the query and what the model takes it for."""
     doubt = " — no match: nothing in the catalogue is near enough" if result.match is False else ""
     title = f"{result.query}: {result.predicted} ({result.probability:.0%}){doubt}"
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in ("rank", "score"):
         table.add_column(name, justify="right")
     table.add_column("label")
     table.add_column("item", overflow="fold")
     for hit in result.hits:
         table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.name)
-    return table
+    return Group(Text(title, overflow="fold"), table)  # a table's own title would be broken at the table's width
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
