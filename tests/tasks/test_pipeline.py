@@ -236,7 +236,7 @@ def test_the_command_line_explains_itself_and_its_mistakes(tmp_path):
     assert wrong.stderr.strip().splitlines()[-1].startswith("error: data.source: nowhere does not exist")
     assert "Traceback" not in wrong.stderr
     summary = command("task=summary", "model=base", cwd=tmp_path)
-    assert "294,785" in summary.stdout
+    assert "319,361" in summary.stdout
 
 
 def test_search_asks_until_told_to_quit(run_here, run_folder, pictures, tmp_path):
