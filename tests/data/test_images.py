@@ -178,10 +178,10 @@ def test_wide_grey_is_scaled_a_piece_at_a_time(kind):
     for grey in (dice.uniform(0, 70_000, (300, 700)), dice.uniform(-5, 255, (300, 700)), np.zeros((0, 3))):
         grey = grey.clip(0, 65535).astype(kind)
         top = 65535 if grey.max(initial=0) > 255 else 255
-        np.testing.assert_array_equal(images._bytes(grey), (grey.astype(np.float64) / top * 255).astype(np.uint8))
+        np.testing.assert_array_equal(images._eight_bits(grey), (grey.astype(np.float64) / top * 255).astype(np.uint8))
     grey = np.full((2000, 2000), 40_000, kind)
     tracemalloc.start()
-    images._bytes(grey)
+    images._eight_bits(grey)
     assert tracemalloc.get_traced_memory()[1] < 2 * grey.size  # its own bytes, and a band of fractions
     tracemalloc.stop()
 

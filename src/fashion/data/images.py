@@ -112,14 +112,14 @@ def _name(source: str | Path | bytes) -> str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_bytes(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _bytes(grey: NDArray[Any]) -> NDArray[np.uint8]:
+def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
     """Grey of 16 bits and wider as 8 bits; Pillow's own conversion clips at 255 instead of scaling."""
     top = 65535.0 if grey.max(initial=0) > 255 else 255.0
     values, scaled = grey.reshape(-1), np.empty(grey.size, np.uint8)
