@@ -1,11 +1,14 @@
 """Paired tests against what they must say, and against slow obvious versions."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fashion.comparison import mcnemar, paired_bootstrap
+from fashion.metrics import retrieval
+from fashion.tasks.compare import compared
 
 
 def test_mcnemar_is_the_sum_over_all_coin_tosses():
@@ -38,3 +41,20 @@ def test_groups_that_stand_or_fall_together_widen_the_interval():
     alone, grouped = paired_bootstrap(np.zeros(400), gain), paired_bootstrap(np.zeros(400), gain, groups=groups)
     assert grouped["high"] - grouped["low"] > 2 * (alone["high"] - alone["low"])
     assert grouped["difference"] == pytest.approx(alone["difference"])
+
+
+def test_a_query_without_an_answer_leaves_the_groups_of_the_others():
+    random = np.random.default_rng(0)
+    labels = np.array([*(np.arange(199) % 2), 2])  # nothing else is of class 2
+    groups = np.repeat(np.arange(20), 10).astype(str)
+    results = []
+    for worse in (False, True):
+        vectors = np.eye(2)[labels % 2] + random.normal(size=(200, 2)) * 0.01
+        if worse:  # some photographers' pictures all lie where the other class does
+            vectors[:80] = vectors[:80, ::-1]
+        embeddings = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        found = retrieval(embeddings, labels, embeddings, labels, exclude=np.arange(200))
+        results.append(SimpleNamespace(retrievals={"gallery": found, "leave-one-out": found}))
+    rights = [np.ones(200, bool)] * 2
+    grouped, alone = (compared(results, rights, one)["gallery/map"] for one in (groups, None))
+    assert grouped["high"] - grouped["low"] > 1.3 * (alone["high"] - alone["low"])

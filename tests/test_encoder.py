@@ -60,6 +60,10 @@ def test_fingerprints_follow_weights_and_classes(tmp_path):
     renamed = TorchEncoder(write_checkpoint(tmp_path / "d.ckpt", class_names=("a", "b", "c")))
     assert first.fingerprint == same.fingerprint
     assert len({first.fingerprint, other.fingerprint, renamed.fingerprint}) == 3
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    saved["hyper_parameters"]["centre"] = 0.9
+    torch.save(saved, tmp_path / "e.ckpt")
+    assert TorchEncoder(tmp_path / "e.ckpt").fingerprint != first.fingerprint  # it sees other pixels
 
 
 def test_a_run_folder_means_the_checkpoint_its_metrics_name(tmp_path):

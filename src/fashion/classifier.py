@@ -23,6 +23,7 @@ class ClassifierModule(LightningModule):
         backbone: settings for `fashion.backbone.build_backbone`.
         class_names: in the order that labels are numbered.
         image_size: width and height of the pictures, pixels.
+        centre: the share of a picture's sides that searches show the network; noted in its checkpoints.
         lr, muon, weight_decay, warmup: of the optimiser and its one-cycle schedule, see `fashion.optim`.
         label_smoothing: share of the target spread over all classes.
         class_weights: weight of each class in the loss, or None for equal ones.
@@ -42,6 +43,7 @@ class ClassifierModule(LightningModule):
         backbone: Mapping[str, Any],
         class_names: Sequence[str],
         image_size: int = 64,
+        centre: float = 1.0,
         *,
         lr: float = 6e-3,
         muon: float | None = 2.0,

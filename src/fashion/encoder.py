@@ -28,12 +28,14 @@ Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 class Encoder(Protocol):
     """Pictures [N,3,S,S] uint8 → embeddings [N,64] of length 1, class probabilities [N,classes].
 
+    centre: the share of a picture's sides that it is to be shown, see `load_picture`.
     no_match: the cosine below which the nearest item is no answer, as calibrated on validation pictures; None: not
     calibrated.
     """
 
     class_names: tuple[str, ...]
     image_size: int
+    centre: float
     fingerprint: str
     source: Path
     no_match: float | None
@@ -52,8 +54,8 @@ class TorchEncoder:
         network, hparams = load_network(checkpoint)
         self.source = checkpoint
         self.class_names = tuple(hparams["class_names"])
-        self.image_size = int(hparams["image_size"])
-        self.fingerprint = fingerprint(network_arrays(network), self.image_size, self.class_names)
+        self.image_size, self.centre = int(hparams["image_size"]), float(hparams.get("centre", 1.0))
+        self.fingerprint = fingerprint(network_arrays(network), self.image_size, self.class_names, self.centre)
         self.no_match = _no_match(_read_json(checkpoint.parent.parent / "metrics.json"))
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,7 +96,7 @@ class OnnxEncoder:
             raise FashionError(f"{path} was changed or damaged after its export; export the bundle again.")
         self.source = folder if file == "encoder.onnx" else path
         self.class_names = tuple(manifest["class_names"])
-        self.image_size = int(manifest["image_size"])
+        self.image_size, self.centre = int(manifest["image_size"]), float(manifest.get("centre", 1.0))
         self.fingerprint = str(manifest["fingerprint"])
         self.no_match = _no_match(manifest)
         options = ort.SessionOptions()

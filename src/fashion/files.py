@@ -22,18 +22,22 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, instead: str = "choose another place") -> Iterator[Path]:
     """A temporary file beside `path` (same suffix) that takes its place when the block ends well.
+
+    Args:
+        instead: what else than freeing space can be done, for the error.
 
     Raises:
         FashionError: if the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    with explained(path, instead):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
     part = Path(name)
     try:
-        with explained(path):
+        with explained(path, instead):
             yield part
             part.chmod(0o644)
             part.replace(path)
@@ -86,13 +90,18 @@ def _old(folder: Path) -> Path:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, instead: str = "choose another place") -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into a sentence.
+
+    Raises:
+        FashionError: that says so.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise FashionError(
                 f"{path} could not be written ({error.strerror}); what was there before is unharmed; free some space, "
-                "or choose another place."
+                f"or {instead}."
             ) from error
         raise

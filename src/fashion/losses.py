@@ -34,7 +34,7 @@ def _masks(labels: Tensor) -> tuple[Tensor, Tensor]:
     return same & ~itself, ~same
 
 
-def mine_all(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
+def mine_all(distances: Tensor, labels: Tensor) -> Triplets:
     """Every valid triplet of the batch: T = Σ over pairs (anchor, positive) of the number of negatives."""
     positive, negative = _masks(labels)
     triplets = positive.unsqueeze(2) & negative.unsqueeze(1)  # [anchor, positive, negative]
@@ -42,7 +42,7 @@ def mine_all(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
     return Triplets(distances.unsqueeze(2).expand(shape)[triplets], distances.unsqueeze(1).expand(shape)[triplets])
 
 
-def mine_hard(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
+def mine_hard(distances: Tensor, labels: Tensor) -> Triplets:
     """For each anchor its farthest positive and its nearest negative; anchors that lack either are left out."""
     positive, negative = _masks(labels)
     usable = positive.any(dim=1) & negative.any(dim=1)
@@ -51,7 +51,7 @@ def mine_hard(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
     return Triplets(farthest[usable], nearest[usable])
 
 
-def mine_semihard(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
+def mine_semihard(distances: Tensor, labels: Tensor) -> Triplets:
     """For each (anchor, positive) the nearest negative that is farther than the positive.
 
     Where no negative is farther, the farthest one: the least wrong (as FaceNet's published code does).
@@ -67,7 +67,7 @@ def mine_semihard(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
     return Triplets(to_positive[usable], torch.where(farther.any(dim=1), nearest_farther, farthest)[usable])
 
 
-def mine_random(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
+def mine_random(distances: Tensor, labels: Tensor) -> Triplets:
     """For each (anchor, positive) one negative, drawn at random from the batch."""
     pairs, anchors, negative = _pairs(labels)
     allowed = negative[anchors]
@@ -83,7 +83,7 @@ def _pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return positive, positive.nonzero()[:, 0], negative
 
 
-def take_given(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
+def take_given(distances: Tensor, labels: Tensor) -> Triplets:
     """The triplets that the batch itself lists: a third anchors, a third positives, a third negatives."""
     count = len(labels) // 3
     anchors, positives, negatives = labels[: 3 * count].view(3, count)
@@ -93,7 +93,7 @@ def take_given(distances: Tensor, labels: Tensor, margin: float) -> Triplets:
     return Triplets(distances[rows, rows + count], distances[rows, rows + 2 * count])
 
 
-MINERS: dict[str, Callable[[Tensor, Tensor, float], Triplets]] = {
+MINERS: dict[str, Callable[[Tensor, Tensor], Triplets]] = {
     "random": mine_random,
     "all": mine_all,
     "semihard": mine_semihard,
@@ -134,6 +134,6 @@ class TripletLoss(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """[N,D] embeddings and [N] class numbers → scalar."""
-        triplets = MINERS[self.miner](pairwise_distances(embeddings), labels, self.margin)
+        triplets = MINERS[self.miner](pairwise_distances(embeddings), labels)
         self.triplets = Triplets(triplets.positive.detach(), triplets.negative.detach())
         return hinge(triplets, self.margin)

@@ -174,16 +174,15 @@ def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(folder / "weights.safetensors"), manifest["training"]
 
 
-def fingerprint(tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str]) -> str:
-    """16 hex digits that change whenever the weights, the picture size or the classes do.
+def fingerprint(tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str], centre: float = 1.0) -> str:
+    """16 hex digits that change whenever the weights, the picture size, its share that is shown or the classes do.
 
     Args:
-        tensors: name → array of the network's weights (numpy arrays, or tensors on the CPU).
+        tensors: name → array of the network's weights.
     """
-    digest = hashlib.sha256(json.dumps([image_size, list(class_names)]).encode())
+    digest = hashlib.sha256(json.dumps([image_size, list(class_names), *([centre] if centre != 1 else [])]).encode())
     for name in sorted(tensors):
         array = tensors[name]
-        array = array.detach().cpu().contiguous().numpy() if isinstance(array, Tensor) else array
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]

@@ -29,7 +29,7 @@ class TripletModule(LightningModule):
     Args:
         loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
             library.
-        backbone, class_names, image_size: as in `ClassifierModule`.
+        backbone, class_names, image_size, centre: as in `ClassifierModule`.
         lr, muon, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
@@ -50,6 +50,7 @@ class TripletModule(LightningModule):
         backbone: Mapping[str, Any],
         class_names: Sequence[str],
         image_size: int = 64,
+        centre: float = 1.0,
         *,
         lr: float = 1e-3,
         muon: float | None = 2.0,

@@ -8,6 +8,7 @@ import pytest
 from helpers import write_pictures
 from PIL import Image, ImageEnhance
 
+from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
 
 
@@ -102,3 +103,13 @@ def test_every_training_notes_its_datas_audit(run_here, pictures, tmp_path):
     noted = json.loads((tmp_path / "run/metrics.json").read_text())["data_audit"]
     assert noted["pictures"] == 48
     assert noted["across_splits"] == 0
+
+
+def test_copies_of_one_picture_are_pairs_with_the_first_only(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 2, "hat": 2}})
+    for number in range(40):
+        shutil.copy(root / "train/dress/0.png", root / f"train/dress/copy{number}.png")
+        Image.new("RGB", (40, 40), (90, 90, 90)).save(root / f"train/hat/blank{number}.png")
+    images = ImageDataModule("folder", str(root), cache_dir=str(tmp_path / "c"), image_size=32)
+    found = audit({"train": images.array("train")}, images.class_names)
+    assert (len(found.duplicates), len(found.near_duplicates), len(found.flat)) == (40, 0, 40)

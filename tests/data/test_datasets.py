@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(source, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "open_memmap", full)
-    with pytest.raises(FashionError, match=r"No space left.*data.cache_dir"):
+    with pytest.raises(FashionError, match=r"No space left.*set cache_dir"):
         array(source, tmp_path)
     assert not [path for path in (tmp_path / "pictures").rglob("*") if path.is_file() and "pictures" in path.parts[-2]]
 
@@ -159,6 +159,15 @@ def test_training_pictures_can_be_larger_than_the_networks(pictures, tmp_path, a
     assert next(iter(images.val_dataloader()[0]))[0].shape[1:] == (3, 32, 32)
 
 
+def test_evaluation_sees_the_middle_and_crops_are_drawn_from_the_whole(pictures, tmp_path):
+    images = module(pictures, tmp_path, centre=0.8, stored_scale=1.0, augment={})
+    path = images.source.root / images.array("train").items[0].path
+    np.testing.assert_array_equal(images.array("train").pictures[0], load_picture(path, 32, centre=0.8))
+    np.testing.assert_array_equal(images.training_array().pictures[0], load_picture(path, 32))
+    plain = module(pictures, tmp_path, centre=0.8, augment=None)  # without crops, training looks as evaluation does
+    np.testing.assert_array_equal(plain.training_array().pictures[0], load_picture(path, 32, centre=0.8))
+
+
 def test_workers_give_batches_too(pictures, tmp_path):
     images = module(pictures, tmp_path, num_workers=2, augment={})
     assert len(list(images.train_dataloader())) == 4
@@ -191,6 +200,7 @@ def test_one_class_only_is_refused(tmp_path):
         ({"training_size": 16}, "data.training_size is 16"),
         ({"training_size": 100}, "data.training_size is 100"),
         ({"image_size": 50}, "multiple of 16"),
+        ({"centre": 0.3}, "data.centre is 0.3"),
         ({"on_bad_image": "ignore"}, "fail or skip"),
         ({"augment": {"flip": 1.5}}, "data.augment.flip is 1.5"),
         ({"augment": {"rotate": 200}}, "rotate 200 between 0 and 180"),

@@ -89,6 +89,16 @@ def test_a_box_looks_at_a_part():
         load_picture(data, 16, box=(50, 50, 60, 60))
 
 
+def test_the_middle_is_what_is_cut_out_and_stretched():
+    image = gradient(200, 100)
+    middle = image.crop((20, 10, 180, 90)).resize((16, 16), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    found = load_picture(saved(image, "PNG"), 16, centre=0.8)
+    assert np.abs(found.astype(int) - np.asarray(middle).transpose(2, 0, 1)).max() <= 3  # the rim sees its neighbours
+    framed = Image.new("RGB", (300, 300), "red")
+    framed.paste(image, (50, 50))
+    np.testing.assert_array_equal(load_picture(saved(framed, "PNG"), 16, (50, 50, 250, 150), centre=0.8), found)
+
+
 @pytest.mark.parametrize("side", [9_000, 30_000])
 def test_too_many_pixels_are_refused_before_decoding(side):
     def chunk(kind: bytes, data: bytes) -> bytes:

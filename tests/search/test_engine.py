@@ -65,6 +65,20 @@ def test_pictures_may_come_in_any_form(engine, pictures):
         np.testing.assert_allclose(engine.embed_image(form), vector, atol=1e-6)
 
 
+def test_an_open_picture_is_seen_as_its_file_is(engine, tmp_path):
+    random = np.random.default_rng(0)
+    noise = Image.fromarray(random.integers(0, 255, (30, 50, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise.save(tmp_path / "turned.png", exif=exif)
+    clear = noise.copy()
+    clear.putalpha(Image.fromarray(random.integers(0, 255, (30, 50), dtype=np.uint8)))
+    clear.save(tmp_path / "clear.png")
+    Image.fromarray(random.integers(0, 2**16, (30, 50), dtype=np.uint16)).save(tmp_path / "wide.png")
+    for path in tmp_path.glob("*.png"):
+        np.testing.assert_allclose(engine.embed_image(Image.open(path)), engine.embed_image(path), atol=1e-6)
+
+
 def test_classes_come_with_probabilities(engine, pictures):
     ranked = engine.classify(pictures / "test/hat/0.png")
     assert {name for name, _ in ranked} == {"dress", "hat", "shoes"}

@@ -21,6 +21,7 @@ from helpers import write_checkpoint, write_pictures
 
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
+from fashion.search import catalog as catalog_module
 from fashion.search.catalog import Catalog
 from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.listing import Listing
@@ -394,6 +395,68 @@ def test_another_models_catalogue_is_not_changed(engine, source, tmp_path):
         with pytest.raises(FashionError, match="was made by the model"):
             change()
     assert len(Catalog.open(tmp_path / "c")) == 18
+
+
+def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_path):
+    store = Store(tmp_path / "c", keep=5)
+    with store.writer():
+        engine.sync(engine.list_folder(source), store)
+    for price in range(5):
+        update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
+    assert Store(tmp_path / "c").numbers() == [2, 3, 4, 5, 6]
+
+
+def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, source, tmp_path, monkeypatch):
+    sync(engine, source, tmp_path / "c")
+
+    def slow(path: Path) -> pa.Table:
+        monkeypatch.undo()  # before the first read only
+        for price in range(4):
+            update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
+        return catalog_module._read_items(path)
+
+    monkeypatch.setattr(catalog_module, "_read_items", slow)
+    assert Catalog.open(tmp_path / "c").version == 5
+
+
+def test_pictures_that_cannot_be_read_are_counted_once_each_and_as_nothing_else(engine, source, tmp_path):
+    for name in ("a", "b", "c"):
+        (source / f"hat/{name}.png").write_bytes(b"")
+    changes = sync(engine, source, tmp_path / "c", on_bad_image="skip")
+    assert (len(changes.added), len(changes.skipped), changes.embedded) == (18, 3, 18)
+    assert [f"hat/{name}.png" in changes.skipped[at] for at, name in enumerate("abc")] == [True] * 3
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut off"])
+def test_a_damaged_journal_is_embedded_again(engine, source, tmp_path, content):
+    sync(engine, source, tmp_path / "c")
+    (source / "hat/new.png").write_bytes((source / "hat/0.png").read_bytes() + b"\0")
+    journal = tmp_path / "c/.embedded" / engine.encoder.fingerprint / "000000.npz"
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(content)
+    assert sync(engine, source, tmp_path / "c").embedded == 1
+
+
+def test_what_the_picture_is_cut_by_is_not_set_beside_it(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    with pytest.raises(FashionError, match="bbox of 'hat/0.png' cannot be set"):
+        update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"bbox": "0 0 5 5"}})
+    with pytest.raises(FashionError, match="'x' has a bbox"):
+        add_items(engine, Store(tmp_path / "c"), [source / "hat/0.png"], [{"external_id": "x", "bbox": "0 0 5 5"}])
+
+
+def test_an_update_that_sets_nothing_is_refused(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    with pytest.raises(FashionError, match="no column to set"):
+        update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {}})
+    assert Store(tmp_path / "c").numbers() == [1]
+
+
+def test_an_external_id_that_comes_twice_is_named(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(50_000)]
+    listing = Listing(tmp_path, paths, {"external_id": [*range(49_999), 7]})
+    with pytest.raises(FashionError, match="'7' comes more than once"):
+        listing.external_ids()
 
 
 def test_a_sync_without_changes_writes_no_version(engine, source, tmp_path):

@@ -1,5 +1,6 @@
 """Changes over HTTP: each item has its status, what fails leaves nothing behind, and new versions are taken up."""
 
+import asyncio
 import time
 
 import faiss
@@ -103,6 +104,21 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def test_a_reload_waits_for_the_change_under_way(served_folder):
+    service = make_service(served_folder, None, Settings(reload_s=0.01))
+
+    async def changing() -> None:
+        async with service.running():
+            async with service.writing:
+                Catalog.open(served_folder).write(served_folder)
+                await asyncio.sleep(0.2)
+                assert service.catalog.version == 1
+            await asyncio.sleep(0.5)
+            assert service.catalog.version == 2
+
+    asyncio.run(changing())
 
 
 def test_readyz_and_the_index_tell_of_a_version_that_is_not_used(keyed_server):

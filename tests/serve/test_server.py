@@ -168,6 +168,8 @@ def test_health_metrics_and_documentation(server):
     metrics = httpx.get(f"{server.url}/metrics").text
     assert "fashion_catalog_items 18.0" in metrics
     assert 'fashion_requests_total{path="/healthz",status="200"}' in metrics
+    assert httpx.head(f"{server.url}/openapi.json").status_code == 200
+    assert 'fashion_requests_total{path="/openapi.json",status="200"}' in httpx.get(f"{server.url}/metrics").text
     document = httpx.get(f"{server.url}/openapi.json").json()
     assert {"/v1/search", "/v1/embed", "/v1/classify", "/v1/items", "/v1/images/{number}"} <= document["paths"].keys()
     for page in ("/", "/docs"):
@@ -238,6 +240,11 @@ def test_limits(keyed_server):
                      b"Content-Length: 50\r\n\r\n{")  # fmt: skip
         slow.settimeout(10)
         assert b" 408 " in slow.recv(200)
+    strange = httpx.get(f"{keyed_server.url}/healthz", headers={"host": "elsewhere.example"})
+    assert strange.status_code == 400
+    metrics = httpx.get(f"{keyed_server.url}/metrics").text  # what was refused at the door counts too
+    assert 'fashion_requests_total{path="other",status="400"} 1.0' in metrics
+    assert 'fashion_requests_total{path="other",status="413"} 1.0' in metrics
 
 
 def test_a_full_queue_says_so_at_once(keyed_server):

@@ -34,6 +34,17 @@ def test_a_catalogue_keeps_its_index_unless_another_is_named(run_here, index, tm
     assert "index" in json.loads(Path("out/metrics.json").read_text())
 
 
+def test_a_catalogue_keeps_its_model_unless_another_is_named(run_here, index, tmp_path):
+    run_here(*index)
+    (tmp_path / "shop/hat/0.png").unlink()
+    pictures = index[2]
+    assert run_here("task=index", pictures, "catalog=c") == 7
+    assert run_here("task=index", pictures, "catalog=c", "rebuild=true") == 7
+    assert Catalog.open("c").model == Path(index[1].removeprefix("encoder="))
+    with pytest.raises(FashionError, match="leave encoder out, or make the catalogue anew"):
+        run_here("task=index", pictures, "catalog=c", "encoder=pretrained")
+
+
 def test_the_source_is_the_truth_for_its_items(run_here, index, tmp_path, caplog):
     caplog.set_level("INFO")
     run_here(*index)

@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fashion.benchmark.timing import interleaved, ratio
-from fashion.encoder import load_encoder
+from fashion.benchmark.timing import interleaved, ratio, search_ms
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
@@ -177,18 +176,8 @@ def approximate(
             graph.look(ef_search=ef)
         found = index.search(queries, 10)[1]
         recall = float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(truth, found, strict=True)]))
-        times = []
-        for query in queries:
-            started = time.perf_counter()
-            index.search(query, 10)
-            times.append(time.perf_counter() - started)
-        row = {"index": "flat" if ef is None else f"hnsw ef_search={ef}"}
+        name = "flat" if ef is None else f"hnsw ef_search={ef}"
         rows.append(
-            row | {"recall@10": recall, "search_ms": 1000 * float(np.median(times)), "build_s": round(built, 1)}
+            {"index": name, "recall@10": recall, "search_ms": search_ms(index, queries), "build_s": round(built, 1)}
         )
     return rows
-
-
-def encoder_of(path: Path) -> Path:
-    """Where the encoder lies, after a check that it can be loaded."""
-    return load_encoder(path).source

@@ -50,7 +50,7 @@ def run(encoder: Encoder, pictures: int, rounds: int) -> tuple[dict[str, Any], l
             embed_pictures(encoder, paths, [str(path) for path in paths], journal=Journal(None, ""))
 
         def decode() -> None:
-            for _ in load_pictures(paths, encoder.image_size):
+            for _ in load_pictures(paths, encoder.image_size, centre=encoder.centre):
                 pass
 
         times = interleaved({"decode": decode, "embed": embed, "index": index}, rounds, warm_up=1)

@@ -5,6 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fashion.search.index import FAISSIndex
+from fashion.search.milvus import MilvusIndex
 
 
 @dataclass(frozen=True)
@@ -16,9 +20,6 @@ class Timing:
     @property
     def median(self) -> float:
         return float(np.median(self.seconds))
-
-    def quantile(self, share: float) -> float:
-        return float(np.quantile(self.seconds, share))
 
 
 def interleaved(things: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, Timing]:
@@ -36,3 +37,13 @@ def interleaved(things: Mapping[str, Callable[[], object]], rounds: int, warm_up
 def ratio(one: Timing, other: Timing) -> float:
     """The median over rounds of one's time as a multiple of the other's in the same round."""
     return float(np.median(np.divide(one.seconds, other.seconds)))
+
+
+def search_ms(index: FAISSIndex | MilvusIndex, queries: NDArray[np.float32]) -> float:
+    """Median time of one search for the 10 nearest, milliseconds."""
+    times = []
+    for query in queries:
+        started = time.perf_counter()
+        index.search(query, 10)
+        times.append(time.perf_counter() - started)
+    return round(1000 * float(np.median(times)), 4)

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from fashion.data.images import THREADS, BadPictureError, keep_good, load_pictures
 from fashion.data.sources import Item
 from fashion.errors import FashionError
+from fashion.files import replacing, sha256, write_text
 
 LOADER_VERSION = 1
 """Raised whenever `load_picture` changes what it returns, so that old caches are not used."""
@@ -46,17 +45,24 @@ def chosen(array: PictureArray, column: str) -> PictureArray | None:
 
 
 def picture_array(
-    root: Path, items: Sequence[Item], class_names: Sequence[str], size: int, cache: Path, on_bad_image: str = "fail"
+    root: Path,
+    items: Sequence[Item],
+    class_names: Sequence[str],
+    size: int,
+    cache: Path,
+    on_bad_image: str = "fail",
+    centre: float = 1.0,
 ) -> PictureArray:
-    """Decode `items` at size×size once; later calls map the file, keyed by the pictures' content and the size.
+    """Decode `items` once, as `load_picture` does; later calls map the file, keyed by the pictures' content, the size
+    and the share of them.
 
     Raises:
         FashionError: if a picture cannot be read and `on_bad_image` is `fail`, or none can.
     """
-    digest, key = _digests(root, items, size)
+    digest, key = _digests(root, items, size, centre)
     folder = cache / "pictures" / key
     if not (folder / "skipped.json").exists():
-        _decode(root, items, size, folder, on_bad_image)
+        _decode(root, items, size, centre, folder, on_bad_image)
     skipped: dict[str, str] = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
     if skipped and on_bad_image == "fail":
         path, reason = next(iter(skipped.items()))
@@ -74,37 +80,33 @@ def picture_array(
     )
 
 
-def _digests(root: Path, items: Sequence[Item], size: int) -> tuple[str, str]:
+def _digests(root: Path, items: Sequence[Item], size: int, centre: float) -> tuple[str, str]:
     """A digest of names and contents (what `data.digests` pins), and the cache's key, which knows the settings too."""
 
     def content(item: Item) -> str:
         try:
-            return hashlib.sha256((root / item.path).read_bytes()).hexdigest()
+            return sha256(root / item.path)
         except OSError as error:
             return f"unreadable: {error.strerror}"
 
     with ThreadPoolExecutor(THREADS) as pool:
         contents = list(pool.map(content, items))
     lines = sorted(f"{item.path} {digest}" for item, digest in zip(items, contents, strict=True))
-    settings = [LOADER_VERSION, size, [(item.path, item.box) for item in items], lines]
+    settings = [LOADER_VERSION, size, centre, [(item.path, item.box) for item in items], lines]
     return (
         hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
         hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24],
     )
 
 
-def _decode(root: Path, items: Sequence[Item], size: int, folder: Path, on_bad_image: str) -> None:
+def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder: Path, on_bad_image: str) -> None:
     from rich.progress import track
 
-    folder.mkdir(parents=True, exist_ok=True)
     skipped: dict[str, str] = {}
-    handle, name = tempfile.mkstemp(prefix=".pictures-", suffix=".npy", dir=folder)
-    os.close(handle)
-    part = Path(name)
-    try:
+    with replacing(folder / "pictures.npy", "set cache_dir to a larger disk") as part:
         array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(items), 3, size, size))
         count = 0
-        decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items])
+        decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items], centre)
         shown = track(decoded, f"Decoding pictures at {size}×{size}", total=len(items))
         for _, picture in keep_good(shown, on_bad_image, lambda at, bad: skipped.update({items[at].path: str(bad)})):
             array[count] = picture
@@ -115,18 +117,7 @@ def _decode(root: Path, items: Sequence[Item], size: int, folder: Path, on_bad_i
         if count < len(items):  # the file is as long as the pictures that could be read
             np.save(part, np.array(array[:count]))
         del array
-        part.replace(folder / "pictures.npy")
-    except OSError as error:
-        raise FashionError(
-            f"{folder}: the decoded pictures could not be written ({error.strerror}); free some disk space, or set "
-            "data.cache_dir to a larger disk."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    # Written last: its presence says that the array beside it is whole.
-    report = part.with_suffix(".json")
-    report.write_text(json.dumps(skipped), encoding="utf-8")
-    report.replace(folder / "skipped.json")
+    write_text(folder / "skipped.json", json.dumps(skipped))  # last: it says that the array beside it is whole
 
 
 def relabelled(array: PictureArray, column: str) -> tuple[PictureArray, NDArray[np.int64]]:

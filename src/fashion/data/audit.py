@@ -83,8 +83,15 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
     if encoder is not None:
         embeddings, probabilities = encoder(pictures)
     exact = _exact(pictures)
-    near = _near(difference_hash(grey), embeddings, set(exact))
     flat = set(found.flat)
+    copies = {other for _, other in exact}
+    looked_at = np.array([at for at, name in enumerate(names) if at not in copies and name not in flat], dtype=np.int64)
+    near = {
+        (int(looked_at[one]), int(looked_at[other])): likeness
+        for (one, other), likeness in _near(
+            difference_hash(grey[looked_at]), None if embeddings is None else embeddings[looked_at]
+        ).items()
+    }
     for pairs, into in ((exact, found.duplicates), (near, found.near_duplicates)):
         for (one, other), likeness in sorted(pairs.items(), key=lambda pair: -pair[1]):
             if names[one] not in flat:
@@ -137,7 +144,7 @@ def _exact(pictures: NDArray[np.uint8]) -> dict[tuple[int, int], float]:
 
 
 def _near(
-    bits: NDArray[np.float32], embeddings: NDArray[np.float32] | None, known: set[tuple[int, int]], chunk: int = 1024
+    bits: NDArray[np.float32], embeddings: NDArray[np.float32] | None, chunk: int = 1024
 ) -> dict[tuple[int, int], float]:
     """Pairs that are nearly the same, and how alike their bits are."""
     pairs = {}
@@ -148,7 +155,7 @@ def _near(
             hit |= (equal >= 0.9) & (embeddings[at : at + chunk] @ embeddings.T >= ALIKE)
         for row, column in zip(*np.nonzero(hit), strict=True):
             pair = int(at + row), int(column)
-            if pair[0] < pair[1] and pair not in known:
+            if pair[0] < pair[1]:
                 pairs[pair] = float(equal[row, column])
     return pairs
 

@@ -1,11 +1,11 @@
 """Public datasets' own list files → the table that `data=table` reads."""
 
 import csv
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fashion.data.sources import share_of
 from fashion.errors import FashionError
 from fashion.files import replacing
 
@@ -79,8 +79,7 @@ def read_sop(root: Path) -> Iterator[Row]:
 
 def _split(product: str) -> str:
     """All pictures of a product in one split, whatever else the dataset holds."""
-    share = int.from_bytes(hashlib.sha256(product.encode()).digest()[:4], "big") / 2**32
-    return "validation" if share < VALIDATION else "train"
+    return "validation" if share_of(product) < VALIDATION else "train"
 
 
 def _lines(root: Path, name: str, width: int, required: bool = True) -> Iterator[tuple[int, list[str]]]:

@@ -31,6 +31,7 @@ class ImageDataModule(LightningDataModule):
         image_size: width and height of what the network sees, pixels.
         training_size: width and height of training batches, where they are to be larger than `image_size`: the module
             shrinks them, after a teacher has seen them; None: `image_size`.
+        centre: the share of each side that evaluation and search look at, in the middle; training draws its own crops.
         stored_scale: training pictures are kept larger by this factor, so that crops lose no sharpness.
         cache_dir: where downloads, extracted archives and decoded pictures are kept.
         batch_size: training pictures a batch (of one process).
@@ -52,6 +53,7 @@ class ImageDataModule(LightningDataModule):
         fold: str | None = None,
         image_size: int = 64,
         training_size: int | None = None,
+        centre: float = 1.0,
         stored_scale: float = 1.25,
         batch_size: int = 64,
         num_workers: int = 0,
@@ -64,6 +66,8 @@ class ImageDataModule(LightningDataModule):
             raise FashionError(f"data.on_bad_image is {on_bad_image!r}; it should be fail or skip.")
         if image_size < 32 or image_size % 16:
             raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
+        if not 0.5 <= centre <= 1:
+            raise FashionError(f"data.centre is {centre}; it should lie between 0.5 and 1.")
         if not 1 <= stored_scale <= 2:  # crops are sampled, not smoothed: twice is the most
             raise FashionError(f"data.stored_scale is {stored_scale}; it should lie between 1 and 2.")
         if batch_size < 2:
@@ -76,13 +80,14 @@ class ImageDataModule(LightningDataModule):
                 f"data.training_size is {training_size}; it should be a multiple of 16, and at least data.image_size "
                 f"({image_size})."
             )
+        self.centre = centre
         self.stored_size = round(self.training_size * stored_scale)
         self.cache = Path(cache_dir).expanduser().resolve()
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = Augmentation(self.training_size, **augment) if augment is not None else None
         self.on_bad_image, self.digests = on_bad_image, dict(digests or {})
         self._source: Source | None = None
-        self._arrays: dict[tuple[str, int], PictureArray] = {}
+        self._arrays: dict[tuple[str, int, float], PictureArray] = {}
 
     @property
     def source(self) -> Source:
@@ -103,35 +108,37 @@ class ImageDataModule(LightningDataModule):
     def class_names(self) -> tuple[str, ...]:
         return self.source.class_names
 
-    def array(self, split: str, size: int | None = None) -> PictureArray:
-        """The decoded pictures of a split at size×size (default: what the network sees).
+    def array(self, split: str, size: int | None = None, centre: float | None = None) -> PictureArray:
+        """The decoded pictures of a split at size×size, their middle or a larger share (default: what evaluation sees).
 
         Raises:
             FashionError: if the source has no such split, or it is not the pinned content.
         """
-        size = size or self.image_size
-        if (split, size) not in self._arrays:
+        size, centre = size or self.image_size, centre or self.centre
+        if (split, size, centre) not in self._arrays:
             items = self.source.split(split)
             if not items:
                 has = ", ".join(name for name in SPLITS if self.source.split(name))
                 kept = "" if self.fold is None else " with data.fold, which is for comparing recipes"
                 raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.")
-            array = picture_array(self.source.root, items, self.class_names, size, self.cache, self.on_bad_image)
+            array = picture_array(
+                self.source.root, items, self.class_names, size, self.cache, self.on_bad_image, centre
+            )
             pinned = self.digests.get(split)
             if pinned and not self.classes and self.fold is None and pinned != array.digest:
                 raise FashionError(
                     f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
                     f"{pinned}); delete that folder to fetch them again, or set data.digests=null to use others."
                 )
-            self._arrays[split, size] = array
-        return self._arrays[split, size]
+            self._arrays[split, size, centre] = array
+        return self._arrays[split, size, centre]
 
     def has(self, split: str) -> bool:
         return bool(self.source.split(split))
 
     def prepare_data(self) -> None:
         """Download, draw and decode; on one process of a machine, before the others map the files."""
-        self.array("train", self.stored_size)
+        self._training_pictures()
         for split in SPLITS:
             if self.has(split):
                 self.array(split)
@@ -145,7 +152,7 @@ class ImageDataModule(LightningDataModule):
         return self.loader(dataset, sampler=shuffled(dataset), batch_size=self.batch_size, drop_last=True)
 
     def training_array(self) -> PictureArray:
-        array = self.array("train", self.stored_size if self.augment else self.training_size)
+        array = self._training_pictures()
         if len(np.unique(array.labels)) < 2:
             raise FashionError(
                 "The training split has one class only; there is nothing to tell apart. Add another class."
@@ -155,6 +162,11 @@ class ImageDataModule(LightningDataModule):
                 f"data.batch_size is {self.batch_size}, and there are {len(array.labels)} training pictures; lower it."
             )
         return array
+
+    def _training_pictures(self) -> PictureArray:
+        if self.augment:  # crops are drawn from whole pictures
+            return self.array("train", self.stored_size, centre=1.0)
+        return self.array("train", self.training_size)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [self.evaluation_loader("validation"), self.evaluation_loader("train")]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from fashion.errors import FashionError
+from fashion.files import sha256
 
 MAX_BYTES = 20 * 2**30
 """An archive may not unpack to more."""
@@ -113,9 +114,7 @@ def extract(archive: Path, folder: Path) -> Path:
     Nothing is written outside, links and special files are refused, and size and number of files are bounded.  The
     result appears under its name only when it is complete.
     """
-    with archive.open("rb") as file:
-        key = hashlib.file_digest(file, "sha256").hexdigest()[:16] if hasattr(hashlib, "file_digest") else _sha(file)
-    target = folder / key
+    target = folder / sha256(archive)[:16]
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with _building(folder) as building:
@@ -130,14 +129,6 @@ def extract(archive: Path, folder: Path) -> Path:
     inside = list(target.iterdir())
     # GitHub's archives hold one folder named after the commit.
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
-
-
-def _sha(file: IO[bytes]) -> str:
-    """`hashlib.file_digest` for Python 3.10."""
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

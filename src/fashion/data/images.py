@@ -48,10 +48,13 @@ class BadPictureError(FashionError):
     """A picture that cannot be used; the message names the file and the reason."""
 
 
-def load_picture(source: str | Path | bytes, size: int, box: Sequence[float] | None = None) -> Picture:
+def load_picture(
+    source: str | Path | bytes, size: int, box: Sequence[float] | None = None, centre: float = 1.0
+) -> Picture:
     """Read one picture, upright, on white, as [3, size, size] uint8 RGB.
 
-    The picture is stretched to a square, not cut: garments fill the frame, and their ends tell them apart.
+    The picture (or its middle) is stretched to a square, not cut to one: garments fill the frame, and their ends tell
+    them apart.
     JPEGs are decoded at a reduced scale, never below twice `size` ("draft"), which is nearly twice as fast and
     changes values by 0.7 of 255 on average.
 
@@ -59,15 +62,23 @@ def load_picture(source: str | Path | bytes, size: int, box: Sequence[float] | N
         source: a path, or the bytes of a picture file.
         size: width and height of the result, pixels.
         box: (left, top, right, bottom) in pixels of the upright picture, to look at a part of it only.
+        centre: the share of its width and of its height that is looked at, in the middle.
 
     Raises:
         BadPictureError: if the file is missing, is no picture, is damaged or truncated, or has too many pixels.
     """
-    image = open_picture(source, draft=2 * size if box is None else None)
+    image = open_picture(source, draft=math.ceil(2 * size / centre) if box is None else None)
     if box is not None:
         image = _cut(image, box, _name(source))
-    image = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    return squared(image, size, centre)
+
+
+def squared(image: Image.Image, size: int, centre: float = 1.0) -> Picture:
+    """The middle of an RGB picture, a share `centre` of its sides, stretched to [3, size, size] uint8."""
+    left, top = (side * (1 - centre) / 2 for side in image.size)
+    middle = (left, top, image.width - left, image.height - top)
+    small = image.resize((size, size), Image.Resampling.BICUBIC, middle, reducing_gap=2.0)
+    return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
 def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.Image:
@@ -90,7 +101,7 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
                 if draft is not None and image.format == "JPEG":
                     image.draft("RGB", (draft, draft))
                 image.load()
-                return _rgb(ImageOps.exif_transpose(image))
+                return upright(image)
     except Image.DecompressionBombError:
         raise BadPictureError(
             f"{name} has more than the {MAX_PIXELS:,} pixels that are decoded; make it smaller."
@@ -108,6 +119,11 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
 
 def _name(source: str | Path | bytes) -> str:
     return "the picture" if isinstance(source, bytes) else str(source)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says, mode RGB, transparency laid on white."""
+    return _rgb(ImageOps.exif_transpose(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -140,9 +156,10 @@ def load_pictures(
     sources: Sequence[str | Path | bytes],
     size: int,
     boxes: Sequence[Sequence[float] | None] | None = None,
+    centre: float = 1.0,
 ) -> Iterator[Picture | BadPictureError]:
     """`load_picture` over many, in order, on a few threads; a bad picture is yielded as its error, not raised."""
-    return made_of_pictures(lambda pictures: pictures, sources, size, boxes)
+    return made_of_pictures(lambda pictures: pictures, sources, size, boxes, centre)
 
 
 def made_of_pictures(
@@ -150,6 +167,7 @@ def made_of_pictures(
     sources: Sequence[str | Path | bytes],
     size: int,
     boxes: Sequence[Sequence[float] | None] | None = None,
+    centre: float = 1.0,
 ) -> Iterator[T | BadPictureError]:
     """What `make` makes of pictures, in order: on the thread that has just loaded them, whose cache still holds them.
 
@@ -162,7 +180,7 @@ def made_of_pictures(
 
     def work(start: int) -> list[T | BadPictureError]:
         places = range(start, min(start + piece, len(sources)))
-        loaded = [_load(sources[at], size, boxes[at] if boxes else None) for at in places]
+        loaded = [_load(sources[at], size, boxes[at] if boxes else None, centre) for at in places]
         good = [picture for picture in loaded if not isinstance(picture, BadPictureError)]
         results = iter(make(good) if good else ())
         return [picture if isinstance(picture, BadPictureError) else next(results) for picture in loaded]
@@ -181,9 +199,11 @@ def made_of_pictures(
                 left.cancel()
 
 
-def _load(source: str | Path | bytes, size: int, box: Sequence[float] | None) -> Picture | BadPictureError:
+def _load(
+    source: str | Path | bytes, size: int, box: Sequence[float] | None, centre: float
+) -> Picture | BadPictureError:
     try:
-        return load_picture(source, size, box)
+        return load_picture(source, size, box, centre)
     except BadPictureError as error:
         return error
 

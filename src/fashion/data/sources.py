@@ -119,10 +119,10 @@ def _folder(root: Path, validation: float) -> Source:
 
 def _hashed_split(name: str, validation: float) -> str:
     """Stable under added files: a picture's split depends on its own path alone."""
-    return "validation" if _share(f"split {name}") < validation else "train"
+    return "validation" if share_of(f"split {name}") < validation else "train"
 
 
-def _share(name: str) -> float:
+def share_of(name: str) -> float:
     """A number from 0 up to 1 that is always the same for a name, and evenly spread over names."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
@@ -138,7 +138,7 @@ def _folded(source: Source, fold: str) -> Source:
     items = [
         replace(
             item,
-            split="validation" if int(_share(item.extra.get("group") or item.path) * parts) == part - 1 else "train",
+            split="validation" if int(share_of(item.extra.get("group") or item.path) * parts) == part - 1 else "train",
         )
         for item in source.split("train")
     ]

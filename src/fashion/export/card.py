@@ -24,8 +24,9 @@ tags: [fashion, visual-search, image-classification, onnx]
 ---
 # fashion encoder {manifest["fingerprint"]}
 
-Pictures of {size}×{size} → an embedding of {dimension} numbers (length 1, compare by dot product) and the logits of
-{len(classes)} classes, in one pass: {", ".join(classes)}.
+Pictures of {size}×{size}, stretched from the middle {manifest["centre"]:.0%} of width and height → an embedding of
+{dimension} numbers (length 1, compare by dot product) and the logits of {len(classes)} classes, in one pass:
+{", ".join(classes)}.
 The embedding's first {KIND} numbers say what kind of garment it is, the others what it looks like; the look's share of
 a cosine is {training.get("look", 0.25):g}.
 

@@ -78,15 +78,3 @@ def _with_interval(value: float | None, interval: tuple[float, float] | None) ->
     if value is None:
         return ""
     return f"{value:.3f} ({interval[0]:.3f} – {interval[1]:.3f})" if interval else f"{value:g}"
-
-
-def per_class_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    """One row a class."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("class")
-    columns = list(next(iter(rows.values()), {}))
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, values in rows.items():
-        table.add_row(name, *(f"{values[c]:.3f}" if isinstance(values[c], float) else str(values[c]) for c in columns))
-    return table

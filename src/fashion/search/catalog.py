@@ -127,19 +127,15 @@ class Catalog:
         Raises:
             FashionError: if it is not there any more.
         """
-        if not self.model.exists():
-            raise FashionError(
-                f"The catalogue's model {self.model} is not there any more; say where it is now: encoder=…"
-            )
-        return self.model
+        return _there(self.model)
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder other than the one that made the embeddings: its vectors would mean something else."""
         if encoder.fingerprint != self.fingerprint:
             raise FashionError(
                 f"The catalogue was made by the model {self.fingerprint} ({self.model}), and {encoder.source} is "
-                f"{encoder.fingerprint}; make it anew: python run.py task=index rebuild=true encoder={encoder.source} "
-                "catalog=…"
+                f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py task=index "
+                f"rebuild=true encoder={encoder.source} catalog=…"
             )
 
     def write(self, folder: str | Path | Store) -> int:
@@ -167,6 +163,7 @@ class Catalog:
                 "root": str(self.root.resolve()),
                 "count": len(self),
                 "next_id": self.next_id,
+                "keep": store.keep,
                 "dim": self.index.dimension,
                 "metric": "cosine",
                 "index": {"kind": self.index.kind, **self.index.settings},
@@ -194,6 +191,15 @@ class Catalog:
         """
         folder = Path(folder).expanduser()
         current = Store(folder).current()
+        try:
+            return cls._open(folder, current, mmap, items_only)
+        except (FashionError, OSError):
+            if current == Store(folder).current():
+                raise
+            return cls.open(folder, mmap=mmap, items_only=items_only)  # writers removed that version meanwhile
+
+    @classmethod
+    def _open(cls, folder: Path, current: Path | None, mmap: bool, items_only: bool) -> Catalog:
         manifest = _manifest(folder, current or folder)
         assert current is not None
         files = files_of(manifest["index"]["kind"])
@@ -214,10 +220,30 @@ class Catalog:
             embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
             index = _opened(current / files[2], items, manifest["index"], mmap)
             index.recall = manifest.get("recall")
-        root, model = Path(manifest["root"]), SHIPPED.get(manifest["model"], Path(manifest["model"]))
+        root, model = Path(manifest["root"]), _model(manifest)
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
         asked = manifest.get("asked") or manifest["index"]
         return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, asked, int(current.name))
+
+
+def encoder_of(folder: str | Path) -> Path:
+    """Where the model lies that a catalogue folder was made with.
+
+    Raises:
+        FashionError: if the folder is no catalogue, or the model is not there any more.
+    """
+    folder = Path(folder).expanduser()
+    return _there(_model(_manifest(folder, Store(folder).current() or folder)))
+
+
+def _there(model: Path) -> Path:
+    if not model.exists():
+        raise FashionError(f"The catalogue's model {model} is not there any more; say where it is now: encoder=…")
+    return model
+
+
+def _model(manifest: Mapping[str, Any]) -> Path:
+    return SHIPPED.get(manifest["model"], Path(manifest["model"]))
 
 
 def _noted(model: Path) -> str:

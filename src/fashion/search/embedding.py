@@ -1,6 +1,7 @@
 """Embedding many pictures: decoded and embedded on a few threads, and a journal that outlives a kill."""
 
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Journal:
             try:
                 with np.load(path, allow_pickle=False) as part:
                     self.known |= dict(zip(part["keys"].tolist(), part["embeddings"], strict=True))
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 path.unlink(missing_ok=True)  # it can be embedded again
 
     def add(self, key: str, embedding: Vector) -> None:
@@ -63,7 +64,7 @@ def embed_pictures(
     *,
     journal: Journal,
     on_bad_image: str = "fail",
-) -> tuple[dict[str, Vector], list[str]]:
+) -> tuple[dict[str, Vector], list[int], list[str]]:
     """Embed pictures, each content once, with a progress bar.
 
     Args:
@@ -71,7 +72,7 @@ def embed_pictures(
         on_bad_image: `fail` stops at the first that cannot be read; `skip` leaves such out.
 
     Returns:
-        key → embedding [64], and the reasons of those that are left out.
+        key → embedding [64]; the positions of the pictures that are left out, and the reason of each.
 
     Raises:
         BadPictureError: with `fail`, naming the picture.
@@ -83,14 +84,16 @@ def embed_pictures(
 
     first = {key: at for at, key in reversed(list(enumerate(keys))) if key not in journal.known}
     todo = sorted(first.values())
-    skipped: list[str] = []
-    vectors = made_of_pictures(
-        embedded, [paths[at] for at in todo], encoder.image_size, [boxes[at] for at in todo] if boxes else None
-    )
+    reasons: dict[str, str] = {}
+    shown, cut = [paths[at] for at in todo], [boxes[at] for at in todo] if boxes else None
+    vectors = made_of_pictures(embedded, shown, encoder.image_size, cut, encoder.centre)
     bar = track(vectors, "Embedding pictures", total=len(todo), disable=not todo)
     try:
-        for at, vector in keep_good(bar, on_bad_image, lambda _, bad: skipped.append(str(bad))):
+        for at, vector in keep_good(bar, on_bad_image, lambda at, bad: reasons.update({keys[todo[at]]: str(bad)})):
             journal.add(keys[todo[at]], vector)
     finally:
         journal.flush()
-    return {key: journal.known[key] for key in dict.fromkeys(keys) if key in journal.known}, skipped
+    left_out = [at for at, key in enumerate(keys) if key in reasons]
+    copies = {at: f"{paths[at]} holds the same: " for at in left_out if at != first[keys[at]]}
+    why = [copies.get(at, "") + reasons[keys[at]] for at in left_out]
+    return {key: journal.known[key] for key in dict.fromkeys(keys) if key in journal.known}, left_out, why

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.images import BadPictureError, find_pictures, load_picture
+from fashion.data.images import BadPictureError, find_pictures, load_picture, squared, upright
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -80,7 +80,7 @@ class VisualSearchEngine:
 
     def encode(self, pictures: Sequence[Query]) -> Embedded:
         """Embeddings [N,64] and class probabilities [N,classes] of pictures."""
-        return self.encoder(np.stack([_loaded(picture, self.encoder.image_size) for picture in pictures]))
+        return self.encoder(np.stack([_loaded(picture, self.encoder) for picture in pictures]))
 
     def embed_dataset(self, folder: str | Path, *, on_bad_image: str = "fail") -> Catalog:
         """Make every picture below `folder` searchable, in memory; replaces `self.catalog`."""
@@ -215,12 +215,11 @@ def _is_catalog(model: Path, catalog: Any) -> bool:
     return (model / "current").is_symlink() or (isinstance(catalog, str | Path) and model == Path(catalog).expanduser())
 
 
-def _loaded(picture: Query, size: int) -> NDArray[np.uint8]:
+def _loaded(picture: Query, encoder: Encoder) -> NDArray[np.uint8]:
     if isinstance(picture, str | Path | bytes):
-        return load_picture(picture, size)
+        return load_picture(picture, encoder.image_size, centre=encoder.centre)
     try:
         image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     except (TypeError, ValueError) as error:
         raise BadPictureError(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
-    resized = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+    return squared(upright(image), encoder.image_size, encoder.centre)

@@ -219,6 +219,9 @@ def _truth(tree: Filter, items: pa.Table) -> Any:
     if isinstance(tree, Missing):
         return pc.is_null(column)
     if isinstance(tree, Among):
+        if pa.types.is_string(column.type) and all(isinstance(value, str) for value in tree.values):
+            found = pc.is_in(column, value_set=pa.array(tree.values, pa.string()))  # a look-up, however many values
+            return pc.if_else(pc.is_valid(column), found, None)
         equal = [_truth(Compare(tree.column, "=", value), items) for value in tree.values]
         return functools.reduce(pc.or_kleene, equal)
     return compared(_OPERATIONS[tree.operator], tree.column, column, tree.value)

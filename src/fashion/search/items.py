@@ -16,7 +16,7 @@ from fashion.search.listing import content_hash
 from fashion.search.store import Store
 from fashion.search.table import RESERVED, as_id, check_reserved, joined, typed
 
-FIXED = ("external_id", *RESERVED)
+FIXED = ("external_id", "bbox", *RESERVED)
 """Columns that an update cannot set: they are what the item is, not what is said of it."""
 
 
@@ -38,6 +38,8 @@ def add_items(
     names = [str(row["external_id"]) for row in rows]
     for row in rows:
         check_reserved(row, f"the item {row['external_id']!r}")
+        if row.get("bbox"):
+            raise FashionError(f"The item {row['external_id']!r} has a bbox; give the picture that is in it instead.")
     if len(set(names)) != len(names):
         raise FashionError("An external_id comes more than once; give each item its own.")
     embeddings = np.concatenate([engine.embed_image(path)[None] for path in pictures])
@@ -61,6 +63,8 @@ def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str,
     Raises:
         FashionError: if an item is unknown, or a column is not to be set or of another type; then none is changed.
     """
+    if not any(changes.values()):
+        raise FashionError("There is no column to set.")
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)

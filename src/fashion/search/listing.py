@@ -1,6 +1,7 @@
 """What a catalogue's source holds now: pictures, what is said of them, and what their files are."""
 
-import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion.errors import FashionError
+from fashion.files import sha256
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Listing:
             )
         ids = [str(value) for value in given]
         if len(set(ids)) != len(ids):
-            twice = next(value for value in ids if ids.count(value) > 1)
+            twice = Counter(ids).most_common(1)[0][0]
             raise FashionError(f"external_id {twice!r} comes more than once in {self.root}; give each item its own.")
         return ids
 
@@ -63,8 +65,11 @@ def contents_of(paths: Sequence[Path], noted: Sequence[Content | None] | None = 
         before, stat = noted[at] if noted else None, _stat(paths[at])
         return before if before and (before.size, before.mtime_ns) == stat else Content(*stat, content_hash(paths[at]))
 
+    def contents(start: int) -> list[Content]:
+        return [content(at) for at in range(start, min(start + 256, len(paths)))]
+
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(content, range(len(paths)), chunksize=256))
+        return list(itertools.chain.from_iterable(pool.map(contents, range(0, len(paths), 256))))
 
 
 def box_texts(listing: Listing) -> list[str]:
@@ -75,7 +80,7 @@ def box_texts(listing: Listing) -> list[str]:
 def content_hash(path: Path) -> str:
     """SHA-256 of the file; of an unreadable one, a value that no content has."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256(path)
     except OSError:
         return "unreadable"
 

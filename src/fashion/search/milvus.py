@@ -62,15 +62,11 @@ class MilvusIndex:
             FashionError: if the `milvus` extra is missing, or nobody answers.
         """
         if self._client is None:
-            try:
-                from pymilvus import MilvusClient
-            except ImportError as error:
-                raise FashionError("index=milvus needs the `milvus` extra: pip install -e '.[milvus]'") from error
             uri = str(self.settings["uri"])
             if "://" not in uri:
                 Path(uri).parent.mkdir(parents=True, exist_ok=True)
             token = os.environ.get("FASHION_MILVUS_TOKEN", "")
-            self._client = self._asked(lambda: MilvusClient(uri, token=token, timeout=30))
+            self._client = self._asked(lambda: _pymilvus().MilvusClient(uri, token=token, timeout=30))
         return self._client
 
     def __len__(self) -> int:
@@ -88,11 +84,10 @@ class MilvusIndex:
         self._asked(lambda: self._create(vectors))
 
     def _create(self, vectors: NDArray[np.float32]) -> None:
-        from pymilvus import DataType
-
+        kinds = _pymilvus().DataType
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.INT64, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dimension)
+        schema.add_field("id", kinds.INT64, is_primary=True)
+        schema.add_field("vector", kinds.FLOAT_VECTOR, dim=self.dimension)
         index = self.client.prepare_index_params()
         kind, parameters = self.settings["index_type"], dict(self.settings["build"])
         index.add_index("vector", index_type=kind, metric_type="IP", params=parameters)
@@ -137,10 +132,6 @@ class MilvusIndex:
         few = 2 * allowed.sum() <= len(allowed)
         return f"id {'in' if few else 'not in'} {self.ids[allowed if few else ~allowed].tolist()}"
 
-    def look(self, **settings: int) -> None:
-        """Set Milvus's own search parameters."""
-        self.settings["search"] = {**self.settings["search"], **settings}
-
     def save(self, path: str | Path) -> None:
         """Note which collection it is; the vectors are Milvus's."""
         write_text(Path(path), json.dumps({"collection": self.collection}) + "\n")
@@ -173,14 +164,21 @@ class MilvusIndex:
         self._asked(lambda: self.client.drop_collection(self.collection))
 
     def _asked(self, work: Any) -> Any:
-        from pymilvus.exceptions import MilvusException
-
+        refusal = _pymilvus().MilvusException
         try:
             return work()
-        except MilvusException as error:
+        except refusal as error:
             raise FashionError(
                 f"Milvus at {self.settings['uri']} refused or does not answer: {error.message or error}"
             ) from error
+
+
+def _pymilvus() -> Any:
+    try:
+        import pymilvus
+    except ImportError as error:
+        raise FashionError("index=milvus needs the `milvus` extra: pip install -e '.[milvus]'") from error
+    return pymilvus
 
 
 def collections(store: Store) -> dict[str, MilvusIndex]:

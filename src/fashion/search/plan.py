@@ -38,6 +38,12 @@ class Changes:
     embedded: int = 0
     skipped: list[str] = field(default_factory=list)
 
+    def leave_out(self, names: set[str], reasons: Sequence[str]) -> None:
+        """Count items whose pictures cannot be read as skipped, and as nothing else."""
+        for kind in ("added", "changed", "renamed", "relabelled"):
+            setattr(self, kind, [name for name in getattr(self, kind) if name not in names])
+        self.skipped += reasons
+
     def __str__(self) -> str:
         parts = [f"{len(getattr(self, name))} {word}" for name, word in KINDS.items() if getattr(self, name)]
         parts.append(f"{self.unchanged} unchanged")

@@ -5,7 +5,6 @@
 either happened or did not, whatever kills the process.  Readers never wait, and what they have open stays.
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -25,13 +24,20 @@ class Store:
     """The versions below `folder`.
 
     Args:
-        keep: how many versions stay, the current one among them.
+        keep: how many versions stay, the current one among them; None: as many as its manifest says, or 3.
     """
 
-    def __init__(self, folder: str | Path, keep: int = 3):
-        if keep < 1:
+    def __init__(self, folder: str | Path, keep: int | None = None):
+        if keep is not None and keep < 1:
             raise FashionError(f"keep is {keep}; at least 1 version stays, the current one.")
-        self.folder, self.keep = Path(folder).expanduser(), keep
+        self.folder, self.asked = Path(folder).expanduser(), keep
+
+    @property
+    def keep(self) -> int:
+        """How many versions stay."""
+        current = self.current()
+        noted = _noted(current, "keep") if current and self.asked is None else None
+        return self.asked or noted or 3
 
     def current(self) -> Path | None:
         """The folder of the current version; None where nothing was ever written."""
@@ -143,12 +149,16 @@ class Store:
 
     def highest(self, key: str) -> int:
         """The largest number under `key` in the manifests of all kept versions, also those that were gone back from."""
-        found = [0]
-        for number in self.numbers():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                path = self.folder / "versions" / f"{number:06d}" / "manifest.json"
-                found.append(int(json.loads(path.read_text(encoding="utf-8"))[key]))
-        return max(found)
+        versions = [self.folder / "versions" / f"{number:06d}" for number in self.numbers()]
+        return max([_noted(version, key) or 0 for version in versions], default=0)
+
+
+def _noted(version: Path, key: str) -> int | None:
+    """The number that a version's manifest has under `key`; None where it has none, or cannot be read."""
+    try:
+        return int(json.loads((version / "manifest.json").read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _flush(path: Path) -> None:

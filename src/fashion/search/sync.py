@@ -85,7 +85,7 @@ def _embed_missing(
     """Embeddings [64] of the listing's pictures that need one, by position; without those that are skipped."""
     todo = np.flatnonzero(planned.rows < 0).tolist()
     keys = [f"{planned.hashes[at]} {planned.boxes[at]}" for at in todo]
-    vectors, skipped = embed_pictures(
+    vectors, left_out, why = embed_pictures(
         encoder,
         [listing.paths[at] for at in todo],
         keys,
@@ -93,7 +93,8 @@ def _embed_missing(
         journal=journal,
         on_bad_image=on_bad_image,
     )
-    planned.changes.skipped += skipped
+    names = planned.items["external_id"]
+    planned.changes.leave_out({names[todo[at]].as_py() for at in left_out}, why)
     return {at: vectors[key] for at, key in zip(todo, keys, strict=True) if key in vectors}
 
 
@@ -104,6 +105,6 @@ def _embed_added(
     kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
     paths = [old.picture(item) for item in kept]
     keys = [f"{content_hash(path)} " for path in paths]
-    vectors, skipped = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
-    planned.changes.skipped += skipped
+    vectors, _, why = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
+    planned.changes.skipped += why
     return {item["id"]: vectors[key] for item, key in zip(kept, keys, strict=True) if key in vectors}

@@ -38,8 +38,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(catalog_routes.reading(service), prefix="/v1")
     app.include_router(catalog_routes.writing(service), prefix="/v1")
     _add_checks(app, service)
-    app.add_middleware(Counting, service=service)
     app.add_middleware(Limits, settings=service.settings)
+    app.add_middleware(Counting, service=service)  # around the limits: their refusals count too
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)

@@ -12,6 +12,7 @@ from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, delete_items, update_items
+from fashion.search.store import Store
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import store_picture
 from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, decode
@@ -60,7 +61,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
             except (FashionError, ApiError) as error:
                 statuses.append(ItemStatus(external_id=item.external_id, status="refused", message=str(error)))
         if rows:
-            before = known_names(service.catalog)
+            before = known_names(service.store)
             with fitting():
                 ids = add_items(engine, service.store, paths, list(rows.values()))
             for name, number in zip(rows, ids, strict=True):
@@ -77,7 +78,7 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
         if item.external_id in changes:
             raise FashionError(f"external_id {item.external_id!r} comes twice in the request.")
         changes[item.external_id] = item.columns
-    here = known_names(Catalog.open(service.store.folder))
+    here = known_names(service.store)
     known = {name: columns for name, columns in changes.items() if name in here}
     if known:
         with fitting():
@@ -87,7 +88,7 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
 
 def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) -> list[ItemStatus]:
     """Delete the items that are known."""
-    here = known_names(Catalog.open(service.store.folder))
+    here = known_names(service.store)
     wanted = list(dict.fromkeys(names))
     gone = [name for name in wanted if name in here]
     if gone:
@@ -95,8 +96,9 @@ def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) 
     return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in wanted]
 
 
-def known_names(catalog: Catalog) -> set[str]:
-    return set(catalog.items["external_id"].to_pylist())
+def known_names(store: Store) -> set[str]:
+    """The external ids of the catalogue's current version."""
+    return set(Catalog.open(store.folder, items_only=True).items["external_id"].to_pylist())
 
 
 def check_columns(columns: Mapping[str, Any]) -> None:

@@ -56,6 +56,7 @@ class Limits:
         # A HEAD is a GET whose body the server leaves out.
         asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         await self.app(asked, limited, guarded)
+        scope["route"] = asked.get("route")
 
     def refusal(self, scope: Scope) -> ApiError | None:
         """What is wrong with a request by its head alone."""

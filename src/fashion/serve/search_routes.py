@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
@@ -58,21 +58,11 @@ def router(service: Service) -> APIRouter:
         return answer(engine, result.hits, predicted, result.match, started)
 
     @routes.get("/items/{number}/similar")
-    async def similar(
-        number: int,
-        k: int = Query(10, ge=1),
-        filter: str | None = Query(None, max_length=2000),
-        group_by: str | None = None,
-        score_threshold: float | None = Query(None, ge=-1, le=1),
-        fold_duplicates: bool = False,
-    ) -> SearchAnswer:
+    async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that id?"""
         started = time.perf_counter()
         engine = service.engine
         known(engine, number)
-        wanted = How(
-            k=k, filter=filter, group_by=group_by, score_threshold=score_threshold, fold_duplicates=fold_duplicates
-        )
         how = limited(wanted, service.settings.max_k)
         hits = await service.run(lambda: engine.more_like(number, **how))
         return answer(engine, hits, None, None, started)
@@ -118,8 +108,7 @@ def limited(wanted: How, most: int) -> dict[str, Any]:
     """
     if wanted.k > most:
         raise ApiError(422, "invalid", f"k is {wanted.k}; this server gives at most {most} hits (server.max_k).")
-    names = ("k", "filter", "group_by", "score_threshold", "fold_duplicates")
-    return {name: getattr(wanted, name) for name in names}
+    return wanted.model_dump(include=set(How.model_fields))
 
 
 def known(engine: VisualSearchEngine, number: int) -> Catalog:

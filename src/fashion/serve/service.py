@@ -113,7 +113,9 @@ class Service:
         while True:
             await asyncio.sleep(self.settings.reload_s)
             try:
-                if await asyncio.to_thread(self.reload):
+                async with self.writing:  # else it could put a version back that a change has just replaced
+                    found = await asyncio.to_thread(self.reload)
+                if found:
                     log.info("Catalogue version %d: %d items", self.catalog.version, len(self.catalog))
                     said = ""
             except Exception as error:  # whatever is wrong with it, what is loaded is still searched

@@ -36,8 +36,8 @@ def run(cfg: DictConfig) -> int:
     options = read_options(cfg, AuditOptions)
     encoder = load_encoder(Path(options.encoder)) if options.encoder else None
     # What is unreadable is what an audit looks for.
-    size = encoder.image_size if encoder else cfg.data.image_size
-    data: ImageDataModule = instantiate(cfg.data, image_size=size, on_bad_image="skip", digests=None)
+    shown = {"image_size": encoder.image_size, "centre": encoder.centre} if encoder else {}
+    data: ImageDataModule = instantiate(cfg.data, on_bad_image="skip", digests=None, **shown)
     if encoder is not None and data.class_names != encoder.class_names:
         raise FashionError(
             f"{encoder.source} knows other classes than the data; set encoder to a model of these classes, or "

@@ -31,6 +31,7 @@ def run(cfg: DictConfig) -> float:
         backbone=OmegaConf.to_container(cfg.model),
         class_names=list(images.class_names),
         image_size=images.image_size,
+        centre=images.centre,
         class_weights=balanced(images.class_counts()) if options.balance else None,
         teacher=taught_by(options, images),
     )

@@ -74,13 +74,14 @@ def compared(
     results: list[Evaluation], rights: list[NDArray[np.bool_]], groups: NDArray[np.str_] | None
 ) -> dict[str, dict[str, float]]:
     """figure → the two means, their difference (second − first), its interval and p."""
-    values = {"accuracy": (rights[0].astype(float), rights[1].astype(float))}
+    values = {"accuracy": (rights[0].astype(float), rights[1].astype(float), groups)}
     for protocol, prefix in (("gallery", "gallery"), ("leave-one-out", "loo")):
-        first, second = (result.retrievals[protocol].per_query() for result in results)
-        values |= {f"{prefix}/{name}": (first[name], second[name]) for name in ("top1", "top5", "map")}
+        found = [result.retrievals[protocol] for result in results]
+        first, second = (retrieval.per_query() for retrieval in found)
+        own = None if groups is None else groups[found[0].relevant > 0]  # of the queries that have an answer
+        values |= {f"{prefix}/{name}": (first[name], second[name], own) for name in ("top1", "top5", "map")}
     table = {}
-    for name, (one, other) in values.items():
-        own = groups if groups is not None and len(groups) == len(one) else None
+    for name, (one, other, own) in values.items():
         test = paired_bootstrap(one, other, groups=own)
         table[name] = {"a": float(one.mean()), "b": float(other.mean()), **test}
     return table
@@ -101,7 +102,7 @@ def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
     Raises:
         FashionError: if its classes are not the encoder's.
     """
-    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size)
+    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size, centre=encoder.centre)
     if data.class_names != encoder.class_names:
         raise FashionError(
             f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "

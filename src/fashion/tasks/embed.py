@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> int:
     if done:
         log.info("%s is of another list of pictures, or of other shards; what is new is embedded.", metadata)
         journal.known |= _known(folder, f"{number - 1:04d}")
-    found, skipped = embed_pictures(
+    found, _, skipped = embed_pictures(
         engine.encoder, share.paths, keys, share.boxes, journal=journal, on_bad_image=options.on_bad_image
     )
     kept = [at for at, key in enumerate(keys) if key in found]

@@ -18,10 +18,10 @@ from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics
 from fashion.metrics import retrieval, select
-from fashion.report.evaluation import evaluation_sections
+from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import confusion_picture, save_picture
-from fashion.report.tables import metrics_table, per_class_table, plain_table, search_table, show
+from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> float:
     """Print and write the figures; returns the accuracy, or a search figure where there is none."""
     options = read_options(cfg, EvaluateOptions)
     encoder = load_encoder(Path(options.encoder))
-    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size)
+    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size, centre=encoder.centre)
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:
         check_strangers(options, strangers)
@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> float:
     if len(naming) < len(shown):
         show(search_table(shown, result.intervals))
     if options.metrics is None and result.per_class:
-        show(per_class_table("Per class", result.per_class))
+        show(plain_table("Per class", *per_class_rows(result.per_class)))
     sections = evaluation_sections(result, queries, gallery, data.source.root, shown)
     if compared:
         own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
+from fashion.benchmark.timing import search_ms
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.search.catalog import Catalog
+from fashion.search.catalog import Catalog, encoder_of
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.index import FAISSIndex
 from fashion.search.listing import Listing
-from fashion.search.milvus import MilvusIndex
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
@@ -32,7 +31,7 @@ SAMPLE = 200
 
 
 class IndexOptions(Options):
-    encoder: str
+    encoder: str | None
     pictures: str | None
     embeddings: str | None
     split: Literal["train", "validation", "test", "all"]
@@ -42,7 +41,7 @@ class IndexOptions(Options):
     allow_shrink: bool
     dry_run: bool
     check_content: bool
-    keep: int = Field(ge=1)
+    keep: int | None = Field(ge=1)
 
 
 def run(cfg: DictConfig) -> int:
@@ -51,7 +50,7 @@ def run(cfg: DictConfig) -> int:
     settings = {str(key): value for key, value in OmegaConf.to_container(cfg.index).items()}  # type: ignore[union-attr]
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
-    engine = VisualSearchEngine(options.encoder, index=settings if _index_named() else None)
+    engine = VisualSearchEngine(_encoder(options, store), index=settings if _index_named() else None)
     known: dict[str, NDArray[np.float32]] = {}
     if options.embeddings:
         listing, known = _embedded(Path(options.embeddings).expanduser(), engine)
@@ -73,6 +72,18 @@ def run(cfg: DictConfig) -> int:
         len(catalog), store.folder, recall,
     )  # fmt: skip
     return len(catalog)
+
+
+def _encoder(options: IndexOptions, store: Store) -> str | Path:
+    """The model that is named, else the catalogue's own, else the package's."""
+    if options.encoder or not store.current():
+        return options.encoder or "pretrained"
+    try:
+        return encoder_of(store.folder)
+    except FashionError:
+        if not options.rebuild:
+            raise
+        return "pretrained"
 
 
 def _index_named() -> bool:
@@ -132,16 +143,6 @@ def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
     content = {"metrics": metrics, "index": {"kind": index.kind, **index.settings}, "version": catalog.version}
     path = Path(HydraConfig.get().runtime.output_dir) / "metrics.json"
     write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def search_ms(index: FAISSIndex | MilvusIndex, queries: NDArray[np.float32]) -> float:
-    """Median time of one search for the 10 nearest, milliseconds."""
-    times = []
-    for query in queries:
-        started = time.perf_counter()
-        index.search(query, 10)
-        times.append(time.perf_counter() - started)
-    return round(1000 * float(np.median(times)), 4)
 
 
 def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[str, NDArray[np.float32]]]:

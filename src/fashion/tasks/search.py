@@ -159,7 +159,7 @@ def _ask(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions, fold
         if not text:
             continue
         try:
-            results = engine.search(expand(text), **options.how())
+            results = engine.search(expand(text), together=options.together, **options.how())
         except FashionError as error:
             print(error)
             continue

@@ -22,6 +22,7 @@ def run(cfg: DictConfig) -> float:
         backbone=OmegaConf.to_container(cfg.model),
         class_names=list(images.class_names),
         image_size=images.image_size,
+        centre=images.centre,
         class_of=batches.class_of(),
         class_weights=batches.class_weights(),
     )
