@@ -8,14 +8,16 @@ WORKDIR /app
 RUN useradd --create-home --uid 10001 fashion \
  && mkdir -p /catalog /app/outputs \
  && chown -R fashion /catalog /app/outputs
+# What the project needs is installed beside an empty package: a change of its code then installs nothing again.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY src ./src
-COPY conf ./conf
-COPY run.py ./
+RUN mkdir -p src/fashion && touch src/fashion/__init__.py
 
 FROM base AS serve
 ARG EXTRAS=serve
 RUN pip install -c constraints.txt -e ".[${EXTRAS}]"
+COPY src ./src
+COPY conf ./conf
+COPY run.py ./
 USER 10001
 VOLUME /catalog
 EXPOSE 8000
@@ -27,6 +29,9 @@ CMD ["task=serve", "catalog=/catalog", "server.host=0.0.0.0", "hydra.run.dir=/tm
 
 FROM base AS train
 RUN pip install -c constraints.txt -e '.[train,serve]'
+COPY src ./src
+COPY conf ./conf
+COPY run.py ./
 USER 10001
 VOLUME /app/outputs
 ENTRYPOINT ["python", "run.py"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fashion.comparison import mcnemar, paired_bootstrap
-from fashion.metrics import retrieval
+from fashion.retrieval import retrieval
 from fashion.tasks.compare import compared
 
 

@@ -40,7 +40,7 @@ def triplets_by_hand(embeddings, labels, miner):
 @pytest.mark.parametrize("miner", ["all", "hard", "semihard"])
 def test_miners_agree_with_loops(batch, miner):
     embeddings, labels = batch
-    mined = MINERS[miner](pairwise_distances(embeddings), labels, 1.0)
+    mined = MINERS[miner](pairwise_distances(embeddings), labels)
     ours = sorted(zip(mined.positive.tolist(), mined.negative.tolist(), strict=True))
     torch.testing.assert_close(torch.tensor(ours), torch.tensor(triplets_by_hand(embeddings, labels, miner)))
 
@@ -48,7 +48,7 @@ def test_miners_agree_with_loops(batch, miner):
 def test_random_gives_each_pair_one_of_its_negatives(batch):
     embeddings, labels = batch
     distances = pairwise_distances(embeddings)
-    mined = MINERS["random"](distances, labels, 1.0)
+    mined = MINERS["random"](distances, labels)
     pairs = [(a, p) for a in range(12) for p in range(12) if a != p and labels[a] == labels[p]]
     assert len(mined.positive) == len(pairs)
     for (a, p), positive, negative in zip(pairs, mined.positive, mined.negative, strict=True):
@@ -58,7 +58,7 @@ def test_random_gives_each_pair_one_of_its_negatives(batch):
 
 def test_given_takes_thirds_and_refuses_other_batches():
     embeddings = F.normalize(torch.randn(6, 4))
-    mined = MINERS["given"](pairwise_distances(embeddings), torch.tensor([0, 1, 0, 1, 2, 0]), 1.0)
+    mined = MINERS["given"](pairwise_distances(embeddings), torch.tensor([0, 1, 0, 1, 2, 0]))
     torch.testing.assert_close(mined.positive, (embeddings[:2] - embeddings[2:4]).norm(dim=1))
     torch.testing.assert_close(mined.negative, (embeddings[:2] - embeddings[4:]).norm(dim=1))
     with pytest.raises(FashionError, match="task.batches.mode=explicit"):

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
+from fashion.bootstrap import bootstrap_interval
 from fashion.errors import FashionError
-from fashion.metrics import (
-    bootstrap_interval,
-    classification,
-    confusion_matrix,
-    no_match_threshold,
-    retrieval,
-    select,
-)
+from fashion.metrics import classification, confusion_matrix, no_match_threshold, select
+from fashion.retrieval import retrieval
 
 
 def unit(count: int, seed: int, dim: int = 8) -> np.ndarray:
@@ -214,7 +209,7 @@ def test_memory_stays_flat_as_the_gallery_grows():
     """100,000 embeddings to search: what 300 queries need at their peak is what 10,000 would."""
     script = """
 import numpy as np
-from fashion.metrics import retrieval
+from fashion.retrieval import retrieval
 random = np.random.default_rng(0)
 gallery = random.standard_normal((100_000, 64), dtype=np.float32)
 gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)

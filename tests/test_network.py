@@ -79,7 +79,7 @@ def test_a_picture_may_be_no_square():
 @pytest.mark.parametrize("taught", [False, True])
 def test_a_classifier_leaves_the_axes_of_looks_alone(taught):
     torch.manual_seed(0)
-    teacher = Teacher(SiameseEncoder(TINY, 2), ["a", "b"], 64) if taught else None
+    teacher = Teacher([SiameseEncoder(TINY, 2)]) if taught else None
     module = ClassifierModule(TINY, ["a", "b"], mixup=0.0, teacher=teacher)
     module.log = lambda *arguments, **options: None
     module.training_step((torch.randint(0, 256, (8, 3, 64, 64)), torch.tensor([0, 1] * 4)), 0).backward()

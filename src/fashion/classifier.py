@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
-from fashion.data.datamodules import shrunk
+from fashion.data.transforms import shrunk
 from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
@@ -31,7 +31,7 @@ class ClassifierModule(LightningModule):
         cutmix: the same by cutmix (https://arxiv.org/abs/1905.04899); a batch gets one of the two at most.
         dropout: share of the pooled features dropped.
         look: share of looks in the cosine of two embeddings, see `fashion.network`.
-        teacher: a trained network that sees the training pictures too, or None.
+        teacher: trained networks that see the training pictures too, or None.
         teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
 
@@ -86,7 +86,7 @@ class ClassifierModule(LightningModule):
         logits = self.network.logits(kinds)
         loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.hparams["label_smoothing"])
         if self.teacher is not None:
-            loss = torch.lerp(loss, imitation((kinds, logits), self.teacher(mixed)), self.hparams["teaching"])
+            loss = torch.lerp(loss, imitation(logits, self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
         return loss
 

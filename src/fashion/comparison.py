@@ -5,7 +5,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from fashion.bootstrap import resampled_means
+from fashion.metrics import Floats
 
 
 def paired_bootstrap(
@@ -20,15 +21,7 @@ def paired_bootstrap(
         `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided).
     """
     difference = np.asarray(second, float) - np.asarray(first, float)
-    sums, counts = difference, np.ones(len(difference))
-    if groups is not None:
-        _, number = np.unique(groups, return_inverse=True)
-        sums, counts = np.bincount(number, difference), np.bincount(number).astype(float)
-    random = np.random.default_rng(seed)
-    means = np.empty(samples)
-    for at in range(samples):
-        drawn = random.integers(len(sums), size=len(sums))
-        means[at] = sums[drawn].sum() / counts[drawn].sum()
+    means = resampled_means(difference, groups, samples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     p = min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean()))
     return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}

@@ -12,18 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion.bootstrap import bootstrap_interval
 from fashion.data.arrays import PictureArray
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.metrics import (
-    Retrieval,
-    bootstrap_interval,
-    classification,
-    confusion_matrix,
-    no_match_threshold,
-    retrieval,
-)
+from fashion.metrics import classification, confusion_matrix, no_match_threshold
+from fashion.retrieval import Retrieval, retrieval
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}

@@ -1,12 +1,6 @@
-"""Retrieval and classification metrics, and how sure they are: pure functions of labels, embeddings and ranks.
-
-Definitions differ between libraries.  Ours: R is the number of relevant gallery items of a query (its own class,
-itself excluded); map is mean over queries of Σ_{i≤R} P(i)·rel(i) / R ("A Metric Learning Reality Check",
-https://arxiv.org/abs/2003.08505).  Everything is computed from ranks, never from the scores' values.
-"""
+"""Names of metrics, how well pictures are named, and from which score on a hit is an answer: pure functions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,167 +9,10 @@ from numpy.typing import NDArray
 from fashion.errors import FashionError
 
 Floats = NDArray[np.float64]
-KS = (1, 5, 10)
-ENTRIES = 5_000_000
-"""Scores held at once; what is computed of each takes up about 60 bytes at its peak."""
+
 
 SEARCH = ("top1", "top5", "precision@5", "recall@5", "precision@10", "recall@10", "r_precision", "map", "mrr")
 NAMING = ("accuracy", "precision_micro", "recall_micro", "f1_micro", "precision_macro", "recall_macro", "f1_macro")
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """What each query found; arrays of one value a query [Q].
-
-    labels: the queries' classes.  relevant: R.  hit[k]: any relevant item among the first k.  precision[k],
-    recall[k]: relevant among the first k, over k and over R.  average_precision, r_precision: at R.
-    reciprocal_rank: 1 / rank of the first relevant item.  nearest: the first item's score.  Where R is 0 all but
-    that are 0 and mean nothing.
-    """
-
-    labels: NDArray[np.int64]
-    relevant: NDArray[np.int64]
-    hit: dict[int, Floats]
-    precision: dict[int, Floats]
-    recall: dict[int, Floats]
-    average_precision: Floats
-    r_precision: Floats
-    reciprocal_rank: Floats
-    nearest: Floats
-
-    def per_query(self) -> dict[str, Floats]:
-        """Metric → one value for each query that has anything to find (R > 0)."""
-        values = {f"top{k}": self.hit[k] for k in (1, 5)}
-        for k in (5, 10):
-            values |= {f"precision@{k}": self.precision[k], f"recall@{k}": self.recall[k]}
-        values |= {"r_precision": self.r_precision, "map": self.average_precision, "mrr": self.reciprocal_rank}
-        return {name: value[self.relevant > 0] for name, value in values.items()}
-
-    def summary(self, prefix: str = "") -> dict[str, float]:
-        """Metric → mean over queries, and `macro_…`: mean over classes of the class means.
-
-        Queries with nothing to find are left out and counted as `unanswerable`.
-        """
-        labels = self.labels[self.relevant > 0]
-        found: dict[str, float] = {}
-        for name, values in self.per_query().items():
-            found[f"{prefix}{name}"] = float(values.mean()) if len(values) else 0.0
-            classes = [values[labels == label].mean() for label in np.unique(labels)]
-            found[f"{prefix}macro_{name}"] = float(np.mean(classes)) if classes else 0.0
-        found[f"{prefix}unanswerable"] = float((self.relevant == 0).sum())
-        return found
-
-
-def retrieval(
-    queries: NDArray[np.float32],
-    query_labels: NDArray[np.int64],
-    gallery: NDArray[np.float32],
-    gallery_labels: NDArray[np.int64],
-    *,
-    exclude: NDArray[np.int64] | None = None,
-    only: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    chunk: int | None = None,
-) -> Retrieval:
-    """Search each query in the gallery by cosine, and say what was found.
-
-    Equal scores rank in gallery order.  Memory grows with chunk × gallery, not with queries × gallery.
-
-    Args:
-        queries: [Q,D] of length 1.  gallery: [G,D] of length 1.
-        exclude: for leave-one-out, [Q]: the gallery row that is the query itself, or -1 for none.
-        only: (query_classes [Q], gallery_classes [G]): a query finds items of its class alone, as with a filter; R
-            stays that of the whole gallery, so what the filter hides counts as missed.
-        chunk: queries searched at once; None: as many as keep memory below about half a gigabyte.
-
-    Raises:
-        FashionError: if the gallery or the queries are empty, or their dimensions differ.
-    """
-    if not len(queries) or not len(gallery):
-        raise FashionError(f"There are {len(queries)} queries and {len(gallery)} gallery pictures; both are needed.")
-    if queries.shape[1] != gallery.shape[1]:
-        raise FashionError(f"Queries have {queries.shape[1]} dimensions and the gallery has {gallery.shape[1]}.")
-    chunk = chunk or int(np.clip(ENTRIES // len(gallery), 1, 256))
-    parts = [
-        _search_chunk(
-            queries[at : at + chunk],
-            query_labels[at : at + chunk],
-            gallery,
-            gallery_labels,
-            None if exclude is None else exclude[at : at + chunk],
-            None if only is None else (only[0][at : at + chunk], only[1]),
-        )
-        for at in range(0, len(queries), chunk)
-    ]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Retrieval(
-        query_labels,
-        joined["relevant"].astype(np.int64),
-        {k: joined[f"hit{k}"] for k in KS},
-        {k: joined[f"precision{k}"] for k in KS},
-        {k: joined[f"recall{k}"] for k in KS},
-        joined["average_precision"],
-        joined["r_precision"],
-        joined["reciprocal_rank"],
-        joined["nearest"],
-    )
-
-
-def _search_chunk(
-    queries: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    gallery: NDArray[np.float32],
-    gallery_labels: NDArray[np.int64],
-    exclude: NDArray[np.int64] | None,
-    only: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
-) -> dict[str, Floats]:
-    scores = queries @ gallery.T
-    same = labels[:, None] == gallery_labels[None, :]
-    if exclude is not None:
-        rows = np.flatnonzero(exclude >= 0)
-        scores[rows, exclude[rows]] = -np.inf  # ranks last, and is not relevant
-        same[rows, exclude[rows]] = False
-    total = same.sum(axis=1)
-    if only is not None:
-        hidden = only[0][:, None] != only[1][None, :]
-        scores[hidden] = -np.inf
-        same &= ~hidden
-    depth = min(max(int(total.max(initial=0)), *KS), scores.shape[1])
-    relevant = np.take_along_axis(same, _first(scores, depth), axis=1)
-    found = relevant.cumsum(axis=1)
-    place = np.arange(1, depth + 1)
-    within = place <= total[:, None]
-    share = np.maximum(total, 1)
-    result: dict[str, Floats] = {"relevant": total.astype(np.float64)}
-    for k in KS:
-        at_k = found[:, min(k, depth) - 1].astype(np.float64)
-        result |= {f"hit{k}": (at_k > 0).astype(np.float64), f"precision{k}": at_k / k, f"recall{k}": at_k / share}
-    result["nearest"] = scores.max(axis=1).astype(np.float64)
-    result["average_precision"] = (found / place * (relevant & within)).sum(axis=1) / share
-    result["r_precision"] = (relevant & within).sum(axis=1) / share
-    result["reciprocal_rank"] = np.where(same.any(axis=1), 1 / _first_rank(scores, same), 0.0)
-    return result
-
-
-def _first(scores: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
-    """[Q,depth] columns of the highest scores, best first, equal ones in column order."""
-    if depth < scores.shape[1] // 4:
-        # Everything at least as good as the depth-th score, then sorted: cheaper than sorting whole rows.
-        threshold = np.partition(scores, -depth, axis=1)[:, -depth]
-        ordered = np.empty((len(scores), depth), dtype=np.int64)
-        for row, (line, bar) in enumerate(zip(scores, threshold, strict=True)):
-            candidates = np.flatnonzero(line >= bar)
-            ordered[row] = candidates[np.argsort(-line[candidates], kind="stable")[:depth]]
-        return ordered
-    return np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-
-
-def _first_rank(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[Q] rank of the first relevant item, by counting what is ahead of it."""
-    best = np.where(same, scores, -np.inf)
-    at = best.argmax(axis=1)  # the first of equal ones
-    top = best[np.arange(len(scores)), at][:, None]
-    ahead = (scores > top) | ((scores == top) & (np.arange(scores.shape[1]) < at[:, None]))
-    return ahead.sum(axis=1) + 1
 
 
 def no_match_threshold(nearest: Floats, right: Floats, precision: float) -> dict[str, float]:
@@ -224,36 +61,6 @@ def classification(matrix: NDArray[np.int64]) -> dict[str, Any]:
     for name, values in {"precision": precision, "recall": recall, "f1": f1}.items():
         scores |= {f"{name}_micro": accuracy, f"{name}_macro": float(values[occurs].mean()), name: values}
     return scores
-
-
-def bootstrap_interval(
-    values: Floats,
-    *,
-    groups: NDArray[Any] | None = None,
-    samples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` [N].
-
-    Args:
-        groups: [N]: values of the same group (a photographer, a product) are not independent; whole groups are drawn.
-    """
-    if not len(values):
-        return 0.0, 0.0
-    if groups is None:
-        sums, counts = np.asarray(values, dtype=float), np.ones(len(values))
-    else:
-        _, number = np.unique(groups, return_inverse=True)
-        sums, counts = np.bincount(number, values), np.bincount(number).astype(np.float64)
-    random = np.random.default_rng(seed)
-    means = []
-    for _ in range(samples):  # one draw at a time: memory stays that of the values
-        drawn = random.integers(len(sums), size=len(sums))
-        means.append(sums[drawn].sum() / counts[drawn].sum())
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[str, float]:

@@ -9,11 +9,11 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fashion.data.datamodules import shrunk
+from fashion.data.transforms import shrunk
 from fashion.losses import TripletLoss
-from fashion.metrics import retrieval
 from fashion.network import SiameseEncoder, network_from
 from fashion.optim import one_cycle
+from fashion.retrieval import retrieval
 
 __all__ = ["SiameseEncoder", "TripletModule"]
 

@@ -12,16 +12,8 @@ import pytest
 from PIL import Image
 
 from fashion.data import images
-from fashion.data.images import (
-    PIECE,
-    BadPictureError,
-    find_pictures,
-    keep_good,
-    load_picture,
-    load_pictures,
-    made_of_pictures,
-    open_picture,
-)
+from fashion.data.images import BadPictureError, find_pictures, load_picture, open_picture
+from fashion.data.loading import PIECE, keep_good, load_pictures, made_of_pictures
 from fashion.errors import FashionError
 
 

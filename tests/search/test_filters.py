@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from fashion.errors import FashionError
-from fashion.search.filters import Among, Both, Either, Missing, Not, parse, select
+from fashion.search.filters import Among, Both, Either, Missing, Not, parse
+from fashion.search.selecting import select
 
 ROWS = [
     {"label": "dress", "price": 10.0, "stock": 3, "sale": True, "brand name": "a"},

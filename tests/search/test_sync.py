@@ -287,11 +287,11 @@ def test_kills_at_any_moment_lose_nothing(engine, bundle, source, tmp_path):
 
 
 def test_a_killed_sync_embeds_nothing_twice(engine, bundle, source, tmp_path, monkeypatch):
-    from fashion.data import images
+    from fashion.data import loading
     from fashion.search import embedding
 
-    monkeypatch.setattr(images, "PIECE", 4)
-    monkeypatch.setattr(images, "THREADS", 1)  # so that the pieces before the interruption are complete
+    monkeypatch.setattr(loading, "PIECE", 4)
+    monkeypatch.setattr(loading, "THREADS", 1)  # so that the pieces before the interruption are complete
     monkeypatch.setattr(embedding, "EVERY", 4)
     calls: list[int] = []
     encoder = engine.encoder
@@ -413,9 +413,9 @@ def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, sour
         monkeypatch.undo()  # before the first read only
         for price in range(4):
             update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
-        return catalog_module._read_items(path)
+        return catalog_module.read_items(path)
 
-    monkeypatch.setattr(catalog_module, "_read_items", slow)
+    monkeypatch.setattr(catalog_module, "read_items", slow)
     assert Catalog.open(tmp_path / "c").version == 5
 
 

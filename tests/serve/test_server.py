@@ -168,8 +168,12 @@ def test_health_metrics_and_documentation(server):
     metrics = httpx.get(f"{server.url}/metrics").text
     assert "fashion_catalog_items 18.0" in metrics
     assert 'fashion_requests_total{path="/healthz",status="200"}' in metrics
-    assert httpx.head(f"{server.url}/openapi.json").status_code == 200
-    assert 'fashion_requests_total{path="/openapi.json",status="200"}' in httpx.get(f"{server.url}/metrics").text
+    similar = re.compile(r'fashion_requests_total\{path="/v1/items/\{number\}/similar",status="200"\} (\d+)')
+    before = int((similar.search(metrics) or ["", "0"])[1])
+    assert httpx.head(f"{server.url}/v1/items/3/similar").status_code == 200
+    after = similar.search(httpx.get(f"{server.url}/metrics").text)
+    assert after
+    assert int(after[1]) == before + 1
     document = httpx.get(f"{server.url}/openapi.json").json()
     assert {"/v1/search", "/v1/embed", "/v1/classify", "/v1/items", "/v1/images/{number}"} <= document["paths"].keys()
     for page in ("/", "/docs"):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fashion.benchmark.timing import interleaved, ratio
-from fashion.data.images import load_pictures
+from fashion.data.loading import load_pictures
 from fashion.encoder import Encoder
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine

@@ -9,7 +9,7 @@ SEARCH = """
 import json, sys, time
 import numpy as np
 from fashion.benchmark.catalog import synthetic_embeddings
-from fashion.metrics import retrieval
+from fashion.retrieval import retrieval
 gallery, queries = (synthetic_embeddings(int(count), seed) for seed, count in enumerate(sys.argv[1:]))
 labels = [np.random.default_rng(seed).integers(0, 10, len(one)) for seed, one in enumerate((gallery, queries))]
 started = time.perf_counter()

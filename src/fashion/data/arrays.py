@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.data.images import THREADS, BadPictureError, keep_good, load_pictures
+from fashion.data.images import BadPictureError
+from fashion.data.loading import THREADS, keep_good, load_pictures
 from fashion.data.sources import Item
 from fashion.errors import FashionError
 from fashion.files import replacing, sha256, write_text

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
-from torchvision.transforms.v2.functional import resize
+from torch.utils.data import DataLoader
 
 from fashion.data.arrays import PictureArray, picture_array
 from fashion.data.datasets import ImageDataset
+from fashion.data.samplers import shuffled
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
@@ -191,27 +191,5 @@ class ImageDataModule(LightningDataModule):
         )
 
 
-def shrunk(pictures: Tensor, size: int) -> Tensor:
-    """[B,3,S,S] → [B,3,size,size] of the same type, smoothed as it is shrunk; S = size: unchanged."""
-    if pictures.shape[-1] == size:
-        return pictures
-    return resize(pictures, [size, size], antialias=True)
-
-
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def place() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def shuffled(dataset: Any) -> Sampler[int]:
-    """All indices in a new random order each epoch, divided among the processes of a distributed run."""
-    rank, world = place()
-    if world > 1:
-        return DistributedSampler(dataset, world, rank, shuffle=True, drop_last=True)
-    return RandomSampler(dataset)

@@ -6,13 +6,10 @@ pictures that the model learned from.
 
 import io
 import math
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +17,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fashion.errors import FashionError
 
-T = TypeVar("T")
-
 Picture = NDArray[np.uint8]
 """[3, H, W] uint8 RGB."""
+
+Given = str | Path | bytes | Image.Image | NDArray[np.uint8]
+"""What callers may give for a picture: a path, a file's bytes, an open picture, its values."""
 
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are refused before any is decoded; a 64-megapixel camera still fits."""
@@ -31,13 +29,6 @@ MAX_PIXELS = 64_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What may be decoded at all: Pillow knows formats that start other programs (EPS) or are seldom exercised."""
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-THREADS = min(CORES, 8)
-"""Decoding keeps a core busy, and more threads than cores are slower; at most 8, as each may hold a huge picture."""
-
-PIECE = 32
-"""How many pictures a thread takes at a time: passing each by itself cost a tenth of decoding it."""
 
 
 BAND = 1 << 16
@@ -71,6 +62,21 @@ def load_picture(
     if box is not None:
         image = _cut(image, box, _name(source))
     return squared(image, size, centre)
+
+
+def as_picture(given: Given, size: int, centre: float = 1.0) -> Picture:
+    """`load_picture` of a path, a file's bytes, a PIL image, or an array [H,W,3] (or [H,W]).
+
+    Raises:
+        BadPictureError: as for `load_picture`, or if the array is no picture.
+    """
+    if isinstance(given, str | Path | bytes):
+        return load_picture(given, size, centre=centre)
+    try:
+        image = given if isinstance(given, Image.Image) else Image.fromarray(given)
+    except (TypeError, ValueError) as error:
+        raise BadPictureError(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
+    return squared(upright(image), size, centre)
 
 
 def squared(image: Image.Image, size: int, centre: float = 1.0) -> Picture:
@@ -152,62 +158,6 @@ def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
     return image.crop((left, top, right, bottom))
 
 
-def load_pictures(
-    sources: Sequence[str | Path | bytes],
-    size: int,
-    boxes: Sequence[Sequence[float] | None] | None = None,
-    centre: float = 1.0,
-) -> Iterator[Picture | BadPictureError]:
-    """`load_picture` over many, in order, on a few threads; a bad picture is yielded as its error, not raised."""
-    return made_of_pictures(lambda pictures: pictures, sources, size, boxes, centre)
-
-
-def made_of_pictures(
-    make: Callable[[list[Picture]], Iterable[T]],
-    sources: Sequence[str | Path | bytes],
-    size: int,
-    boxes: Sequence[Sequence[float] | None] | None = None,
-    centre: float = 1.0,
-) -> Iterator[T | BadPictureError]:
-    """What `make` makes of pictures, in order: on the thread that has just loaded them, whose cache still holds them.
-
-    Only a bounded number of pictures is loaded ahead of the consumer.
-
-    Args:
-        make: turns a few pictures, at most `PIECE`, into as many results; is called from several threads at once.
-    """
-    piece = max(1, min(PIECE, math.ceil(len(sources) / THREADS)))
-
-    def work(start: int) -> list[T | BadPictureError]:
-        places = range(start, min(start + piece, len(sources)))
-        loaded = [_load(sources[at], size, boxes[at] if boxes else None, centre) for at in places]
-        good = [picture for picture in loaded if not isinstance(picture, BadPictureError)]
-        results = iter(make(good) if good else ())
-        return [picture if isinstance(picture, BadPictureError) else next(results) for picture in loaded]
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        ahead: deque[Future[list[T | BadPictureError]]] = deque()
-        try:
-            for start in range(0, len(sources), piece):
-                ahead.append(pool.submit(work, start))
-                if len(ahead) > 2 * THREADS:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
-        finally:
-            for left in ahead:
-                left.cancel()
-
-
-def _load(
-    source: str | Path | bytes, size: int, box: Sequence[float] | None, centre: float
-) -> Picture | BadPictureError:
-    try:
-        return load_picture(source, size, box, centre)
-    except BadPictureError as error:
-        return error
-
-
 def find_pictures(folder: Path) -> list[Path]:
     """All pictures below `folder` in sorted order, hidden files and folders left out.
 
@@ -226,21 +176,3 @@ def find_pictures(folder: Path) -> list[Path]:
     if not found:
         raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
     return found
-
-
-def keep_good(
-    results: Iterable[T | BadPictureError],
-    policy: str,
-    skipped: Callable[[int, BadPictureError], None],
-) -> Iterator[tuple[int, T]]:
-    """(position, picture or what was made of it) of the readable ones.
-
-    A bad one is raised (`fail`) or reported to `skipped` (`skip`).
-    """
-    for at, result in enumerate(results):
-        if not isinstance(result, BadPictureError):
-            yield at, result
-        elif policy == "fail":
-            raise BadPictureError(f"{result} (on_bad_image=skip leaves such pictures out)")
-        else:
-            skipped(at, result)

@@ -1,11 +1,13 @@
-"""Batches of P classes × K pictures, for losses that mine their triplets inside the batch."""
+"""The order of training pictures: shuffled, or in batches of P classes × K pictures, whose triplets losses mine."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, RandomSampler, Sampler
 
 from fashion.errors import FashionError
 
@@ -85,3 +87,18 @@ class _Deck:
                 self.left = [card for card in fresh if card in hand] + [card for card in fresh if card not in hand]
             hand.append(self.left.pop())
         return hand
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def shuffled(dataset: Any) -> Sampler[int]:
+    """All indices in a new random order each epoch, divided among the processes of a distributed run."""
+    rank, world = place()
+    if world > 1:
+        return DistributedSampler(dataset, world, rank, shuffle=True, drop_last=True)
+    return RandomSampler(dataset)

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import resize
 
 from fashion.errors import FashionError
 
@@ -139,3 +140,10 @@ def erased(pictures: Tensor, share: float) -> Tensor:
     columns = (x >= left[:, None]) & (x < (left + wide)[:, None])
     hole = rows[:, :, None] & columns[:, None, :] & (torch.rand(count) < share)[:, None, None]
     return pictures.masked_fill(hole[:, None], 127.0)
+
+
+def shrunk(pictures: Tensor, size: int) -> Tensor:
+    """[B,3,S,S] → [B,3,size,size] of the same type, smoothed as it is shrunk; S = size: unchanged."""
+    if pictures.shape[-1] == size:
+        return pictures
+    return resize(pictures, [size, size], antialias=True)

@@ -6,9 +6,9 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fashion.data.arrays import PictureArray, relabelled
-from fashion.data.datamodules import Batch, ImageDataModule, place, shuffled
+from fashion.data.datamodules import Batch, ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset, members_of
-from fashion.data.samplers import PKBatchSampler
+from fashion.data.samplers import PKBatchSampler, place, shuffled
 from fashion.errors import FashionError
 
 

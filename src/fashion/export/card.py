@@ -61,7 +61,9 @@ def origin(manifest: Mapping[str, Any]) -> str:
     else:
         start = f"started from `{metrics['pretrained']}`" if metrics["pretrained"] else (
             f"started from {weights} weights" if weights else "trained from scratch")  # fmt: skip
-    return f"{start}, taught by `{metrics['teacher']}` too" if metrics.get("teacher") else start
+    teachers = metrics.get("teacher") or []
+    named = ", ".join(f"`{one}`" for one in ([teachers] if isinstance(teachers, str) else teachers))
+    return f"{start}, taught by {named} too" if named else start
 
 
 def data_sentence(manifest: Mapping[str, Any]) -> str:

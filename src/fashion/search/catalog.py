@@ -19,28 +19,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from fashion.encoder import PRETRAINED, Encoder
+from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import sha256
 from fashion.search.auto import built, in_full
+from fashion.search.catalog_files import (
+    FORMER,
+    ROW_GROUP,
+    SCHEMA_VERSION,
+    files_of,
+    ids_of,
+    model_of,
+    noted_model,
+    open_index,
+    present,
+    read_items,
+    read_manifest,
+)
 from fashion.search.index import FAISSIndex
-from fashion.search.milvus import NOTE, MilvusIndex, collections
+from fashion.search.milvus import MilvusIndex, collections
 from fashion.search.store import Store
-
-SCHEMA_VERSION = 2
-FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
-"""Columns of schema 1 under their names of today: a shop has sizes of its own."""
-
-SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
-"""Models that come with the package: they are noted by name, so that a catalogue may move to another installation."""
-
-ROW_GROUP = 65_536
-"""Items that are read from the table at a time: reading one of a million takes up twice the memory."""
-
-
-def files_of(kind: str) -> tuple[str, str, str]:
-    """The files of a version whose index is of that kind."""
-    return "items.parquet", "embeddings.npy", NOTE if kind == "milvus" else "index.faiss"
 
 
 @dataclass
@@ -66,7 +64,7 @@ class Catalog:
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.ids = _ids(self.items)
+        self.ids = ids_of(self.items)
         # Kept: a value costs a microsecond of these, and twenty through the table.
         self._columns = dict(zip(self.items.column_names, self.items.columns, strict=True))
 
@@ -127,7 +125,7 @@ class Catalog:
         Raises:
             FashionError: if it is not there any more.
         """
-        return _there(self.model)
+        return present(self.model)
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder other than the one that made the embeddings: its vectors would mean something else."""
@@ -159,7 +157,7 @@ class Catalog:
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "fingerprint": self.fingerprint,
-                "model": _noted(self.model.resolve()),
+                "model": noted_model(self.model.resolve()),
                 "root": str(self.root.resolve()),
                 "count": len(self),
                 "next_id": self.next_id,
@@ -200,7 +198,7 @@ class Catalog:
 
     @classmethod
     def _open(cls, folder: Path, current: Path | None, mmap: bool, items_only: bool) -> Catalog:
-        manifest = _manifest(folder, current or folder)
+        manifest = read_manifest(folder, current or folder)
         assert current is not None
         files = files_of(manifest["index"]["kind"])
         for name in files[:1] if items_only else files:
@@ -211,90 +209,16 @@ class Catalog:
                     f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
                     f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
                 )
-        items = _read_items(current / "items.parquet")
+        items = read_items(current / "items.parquet")
         if manifest["schema_version"] == 1:
             items = items.rename_columns([FORMER.get(name, name) for name in items.column_names])
         embeddings: NDArray[np.float32] = np.zeros((len(items), 64), np.float32)
         index: FAISSIndex | MilvusIndex = FAISSIndex()
         if not items_only:
             embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-            index = _opened(current / files[2], items, manifest["index"], mmap)
+            index = open_index(current / files[2], items, manifest["index"], mmap)
             index.recall = manifest.get("recall")
-        root, model = Path(manifest["root"]), _model(manifest)
+        root, model = Path(manifest["root"]), model_of(manifest)
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
         asked = manifest.get("asked") or manifest["index"]
         return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, asked, int(current.name))
-
-
-def encoder_of(folder: str | Path) -> Path:
-    """Where the model lies that a catalogue folder was made with.
-
-    Raises:
-        FashionError: if the folder is no catalogue, or the model is not there any more.
-    """
-    folder = Path(folder).expanduser()
-    return _there(_model(_manifest(folder, Store(folder).current() or folder)))
-
-
-def _there(model: Path) -> Path:
-    if not model.exists():
-        raise FashionError(f"The catalogue's model {model} is not there any more; say where it is now: encoder=…")
-    return model
-
-
-def _model(manifest: Mapping[str, Any]) -> Path:
-    return SHIPPED.get(manifest["model"], Path(manifest["model"]))
-
-
-def _noted(model: Path) -> str:
-    """A model's path as the manifest notes it."""
-    return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
-
-
-def _read_items(path: Path) -> pa.Table:
-    """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
-    pool = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        file = parquet.ParquetFile(path)
-        return pa.concat_tables([file.read_row_group(number) for number in range(file.num_row_groups)])
-    finally:
-        pa.set_memory_pool(pool)
-
-
-def _ids(items: pa.Table) -> NDArray[np.int64]:
-    """The items' ids; not by to_numpy, which loads all of pandas where that is installed."""
-    return np.concatenate([np.from_dlpack(chunk) for chunk in items["id"].chunks])
-
-
-def _opened(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
-    if settings["kind"] == "milvus":
-        return MilvusIndex.load(path, _ids(items), settings)
-    return FAISSIndex.load(path, mmap=mmap, **settings)
-
-
-def _manifest(folder: Path, current: Path) -> dict[str, Any]:
-    path = current / "manifest.json"
-    if current != folder and not current.exists():
-        raise FashionError(
-            f"{folder} lacks its current version, {current.relative_to(folder)}; make it anew with task=index "
-            f"rebuild=true catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
-        )
-    if not path.is_file() or current == folder:
-        what = "is no catalogue" if folder.exists() else "does not exist"
-        raise FashionError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["schema_version"]
-        for key in ("sha256", "index", "root", "fingerprint", "model", "next_id"):
-            manifest[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FashionError(
-            f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with task=index rebuild=true."
-        ) from error
-    if version not in (1, SCHEMA_VERSION):
-        raise FashionError(
-            f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
-            "the catalogue anew with task=index rebuild=true."
-        )
-    return manifest

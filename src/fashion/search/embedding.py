@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.data.images import Picture, keep_good, made_of_pictures
+from fashion.data.images import Picture
+from fashion.data.loading import keep_good, made_of_pictures
 from fashion.encoder import Encoder
 from fashion.files import replacing
 

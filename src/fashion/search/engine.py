@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.images import BadPictureError, find_pictures, load_picture, squared, upright
+from fashion.data.images import Given as Query
+from fashion.data.images import as_picture, find_pictures
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.filters import Filter, select
+from fashion.search.filters import Filter
 from fashion.search.listing import Listing
 from fashion.search.plan import Changes
 from fashion.search.results import Choice, Hit, SearchResult
+from fashion.search.selecting import select
 from fashion.search.store import Store
 from fashion.search.sync import synced
 
 __all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
-
-Query = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 
 class VisualSearchEngine:
@@ -80,7 +80,8 @@ class VisualSearchEngine:
 
     def encode(self, pictures: Sequence[Query]) -> Embedded:
         """Embeddings [N,64] and class probabilities [N,classes] of pictures."""
-        return self.encoder(np.stack([_loaded(picture, self.encoder) for picture in pictures]))
+        size, centre = self.encoder.image_size, self.encoder.centre
+        return self.encoder(np.stack([as_picture(picture, size, centre) for picture in pictures]))
 
     def embed_dataset(self, folder: str | Path, *, on_bad_image: str = "fail") -> Catalog:
         """Make every picture below `folder` searchable, in memory; replaces `self.catalog`."""
@@ -213,13 +214,3 @@ class VisualSearchEngine:
 
 def _is_catalog(model: Path, catalog: Any) -> bool:
     return (model / "current").is_symlink() or (isinstance(catalog, str | Path) and model == Path(catalog).expanduser())
-
-
-def _loaded(picture: Query, encoder: Encoder) -> NDArray[np.uint8]:
-    if isinstance(picture, str | Path | bytes):
-        return load_picture(picture, encoder.image_size, centre=encoder.centre)
-    try:
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    except (TypeError, ValueError) as error:
-        raise BadPictureError(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
-    return squared(upright(image), encoder.image_size, encoder.centre)

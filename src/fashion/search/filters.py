@@ -10,19 +10,15 @@ A filter is parsed into a tree over the catalogue's columns and never evaluated 
 a comparison with a missing value is neither true nor false, and only what is true is found.
 """  # noqa: E501
 
-import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
 from fashion.errors import FashionError
-from fashion.search.values import Value, compared
+
+Value = str | int | float | bool
+"""What a filter can name."""
 
 LONGEST = 2000
 """Characters of a filter: more is no one's question, and would nest too deep to parse."""
@@ -185,51 +181,3 @@ def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
         else:
             yield ("word", word, place_at) if word in _WORDS else ("name", found, place_at)
     yield "end", None, len(text)
-
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "=": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
-
-
-def select(tree: Filter | str, items: pa.Table) -> NDArray[np.bool_]:
-    """Which rows [N] of `items` the filter is true for.
-
-    Raises:
-        FashionError: if a column is unknown, or its type is not the value's.
-    """
-    tree = parse(tree) if isinstance(tree, str) else tree
-    mask: NDArray[np.bool_] = _truth(tree, items).fill_null(False).to_numpy(zero_copy_only=False)
-    return mask
-
-
-def _truth(tree: Filter, items: pa.Table) -> Any:
-    if isinstance(tree, Not):
-        return pc.invert(_truth(tree.part, items))
-    if isinstance(tree, Both):
-        return pc.and_kleene(_truth(tree.first, items), _truth(tree.second, items))
-    if isinstance(tree, Either):
-        return pc.or_kleene(_truth(tree.first, items), _truth(tree.second, items))
-    column = _column(tree.column, items)
-    if isinstance(tree, Missing):
-        return pc.is_null(column)
-    if isinstance(tree, Among):
-        if pa.types.is_string(column.type) and all(isinstance(value, str) for value in tree.values):
-            found = pc.is_in(column, value_set=pa.array(tree.values, pa.string()))  # a look-up, however many values
-            return pc.if_else(pc.is_valid(column), found, None)
-        equal = [_truth(Compare(tree.column, "=", value), items) for value in tree.values]
-        return functools.reduce(pc.or_kleene, equal)
-    return compared(_OPERATIONS[tree.operator], tree.column, column, tree.value)
-
-
-def _column(name: str, items: pa.Table) -> Any:
-    if name not in items.column_names:
-        has = ", ".join(items.column_names)
-        raise FashionError(f"The filter's column {name!r} is not in the catalogue; it has {has}.")
-    column = items[name].combine_chunks() if items[name].num_chunks != 1 else items[name].chunk(0)
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

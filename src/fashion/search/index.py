@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fashion.errors import FashionError
 from fashion.files import replacing
 from fashion.search import searching
-
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+from fashion.search.searching import Found
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "flat": {},
@@ -72,7 +71,7 @@ class FAISSIndex:
 
         An approximate index is scored as it is built: `recall` says which share of the true 10 nearest it finds.
         """
-        vectors = self.checked(embeddings)
+        vectors = searching.unit_vectors(embeddings, self.dimension)
         numbers = np.arange(len(vectors)) if ids is None else np.asarray(ids, dtype=np.int64)
         if len(numbers) != len(vectors) or len(np.unique(numbers)) != len(numbers):
             raise FashionError(
@@ -92,7 +91,7 @@ class FAISSIndex:
 
     def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
         """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds."""
-        vectors = self.checked(embeddings)
+        vectors = searching.unit_vectors(embeddings, self.dimension)
         some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
         truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
         found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, some, truth.shape[1], None)[1]
@@ -137,7 +136,7 @@ class FAISSIndex:
         if k < 1:
             raise FashionError(f"k is {k}; it should be 1 at least.")
         array = np.asarray(query, dtype=np.float32)
-        vectors = self.checked(array[None] if array.ndim == 1 else array)
+        vectors = searching.unit_vectors(array[None] if array.ndim == 1 else array, self.dimension)
         rows = None if allowed is None else np.flatnonzero(allowed)
         most = len(self) if rows is None else len(rows)
         k, fetch = min(k, most), min(k + 1, most)
@@ -160,25 +159,6 @@ class FAISSIndex:
         scores[found < 0] = -np.inf
         order = np.lexsort((ids, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
-
-    def checked(self, embeddings: ArrayLike) -> NDArray[np.float32]:
-        """Embeddings [N,dimension] of any length and type as float32 of length 1.
-
-        Raises:
-            FashionError: if there are none, they are zero or not finite, or have another dimension.
-        """
-        vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
-        if vectors.ndim != 2 or not len(vectors):
-            raise FashionError(
-                f"Embeddings of shape {vectors.shape} cannot be indexed; they should be [N,{self.dimension}]."
-            )
-        if vectors.shape[1] != self.dimension:
-            raise FashionError(f"Embeddings have {vectors.shape[1]} dimensions, and the index {self.dimension}.")
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.isfinite(lengths).all() or not lengths.all():
-            raise FashionError("Some embeddings are zero or not finite; the model that made them is broken.")
-        # Already of length 1 in most cases; dividing again would only add rounding.
-        return vectors if np.abs(lengths - 1).max() < 1e-5 else vectors / lengths
 
     def save(self, path: str | Path) -> None:
         """Write the index to one file, whole or not at all."""

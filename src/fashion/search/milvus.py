@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.search.index import FAISSIndex, Found
+from fashion.search.searching import Found, unit_vectors
 from fashion.search.store import Store
 
 SETTINGS: dict[str, Any] = {"uri": None, "index_type": "FLAT", "build": {}, "search": {}}
@@ -78,7 +78,7 @@ class MilvusIndex:
         Raises:
             FashionError: as for `FAISSIndex.build`, or if the server refuses.
         """
-        vectors = FAISSIndex(self.dimension).checked(embeddings)
+        vectors = unit_vectors(embeddings, self.dimension)
         self.ids = np.asarray(ids, dtype=np.int64)
         self.collection = f"fashion_{uuid.uuid4().hex}"
         self._asked(lambda: self._create(vectors))

@@ -4,7 +4,7 @@ Items are matched by `external_id` (by default the path below the root), picture
 A picture whose size and time of change are as noted is not read again, unless that is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.listing import Content, Listing, box_texts, contents_of
-from fashion.search.table import TEXT, as_id, check_reserved, column, differing, joined
+from fashion.search.table import TEXT, as_id, check_reserved, column, differing
 
 KINDS = {name: name for name in ("added", "changed", "renamed", "relabelled", "removed", "skipped")}
 KINDS["relabelled"] = "with other columns"
@@ -113,70 +112,6 @@ def plan(old: Catalog | None, listing: Listing, next_id: int = 0, *, check_conte
         changes.relabelled = [names[same[at]] for at in np.flatnonzero(others)]
     changes.unchanged = len(same) - len(changes.relabelled)
     return Plan(items, [content.sha256 for content in contents], boxes, ids, rows, next_id, changes)
-
-
-def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: bool) -> None:
-    """Refuse to empty a catalogue because its source is, say, not mounted, or can hardly be read.
-
-    Args:
-        left: ids of the items that there will be.
-
-    Raises:
-        FashionError: if more than half of the source's items would go.
-    """
-    if old is None or allow_shrink:
-        return
-    before = old.ids[~_added(old)]
-    gone = int((~np.isin(before, left)).sum())
-    if gone > len(before) / 2:
-        raise FashionError(
-            f"{gone} of the catalogue's {len(before)} items are no longer in the source, or cannot be read; if that is "
-            "meant, add allow_shrink=true."
-        )
-
-
-def kept_added(old: Catalog, planned: Plan) -> NDArray[np.bool_]:
-    """Which of the old items were added by request and are not the source's now: they stay."""
-    return _added(old) & ~np.isin(old.ids, planned.ids)
-
-
-def _added(old: Catalog) -> NDArray[np.bool_]:
-    return np.asarray(old.items["origin"].to_numpy(zero_copy_only=False) == "added")
-
-
-def merged(
-    old: Catalog | None,
-    planned: Plan,
-    fresh: Mapping[int, NDArray[np.float32]],
-    added: Mapping[int, NDArray[np.float32]] | None = None,
-) -> tuple[pa.Table, NDArray[np.float32]]:
-    """The items and embeddings that the plan leads to, ascending by id.
-
-    Args:
-        fresh: position in the listing → its new embedding; positions that need one and have none are left out.
-        added: id → new embedding of the added items that stay; None: all stay, and keep theirs.
-    """
-    kept = np.array([row >= 0 or at in fresh for at, row in enumerate(planned.rows)], dtype=bool)
-    embeddings = np.empty((len(kept), 64), np.float32)
-    reused = planned.rows >= 0
-    if old is not None:
-        embeddings[reused] = old.embeddings[planned.rows[reused]]
-    for at, vector in fresh.items():
-        embeddings[at] = vector
-    table, embeddings = planned.items.filter(pa.array(kept)), embeddings[kept]
-    if old is not None:
-        stay = kept_added(old, planned)
-        if added is not None:
-            stay &= np.isin(old.ids, list(added))
-        others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
-        table = joined(table, old.items.filter(pa.array(stay)))
-        embeddings = np.concatenate([embeddings, others])
-    order = np.argsort(table["id"].to_numpy(), kind="stable")
-    return table.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
-
-
-def _stacked(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return np.stack(vectors) if vectors else np.zeros((0, 64), np.float32)
 
 
 def _table(

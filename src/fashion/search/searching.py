@@ -6,7 +6,9 @@ from typing import Any
 
 import faiss as typed_faiss
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from fashion.errors import FashionError
 
 faiss: Any = typed_faiss  # its type stubs know nothing of what its Python layer adds
 
@@ -18,6 +20,24 @@ GATHERED = 0.3
 
 FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""
+
+
+def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
+    """Embeddings [N,dimension] of any length and type as float32 of length 1.
+
+    Raises:
+        FashionError: if there are none, they are zero or not finite, or have another dimension.
+    """
+    vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if vectors.ndim != 2 or not len(vectors):
+        raise FashionError(f"Embeddings of shape {vectors.shape} cannot be indexed; they should be [N,{dimension}].")
+    if vectors.shape[1] != dimension:
+        raise FashionError(f"Embeddings have {vectors.shape[1]} dimensions, and the index {dimension}.")
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        raise FashionError("Some embeddings are zero or not finite; the model that made them is broken.")
+    # Already of length 1 in most cases; dividing again would only add rounding.
+    return vectors if np.abs(lengths - 1).max() < 1e-5 else vectors / lengths
 
 
 def nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:

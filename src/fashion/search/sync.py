@@ -1,6 +1,6 @@
 """Making a catalogue equal to its source: what is new or changed is embedded, what is gone is dropped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from fashion.search.auto import in_full
 from fashion.search.catalog import Catalog
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.listing import Listing, content_hash
-from fashion.search.plan import Changes, Plan, check_shrink, kept_added, merged, plan
+from fashion.search.plan import Changes, Plan, plan
 from fashion.search.store import Store
+from fashion.search.table import joined
 
 
 def synced(
@@ -108,3 +109,67 @@ def _embed_added(
     vectors, _, why = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
     planned.changes.skipped += why
     return {item["id"]: vectors[key] for item, key in zip(kept, keys, strict=True) if key in vectors}
+
+
+def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: bool) -> None:
+    """Refuse to empty a catalogue because its source is, say, not mounted, or can hardly be read.
+
+    Args:
+        left: ids of the items that there will be.
+
+    Raises:
+        FashionError: if more than half of the source's items would go.
+    """
+    if old is None or allow_shrink:
+        return
+    before = old.ids[~_added(old)]
+    gone = int((~np.isin(before, left)).sum())
+    if gone > len(before) / 2:
+        raise FashionError(
+            f"{gone} of the catalogue's {len(before)} items are no longer in the source, or cannot be read; if that is "
+            "meant, add allow_shrink=true."
+        )
+
+
+def kept_added(old: Catalog, planned: Plan) -> NDArray[np.bool_]:
+    """Which of the old items were added by request and are not the source's now: they stay."""
+    return _added(old) & ~np.isin(old.ids, planned.ids)
+
+
+def _added(old: Catalog) -> NDArray[np.bool_]:
+    return np.asarray(old.items["origin"].to_numpy(zero_copy_only=False) == "added")
+
+
+def merged(
+    old: Catalog | None,
+    planned: Plan,
+    fresh: Mapping[int, NDArray[np.float32]],
+    added: Mapping[int, NDArray[np.float32]] | None = None,
+) -> tuple[pa.Table, NDArray[np.float32]]:
+    """The items and embeddings that the plan leads to, ascending by id.
+
+    Args:
+        fresh: position in the listing → its new embedding; positions that need one and have none are left out.
+        added: id → new embedding of the added items that stay; None: all stay, and keep theirs.
+    """
+    kept = np.array([row >= 0 or at in fresh for at, row in enumerate(planned.rows)], dtype=bool)
+    embeddings = np.empty((len(kept), 64), np.float32)
+    reused = planned.rows >= 0
+    if old is not None:
+        embeddings[reused] = old.embeddings[planned.rows[reused]]
+    for at, vector in fresh.items():
+        embeddings[at] = vector
+    table, embeddings = planned.items.filter(pa.array(kept)), embeddings[kept]
+    if old is not None:
+        stay = kept_added(old, planned)
+        if added is not None:
+            stay &= np.isin(old.ids, list(added))
+        others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
+        table = joined(table, old.items.filter(pa.array(stay)))
+        embeddings = np.concatenate([embeddings, others])
+    order = np.argsort(table["id"].to_numpy(), kind="stable")
+    return table.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
+
+
+def _stacked(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.stack(vectors) if vectors else np.zeros((0, 64), np.float32)

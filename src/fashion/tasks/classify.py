@@ -1,6 +1,8 @@
 """task=classify: train the network to name garments."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -9,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.data.datamodules import ImageDataModule
 from fashion.distillation import Teacher
 from fashion.encoder import find_model
+from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.options import read_options
 from fashion.tasks.training import TrainingOptions, guard_multirun, train
@@ -16,7 +19,7 @@ from fashion.tasks.training import TrainingOptions, guard_multirun, train
 
 class ClassifyOptions(TrainingOptions):
     balance: bool
-    teacher: str | None
+    teacher: str | list[str] | None
     teacher_bf16: bool
 
 
@@ -39,13 +42,28 @@ def run(cfg: DictConfig) -> float:
 
 
 def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | None:
-    """The teacher that the options name, which must know the data's classes and see pictures of their size."""
+    """The teacher that the options name: one model or several."""
     if options.teacher is None:
         return None
-    network, trained = load_network(find_model(Path(options.teacher)))
-    teacher = Teacher(network, trained["class_names"], trained["image_size"], options.teacher_bf16)
-    teacher.check(images.class_names, images.training_size)
-    return teacher
+    paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
+    networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
+    for one in trained:
+        check_teacher(one, images)
+    return Teacher(networks, options.teacher_bf16)
+
+
+def check_teacher(trained: Mapping[str, Any], images: ImageDataModule) -> None:
+    """Raise FashionError unless that model names the data's classes, in pictures of the size that training gives."""
+    if tuple(trained["class_names"]) != tuple(images.class_names):
+        raise FashionError(
+            f"The teacher tells apart {', '.join(trained['class_names'])}, and the data has "
+            f"{', '.join(images.class_names)}; train the teacher on the same classes."
+        )
+    if trained["image_size"] != images.training_size:
+        raise FashionError(
+            f"The teacher sees pictures of {trained['image_size']} pixels, and data.training_size gives "
+            f"{images.training_size}; set data.training_size={trained['image_size']}."
+        )
 
 
 def balanced(counts: list[int]) -> list[float]:

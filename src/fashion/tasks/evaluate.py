@@ -17,11 +17,12 @@ from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics
-from fashion.metrics import retrieval, select
+from fashion.metrics import select
 from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import confusion_picture, save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
+from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)

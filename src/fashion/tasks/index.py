@@ -16,7 +16,8 @@ from pydantic import Field
 from fashion.benchmark.timing import search_ms
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.search.catalog import Catalog, encoder_of
+from fashion.search.catalog import Catalog
+from fashion.search.catalog_files import encoder_of
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest

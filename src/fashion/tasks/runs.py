@@ -13,7 +13,7 @@ from fashion.files import replacing
 from fashion.report.html import Section, write_page
 from fashion.report.runs import Row, cells, columns_of, over_seeds, read_runs
 from fashion.report.tables import plain_table, show
-from fashion.search.filters import select
+from fashion.search.selecting import select
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)

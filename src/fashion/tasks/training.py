@@ -86,7 +86,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         "checkpoint": chosen.name,
         "epochs": trainer.current_epoch,
         "pretrained": options.pretrained,
-        "teacher": cfg.task.get("teacher"),
+        "teacher": getattr(options, "teacher", None),
         "train_seconds": round(seconds, 1),
         "collapsed": getattr(module, "collapsed", False),
         "data_skipped": len(images.array("train").skipped),

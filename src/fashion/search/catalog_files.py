@@ -1,0 +1,109 @@
+"""The files of a catalogue's version, and what its manifest says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from fashion.encoder import PRETRAINED
+from fashion.errors import FashionError
+from fashion.search.index import FAISSIndex
+from fashion.search.milvus import NOTE, MilvusIndex
+from fashion.search.store import Store
+
+SCHEMA_VERSION = 2
+
+FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
+"""Columns of schema 1 under their names of today: a shop has sizes of its own."""
+
+SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
+"""Models that come with the package: they are noted by name, so that a catalogue may move to another installation."""
+
+ROW_GROUP = 65_536
+"""Items that are read from the table at a time: reading one of a million takes up twice the memory."""
+
+
+def files_of(kind: str) -> tuple[str, str, str]:
+    """The files of a version whose index is of that kind."""
+    return "items.parquet", "embeddings.npy", NOTE if kind == "milvus" else "index.faiss"
+
+
+def encoder_of(folder: str | Path) -> Path:
+    """Where the model lies that a catalogue folder was made with.
+
+    Raises:
+        FashionError: if the folder is no catalogue, or the model is not there any more.
+    """
+    folder = Path(folder).expanduser()
+    return present(model_of(read_manifest(folder, Store(folder).current() or folder)))
+
+
+def present(model: Path) -> Path:
+    if not model.exists():
+        raise FashionError(f"The catalogue's model {model} is not there any more; say where it is now: encoder=…")
+    return model
+
+
+def model_of(manifest: Mapping[str, Any]) -> Path:
+    return SHIPPED.get(manifest["model"], Path(manifest["model"]))
+
+
+def noted_model(model: Path) -> str:
+    """A model's path as the manifest notes it."""
+    return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
+
+
+def read_items(path: Path) -> pa.Table:
+    """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        file = parquet.ParquetFile(path)
+        return pa.concat_tables([file.read_row_group(number) for number in range(file.num_row_groups)])
+    finally:
+        pa.set_memory_pool(pool)
+
+
+def ids_of(items: pa.Table) -> NDArray[np.int64]:
+    """The items' ids; not by to_numpy, which loads all of pandas where that is installed."""
+    return np.concatenate([np.from_dlpack(chunk) for chunk in items["id"].chunks])
+
+
+def open_index(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: bool) -> FAISSIndex | MilvusIndex:
+    if settings["kind"] == "milvus":
+        return MilvusIndex.load(path, ids_of(items), settings)
+    return FAISSIndex.load(path, mmap=mmap, **settings)
+
+
+def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
+    path = current / "manifest.json"
+    if current != folder and not current.exists():
+        raise FashionError(
+            f"{folder} lacks its current version, {current.relative_to(folder)}; make it anew with task=index "
+            f"rebuild=true catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
+        )
+    if not path.is_file() or current == folder:
+        what = "is no catalogue" if folder.exists() else "does not exist"
+        raise FashionError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+        for key in ("sha256", "index", "root", "fingerprint", "model", "next_id"):
+            manifest[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FashionError(
+            f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with task=index rebuild=true."
+        ) from error
+    if version not in (1, SCHEMA_VERSION):
+        raise FashionError(
+            f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
+            "the catalogue anew with task=index rebuild=true."
+        )
+    return manifest

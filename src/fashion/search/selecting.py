@@ -1,0 +1,106 @@
+"""Which items a filter is true for: its tree over the columns of the items' table."""
+
+import functools
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fashion.errors import FashionError
+from fashion.search.filters import Among, Both, Compare, Either, Filter, Missing, Not, Value, parse
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "=": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+
+def select(tree: Filter | str, items: pa.Table) -> NDArray[np.bool_]:
+    """Which rows [N] of `items` the filter is true for.
+
+    Raises:
+        FashionError: if a column is unknown, or its type is not the value's.
+    """
+    tree = parse(tree) if isinstance(tree, str) else tree
+    mask: NDArray[np.bool_] = _truth(tree, items).fill_null(False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _truth(tree: Filter, items: pa.Table) -> Any:
+    if isinstance(tree, Not):
+        return pc.invert(_truth(tree.part, items))
+    if isinstance(tree, Both):
+        return pc.and_kleene(_truth(tree.first, items), _truth(tree.second, items))
+    if isinstance(tree, Either):
+        return pc.or_kleene(_truth(tree.first, items), _truth(tree.second, items))
+    column = _column(tree.column, items)
+    if isinstance(tree, Missing):
+        return pc.is_null(column)
+    if isinstance(tree, Among):
+        if pa.types.is_string(column.type) and all(isinstance(value, str) for value in tree.values):
+            found = pc.is_in(column, value_set=pa.array(tree.values, pa.string()))  # a look-up, however many values
+            return pc.if_else(pc.is_valid(column), found, None)
+        equal = [_truth(Compare(tree.column, "=", value), items) for value in tree.values]
+        return functools.reduce(pc.or_kleene, equal)
+    return compared(_OPERATIONS[tree.operator], tree.column, column, tree.value)
+
+
+def _column(name: str, items: pa.Table) -> Any:
+    if name not in items.column_names:
+        has = ", ".join(items.column_names)
+        raise FashionError(f"The filter's column {name!r} is not in the catalogue; it has {has}.")
+    column = items[name].combine_chunks() if items[name].num_chunks != 1 else items[name].chunk(0)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def compared(operation: Callable[..., Any], name: str, column: Any, value: Value) -> Any:
+    """Of each row of the column called `name`, whether `operation` is true of it and `value`; null where it is null.
+
+    Raises:
+        FashionError: if the value is not of the column's type, which would find nothing and say nothing.
+    """
+    try:
+        return operation(column, _scalar(column.type, value))
+    except (pa.ArrowException, OverflowError):
+        raise FashionError(
+            f"The filter compares the column {name!r} ({column.type}) with {value!r}; use a value of its type."
+        ) from None
+
+
+def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
+    types = pa.types
+    if types.is_null(kind):
+        return pa.scalar(value)
+    if isinstance(value, bool):
+        fits = types.is_boolean(kind)
+    elif isinstance(value, str):
+        if types.is_temporal(kind):
+            return _moment(kind, value)
+        fits = types.is_string(kind) or types.is_large_string(kind)
+    elif types.is_decimal(kind):
+        return pa.scalar(Decimal(repr(value)))  # by its text: 9.99 is no sum of halves
+    else:
+        fits = types.is_integer(kind) or types.is_floating(kind)
+        value = float(value) if types.is_floating(kind) else value
+    if not fits:
+        raise pa.ArrowTypeError
+    return pa.scalar(value)
+
+
+def _moment(kind: pa.DataType, text: str) -> pa.Scalar:
+    """A date or time, as ISO 8601 writes it; of a column with a time zone in UTC, where the text names no zone."""
+    scalar = pa.scalar(text)
+    try:
+        return scalar.cast(kind)
+    except pa.ArrowInvalid:
+        if not pa.types.is_timestamp(kind) or kind.tz is None:
+            raise
+        return scalar.cast(pa.timestamp(kind.unit)).cast(kind)
