@@ -170,6 +170,9 @@ def test_a_student_learns_from_a_teacher_that_sees_more(run_here, data, tmp_path
     assert metrics(tmp_path / "student")["epochs"] == 1
     saved = torch.load(tmp_path / "student/checkpoints/last.ckpt", weights_only=True)
     assert all(name.startswith("network.") for name in saved["state_dict"])
+    two = f"[{tmp_path / 'teacher'},{tmp_path / 'teacher'}]"
+    run_here(*teach, "data.training_size=64", f"task.teacher={two}", out="taught")
+    assert metrics(tmp_path / "taught")["teacher"] == [str(tmp_path / "teacher")] * 2
     with pytest.raises(FashionError, match="set data.training_size=64"):
         run_here(*teach, out="smaller")
     with pytest.raises(FashionError, match="train the teacher on the same classes"):

@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> float:
 
 def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | None:
     """The teacher that the options name: one model or several."""
-    if options.teacher is None:
+    if not options.teacher:
         return None
     paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
     networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
