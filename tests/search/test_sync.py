@@ -404,6 +404,11 @@ def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_p
     for price in range(5):
         update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
     assert Store(tmp_path / "c").numbers() == [2, 3, 4, 5, 6]
+    with (fewer := Store(tmp_path / "c", keep=2)).writer():  # that alone is a change, to be noted
+        engine.catalog = Catalog.open(tmp_path / "c")
+        engine.sync(engine.list_folder(source), fewer)
+    assert Store(tmp_path / "c").numbers() == [6, 7]
+    assert Store(tmp_path / "c").keep == 2
 
 
 def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, source, tmp_path, monkeypatch):

@@ -35,9 +35,15 @@ class Store:
     @property
     def keep(self) -> int:
         """How many versions stay."""
+        return self.asked or self._noted_keep() or 3
+
+    def keeps_otherwise(self) -> bool:
+        """Whether another number of versions was asked for than the current one notes."""
+        return self.asked not in (None, self._noted_keep())
+
+    def _noted_keep(self) -> int | None:
         current = self.current()
-        noted = _noted(current, "keep") if current and self.asked is None else None
-        return self.asked or noted or 3
+        return _noted(current, "keep") if current else None
 
     def current(self) -> Path | None:
         """The folder of the current version; None where nothing was ever written."""

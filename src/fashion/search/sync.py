@@ -72,7 +72,8 @@ def synced(
     check_shrink(old, items["id"].to_numpy(), allow_shrink)
     new = old
     # A version that says nothing new would push an older one out.
-    if rebuild or old is None or not old.holds(items, listing.root, settings):
+    keeps_otherwise = store is not None and store.keeps_otherwise()
+    if rebuild or keeps_otherwise or old is None or not old.holds(items, listing.root, settings):
         new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id)
         if store is not None:
             new.commit(store)
