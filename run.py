@@ -5,6 +5,8 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -13,15 +15,36 @@ from fashion.tasks import run_task
 from fashion.tasks.multirun import run_job
 
 
+def check_overrides(arguments: list[str]) -> None:
+    """End with a sentence where Hydra's grammar would stumble over what a shell takes for one plain value."""
+    for text in arguments:
+        if "=" in text and not text.startswith("-"):
+            try:
+                OverridesParser.create().parse_override(text)
+            except HydraException:
+                key, _, value = text.partition("=")
+                inside = value.replace("'", r"\'")
+                sys.exit(
+                    f"error: {text} cannot be read: a value with other letters and signs than a-z 0-9 - _ . / * is "
+                    f"quoted twice, once for the shell: \"{key}='{inside}'\""
+                )
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> Any:
     try:
-        return run_job(cfg) if HydraConfig.get().mode == RunMode.MULTIRUN else run_task(cfg)
-    except KeyboardInterrupt:
-        sys.exit("interrupted; what was finished is kept, and nothing is left half-written.")
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job(cfg)
+        sweep = HydraConfig.get().runtime.choices.get("sweep")
+        if sweep:
+            raise FashionError(f"sweep={sweep} is many runs; add -m.")
+        return run_task(cfg)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"interrupted; {interrupt or 'what was finished is kept, and nothing is left half-written'}.")
     except FashionError as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
+    check_overrides(sys.argv[1:])
     main()

@@ -13,7 +13,7 @@ from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
 from fashion.network import network_from
-from fashion.optim import one_cycle
+from fashion.optim import check_numbers, one_cycle
 
 
 class ClassifierModule(LightningModule):
@@ -59,11 +59,10 @@ class ClassifierModule(LightningModule):
         teaching: float = 0.8,
     ):
         super().__init__()
-        if min(mixup, cutmix) < 0 or mixup + cutmix > 1:
-            raise FashionError(f"task.module: mixup {mixup} and cutmix {cutmix} are probabilities of one or the other.")
-        if not 0 <= teaching <= 1:
-            raise FashionError(f"task.module.teaching is {teaching}; it should lie between 0 and 1.")
         self.save_hyperparameters(ignore=["teacher"])
+        check_numbers(self.hparams)
+        if mixup + cutmix > 1:
+            raise FashionError(f"task.module: mixup {mixup} and cutmix {cutmix} are probabilities of one or the other.")
         self.teacher = teacher
         self.network = network_from(self.hparams)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)

@@ -83,6 +83,9 @@ class Client:
 
     def delete(self, *external_ids: str) -> dict[str, Any]:
         """Delete items; each gets a status."""
+        strange = [name for name in external_ids if not isinstance(name, str)]
+        if strange:
+            raise FashionError(f"{strange[0]!r} is no external_id; give them one by one: delete('A1', 'A2').")
         return self._json("DELETE", "/v1/items?" + "&".join(f"external_id={quote(name)}" for name in external_ids))
 
     def item(self, number: int) -> dict[str, Any]:

@@ -194,7 +194,8 @@ def find_model(path: Path) -> Path:
         return path / "bundle"
     what = "holds no checkpoint or bundle" if path.exists() else "does not exist"
     raise FashionError(
-        f"{path} {what}; name a run folder of task=classify or task=triplet, a .ckpt file, or an exported bundle."
+        f"{path} {what}; name a run folder of task=classify or task=triplet, a .ckpt file, an exported bundle, or "
+        "pretrained."
     )
 
 

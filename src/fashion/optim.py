@@ -1,6 +1,7 @@
 """Muon or AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,13 +13,47 @@ from fashion.errors import FashionError
 from fashion.muon import Muon
 
 
+def check_numbers(hparams: Mapping[str, Any]) -> None:
+    """Refuse training settings that no training can have.
+
+    Raises:
+        FashionError: naming the first.
+    """
+    for name, within in RANGES.items():
+        value = hparams.get(name, 0.5)
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        if not fits or not within.fits(value):
+            raise FashionError(f"task.module.{name} is {value!r}; it should be a number {within.words}.")
+
+
+@dataclass(frozen=True)
+class Range:
+    words: str
+    fits: Callable[[float], bool]
+
+
+RANGES = {
+    "lr": Range("above 0", lambda value: value > 0),
+    "weight_decay": Range("of at least 0", lambda value: value >= 0),
+    "warmup": Range("from 0 up to, but not, 1", lambda value: 0 <= value < 1),
+    "label_smoothing": Range("from 0 up to, but not, 1", lambda value: 0 <= value < 1),
+    "dropout": Range("from 0 up to, but not, 1", lambda value: 0 <= value < 1),
+    "mixup": Range("from 0 to 1", lambda value: 0 <= value <= 1),
+    "cutmix": Range("from 0 to 1", lambda value: 0 <= value <= 1),
+    "look": Range("from 0 to 1", lambda value: 0 <= value <= 1),
+    "teaching": Range("from 0 to 1", lambda value: 0 <= value <= 1),
+    "classification": Range("of at least 0", lambda value: value >= 0),
+}
+"""What settings of both training tasks may be."""
+
+
 def one_cycle(
     module: LightningModule, lr: float, weight_decay: float, warmup: float, muon: float | None
 ) -> dict[str, Any]:
     """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine."""
     chosen = optimizer(module, lr, weight_decay, muon)
     steps = int(module.trainer.estimated_stepping_batches)
-    schedule = OneCycle(chosen, lr, total_steps=max(steps, 2), pct_start=warmup)
+    schedule = OneCycle(chosen, lr, total_steps=max(steps, 2), pct_start=float(warmup))
     return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

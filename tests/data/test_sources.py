@@ -83,7 +83,7 @@ def test_tables(pictures, tmp_path, kind):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path,label\na.png,hat\n", "lacks the column split"),
+        ("path,split\na.png,train\n", "lacks the column label; it has path, split"),
         ("path,label,split\n", "holds no rows"),
         ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
         ("path,label,split\na.png,hat,trian\n", "'trian'"),

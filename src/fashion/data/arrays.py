@@ -68,7 +68,7 @@ def picture_array(
     if skipped and on_bad_image == "fail":
         path, reason = next(iter(skipped.items()))
         raise BadPictureError(
-            f"{reason} ({len(skipped)} such pictures, {path} the first; on_bad_image=skip leaves them out)"
+            f"{reason} ({len(skipped)} such pictures, {path} the first; data.on_bad_image=skip leaves them out)"
         )
     kept = tuple(item for item in items if item.path not in skipped)
     numbers = {name: at for at, name in enumerate(class_names)}

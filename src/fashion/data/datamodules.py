@@ -70,6 +70,12 @@ class ImageDataModule(LightningDataModule):
             raise FashionError(f"data.centre is {centre}; it should lie between 0.5 and 1.")
         if not 1 <= stored_scale <= 2:  # crops are sampled, not smoothed: twice is the most
             raise FashionError(f"data.stored_scale is {stored_scale}; it should lie between 1 and 2.")
+        if num_workers < 0:
+            raise FashionError(f"data.num_workers is {num_workers}; it should be 0 at least.")
+        if not 0 < validation_fraction < 1:
+            raise FashionError(f"data.validation_fraction is {validation_fraction}; it should lie between 0 and 1.")
+        if isinstance(classes, str):
+            raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
         if batch_size < 2:
             raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
         self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
@@ -126,9 +132,11 @@ class ImageDataModule(LightningDataModule):
             )
             pinned = self.digests.get(split)
             if pinned and not self.classes and self.fold is None and pinned != array.digest:
+                fetched = self.source.root.is_relative_to(self.cache)
+                way = "delete that folder to fetch them again" if fetched else "use data=folder for pictures of yours"
                 raise FashionError(
                     f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
-                    f"{pinned}); delete that folder to fetch them again, or set data.digests=null to use others."
+                    f"{pinned}); {way}, or set data.digests=null."
                 )
             self._arrays[split, size, centre] = array
         return self._arrays[split, size, centre]

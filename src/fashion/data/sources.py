@@ -79,11 +79,11 @@ def read_source(
             no i/n.
     """
     if kind == "synthetic":
-        found = _table(_draw(source, cache, drawing or {}))
+        found = _table(_draw(source, cache, drawing or {}), validation)
     elif source is None:
         raise FashionError("data.source is not set; name a folder, an archive, a URL or a table.")
     elif kind == "table":
-        found = _table(Path(source).expanduser())
+        found = _table(Path(source).expanduser(), validation)
     elif kind == "folder":
         found = _folder(local_root(source, cache), validation)
     else:
@@ -114,12 +114,26 @@ def _folder(root: Path, validation: float) -> Source:
                 )
             name = path.relative_to(root).as_posix()
             items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
+    if not split_folders:
+        items = _all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
 
 
 def _hashed_split(name: str, validation: float) -> str:
     """Stable under added files: a picture's split depends on its own path alone."""
     return "validation" if share_of(f"split {name}") < validation else "train"
+
+
+def _all_judged(items: list[Item]) -> list[Item]:
+    """The items, each class with at least one picture to train on and, if it has two, one to validate on."""
+    members: dict[str, list[int]] = {}
+    for at in sorted(range(len(items)), key=lambda at: share_of(f"split {items[at].path}")):
+        members.setdefault(items[at].label, []).append(at)
+    for own in members.values():
+        for at, split in ((own[0], "validation"), (own[-1], "train")):
+            if not any(items[one].split == split for one in own):
+                items[at] = replace(items[at], split=split)
+    return items
 
 
 def share_of(name: str) -> float:
@@ -145,19 +159,24 @@ def _folded(source: Source, fold: str) -> Source:
     return replace(source, items=tuple(items))
 
 
-def _table(path: Path) -> Source:
+def _table(path: Path, validation: float) -> Source:
+    """The table's rows; without a column `split` it is split by a hash of each path (or `group`)."""
     if not path.is_file():
         raise FashionError(f"{path}: no such table; name a CSV or Parquet file with columns {', '.join(COLUMNS)}.")
     rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     if not rows:
         raise FashionError(f"{path} holds no rows; each row should name one picture.")
-    missing = [name for name in COLUMNS if name not in rows[0]]
+    missing = [name for name in ("path", "label") if name not in rows[0]]
     if missing:
-        raise FashionError(f"{path} lacks the column {missing[0]}; a table needs {', '.join(COLUMNS)}.")
-    root = path.parent.resolve()
+        raise FashionError(
+            f"{path} lacks the column {missing[0]}; it has {', '.join(rows[0])}, and a table needs path, label and, if "
+            "it is not to be split here, split, with commas between them."
+        )
+    root, columns = path.parent.resolve(), list(rows[0])
     items = []
     for line, row in enumerate(rows, start=1):
-        name, label, split = (str(row.pop(column) or "").strip() for column in COLUMNS)
+        name, label, split = (str(row.pop(column, None) or "").strip() for column in COLUMNS)
+        split = split.lower() if "split" in columns else _hashed_split(str(row.get("group") or name), validation)
         if not name or not label or split not in SPLIT_NAMES:
             raise FashionError(
                 f"{path}, row {line}: path {name!r}, label {label!r}, split {split!r}; "

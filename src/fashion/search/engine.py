@@ -91,10 +91,10 @@ class VisualSearchEngine:
         return self.catalog
 
     def list_folder(self, folder: str | Path) -> Listing:
-        """Every picture below `folder`; its label is its folder's name where that is a class."""
+        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one."""
         root = Path(folder).expanduser()
         paths = find_pictures(root)
-        labels = [path.parent.name if path.parent.name in self.encoder.class_names else None for path in paths]
+        labels = [path.parent.name if path.parent != root else None for path in paths]
         return Listing(root, paths, {"label": labels})
 
     def sync(self, listing: Listing, store: Store | None = None, **options: Any) -> Changes:

@@ -6,6 +6,7 @@ The table names functions instead of importing them, so that a search does not w
 from pkgutil import resolve_name
 from typing import Any
 
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
@@ -48,4 +49,13 @@ def run_task(cfg: DictConfig) -> Any:
         raise FashionError(
             f"task={cfg.task.name} needs the `train` extra ({error}): pip install -c constraints.txt -e '.[train]'"
         ) from error
-    return run(cfg)
+    try:
+        return run(cfg)
+    except InstantiationException as error:  # Hydra's, around what a constructor refused
+        cause = error.__cause__
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, FashionError):
+            raise cause from None
+        where = str(error).rpartition("full_key: ")[2].splitlines()[0] if "full_key: " in str(error) else "a setting"
+        raise FashionError(f"{where} is refused: {str(cause or error).splitlines()[0]}") from error

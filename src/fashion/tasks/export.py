@@ -34,6 +34,8 @@ class ExportOptions(Options):
 def run(cfg: DictConfig) -> str:
     """Write the bundle (default: `bundle` in the run's folder), or a catalogue's embeddings; returns its path."""
     options = read_options(cfg, ExportOptions)
+    if options.catalog and options.encoder:
+        raise FashionError("Give encoder=RUN for a bundle or catalog=FOLDER for its embeddings, not both.")
     if options.catalog:
         return _embeddings(Path(options.catalog).expanduser(), options.embeddings)
     if options.encoder is None:

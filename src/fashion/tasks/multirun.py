@@ -30,6 +30,11 @@ def run_job(cfg: DictConfig) -> Any:
     if before is not None:
         log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
         return before
+    if (folder / "finished.json").is_file():
+        raise FashionError(
+            f"{folder} holds a finished job of other settings, which would be overwritten; choose another sweep_name, "
+            "or delete that folder."
+        )
     error_file = folder / "error.txt"
     error_file.unlink(missing_ok=True)
     try:

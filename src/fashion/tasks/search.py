@@ -55,6 +55,8 @@ def run(cfg: DictConfig) -> int:
         engine = RemoteEngine(options.server, folder / "pictures")
     else:
         engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog, mmap=options.mmap)
+    if options.like is not None and options.query is not None:
+        raise FashionError("Give query=PICTURE or like=ID, not both.")
     if options.like is not None:
         results = [_like(engine, options)]
     elif options.query is None:
@@ -62,6 +64,8 @@ def run(cfg: DictConfig) -> int:
     else:
         results = engine.search(expand(options.query), together=options.together, **options.how())
     write_results(engine, results, options.rows, folder)
+    if options.filter and not any(result.hits for result in results):
+        log.info("No item passes the filter %s", options.filter)
     return len(results)
 
 

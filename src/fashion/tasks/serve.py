@@ -1,6 +1,7 @@
 """task=serve: a catalogue over HTTP, with a web page."""
 
 import logging
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,15 +41,36 @@ def run(cfg: DictConfig) -> None:
 
     settings = options.server
     service = make_service(options.catalog, options.encoder, settings, mmap=options.mmap)
+    free = free_socket(settings.host, settings.port)
     where = f"http://{settings.host}:{settings.port}"
     log.info("%d items at %s (page), %s/docs (API).  Ctrl-C ends it.", len(service.catalog), where, where)
     if not settings.writable:
         log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
-    uvicorn.run(
-        create_app(service), host=settings.host, port=settings.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=30, server_header=False, http=bounded_head(settings.read_timeout_s),
+    config = uvicorn.Config(
+        create_app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30, server_header=False,
+        http=bounded_head(settings.read_timeout_s),
     )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[free])
+
+
+def free_socket(host: str, port: int) -> socket.socket:
+    """A socket at that address, taken before anybody is told of it.
+
+    Raises:
+        FashionError: if the address is taken, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        raise FashionError(
+            f"server.host={host} server.port={port} cannot be served ({error.strerror}); choose another port."
+        ) from error
+    return taken
 
 
 def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *, mmap: bool = False) -> "Service":

@@ -13,8 +13,10 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from fashion.data.arrays import PictureArray
@@ -61,7 +63,15 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         Of that model: the accuracy of a classifier, the gallery map of a triplet encoder.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    resume = _resume(options, folder)
+    images.array("validation")  # that there are none is said before the training, not after it
+    if options.early_stopping and options.epochs < cfg.trainer.check_val_every_n_epoch:
+        raise FashionError(
+            f"task.early_stopping looks at validations, and none comes within {options.epochs} epochs; lower "
+            f"trainer.check_val_every_n_epoch ({cfg.trainer.check_val_every_n_epoch})."
+        )
+    resume = _resume(options, folder, module)
+    if resume is None:
+        _clear(folder)
     if options.pretrained:
         warm_start(module.network, find_model(Path(options.pretrained)))
     if options.channels_last:
@@ -73,12 +83,16 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     keep_freed_memory()
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
     started = time.perf_counter()
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # how Lightning ends an interrupted run
+        if not trainer.interrupted:
+            raise
     seconds = time.perf_counter() - started
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
         fit_looks(checkpoint, images.array("train"))
     if trainer.interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(f"it goes on with resume={folder}" if any(checkpoints.glob("last.ckpt")) else "")
     chosen = checkpoints / ("best.ckpt" if options.early_stopping else "last.ckpt")
     encoder = load_encoder(chosen)
     result = evaluate(encoder, images.array("validation"), images.array("train"))
@@ -118,6 +132,7 @@ def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list
         LearningRateMonitor("step"),
         progress(),
         FirstBatch(),
+        Diverged(),
     ]
     if options.ema:
         # First, so that it has put its average into the network when others validate or save.
@@ -127,8 +142,12 @@ def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list
     return callbacks
 
 
-def _resume(options: TrainingOptions, folder: Path) -> str | None:
-    """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`)."""
+def _resume(options: TrainingOptions, folder: Path, module: Any) -> str | None:
+    """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`).
+
+    Raises:
+        FashionError: if there is none, or it has as many epochs already, or is of another task, model or data.
+    """
     if options.resume is None:
         return None
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -139,12 +158,46 @@ def _resume(options: TrainingOptions, folder: Path) -> str | None:
             run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder
         )
         if not runs:
-            raise FashionError(f"resume=latest finds no unfinished or finished run in {folder.parent}; leave it out.")
+            raise FashionError(f"resume=latest finds no run in {folder.parent}; name one, or leave it out.")
         run = runs[-1]
     checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
-    load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
+    _, trained = load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
+    mine = dict(module.hparams)
+    if ("classification" in trained) != ("classification" in mine):
+        raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
+    for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
+        if trained[name] != mine[name]:
+            raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
+    done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    if done >= options.epochs:
+        raise FashionError(f"{checkpoint} has {done} epochs done already; raise task.epochs ({options.epochs}).")
     log.info("Going on from %s", checkpoint)
     return str(checkpoint)
+
+
+@rank_zero_only
+def _clear(folder: Path) -> None:
+    """Remove the events and figures of a run that was in this folder before: they are not this one's."""
+    for pattern in ("events.out.tfevents.*", "metrics.json", "report.html"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+class Diverged(Callback):
+    """Stops a training whose weights are no numbers any more, before anything is made of them."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(trainer, pl_module)
+
+    def _check(self, trainer: Trainer, module: LightningModule) -> None:
+        if not all(torch.isfinite(parameter).all() for parameter in module.parameters()):
+            raise FashionError(
+                f"The training diverged in epoch {trainer.current_epoch + 1}: weights are no numbers any more; lower "
+                "task.module.lr."
+            )
 
 
 def warm_start(network: nn.Module, checkpoint: Path) -> None:
@@ -190,7 +243,12 @@ def guard_multirun(cfg: DictConfig) -> None:
 def _quiet() -> None:
     """Advice of Lightning and torch that does not fit here: batches come from memory, without workers."""
     for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
-                 ".*already exists and is not empty.*", ".*`lr_scheduler.step.*"):  # fmt: skip
+                 ".*already exists and is not empty.*", ".*`lr_scheduler.step.*",
+                 ".*dirpath has changed.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message=text)
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.callbacks.weight_averaging"):
+    for name in (
+        "pytorch_lightning.utilities.rank_zero",
+        "pytorch_lightning.callbacks.weight_averaging",
+        "tensorboard",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)

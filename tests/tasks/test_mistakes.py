@@ -1,0 +1,104 @@
+"""Mistakes that people make when they train: one sentence each, before time is lost, and nothing overwritten."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, SMALL, command, write_pictures
+
+from fashion.errors import FashionError
+from fashion.network import load_network
+
+
+@pytest.fixture
+def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
+    return (*SMALL, f"data.source={pictures}", f"cache_dir={tmp_path / 'cache'}")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("task.module.lr=-1", "task.module.lr is -1; it should be a number above 0"),
+        ("task.module.lr=abc", "task.module.lr is 'abc'"),
+        ("task.module.warmup=2", "task.module.warmup is 2"),
+        ("task.module.label_smoothing=2", "task.module.label_smoothing is 2"),
+        ("task.module.look=3", "task.module.look is 3"),
+        ("data.num_workers=-1", "data.num_workers is -1"),
+        ("data.batch_size=0", "data.batch_size is 0; it should be 2 at least"),
+        ("data.validation_fraction=0", "data.validation_fraction is 0"),
+        ("data.classes=dress", r"data.classes=\[dress,…\]"),
+        ("trainer.accelerator=tpu", "trainer is refused"),
+        ("task.early_stopping=2", "task.early_stopping looks at validations, and none comes within 2 epochs"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(run_here, data, override, words):
+    with pytest.raises(FashionError, match=words):
+        run_here("task=classify", *data, "task.epochs=2", "trainer.check_val_every_n_epoch=3", override)
+
+
+def test_no_warm_up_is_fine(run_here, data):
+    run_here("task=classify", *data, "task.epochs=1", "task.module.warmup=0")
+
+
+def test_no_validation_pictures_are_noticed_before_the_training(run_here, tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 12, "hat": 12}})
+    with pytest.raises(FashionError, match="has no validation pictures"):
+        run_here("task=classify", *SMALL, f"data.source={root}", "task.epochs=1")
+    assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_a_training_that_diverges_says_so(run_here, data):
+    with pytest.raises(FashionError, match="diverged in epoch 1: .* lower task.module.lr"):
+        run_here("task=classify", *data, "task.epochs=2", "task.module.lr=1e30")
+
+
+def test_a_run_goes_on_with_its_like_only(run_here, data, tmp_path):
+    run_here("task=classify", *data, "task.epochs=1", out="first")
+    for arguments, words in (
+        (("task=classify", "task.epochs=1"), "has 1 epochs done already; raise task.epochs"),
+        (("task=classify", "task.epochs=2", "model.stem=16"), "a run of another model"),
+        (("task=classify", "task.epochs=2", "data.classes=[hat,dress,shoes]"), "a run of another data.classes"),
+        (("task=triplet", "task.epochs=2"), "a run of another task"),
+    ):
+        with pytest.raises(FashionError, match=words):
+            run_here(arguments[0], *data, *arguments[1:], f"resume={tmp_path / 'first'}", out="second")
+
+
+def test_a_folder_holds_one_run(run_here, data, tmp_path):
+    for _ in range(2):
+        run_here("task=classify", *data, "task.epochs=1", out="same")
+    first, *others = sorted((tmp_path / "same").glob("events.*"))
+    assert len(others) == 1  # the figures of the end have a file of their own
+    assert first.stat().st_mtime > time.time() - 600
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path):
+    arguments = ("task=classify", *data, "task.epochs=5000", f"hydra.run.dir={tmp_path / 'run'}")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    for _ in range(600):
+        if checkpoint.exists():
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"interrupted; it goes on with resume={tmp_path / 'run'}." in errors
+    lengths = load_network(checkpoint)[0].axes.weight.norm(dim=1)
+    assert lengths.max() / lengths.min() > 1.5  # fitted to the pictures: at random all are about as long
+
+
+def test_a_sweep_without_m_and_a_value_to_quote_are_explained(tmp_path):
+    done = command("task=classify", "data=synthetic", "sweep=size", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert (done.returncode, "error: sweep=size is many runs; add -m." in done.stderr) == (1, True)
+    done = command("task=search", "filter=label = 'robe'", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is quoted twice, once for the shell" in done.stderr
+    assert "Traceback" not in done.stderr
