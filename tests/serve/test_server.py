@@ -168,12 +168,14 @@ def test_health_metrics_and_documentation(server):
     metrics = httpx.get(f"{server.url}/metrics").text
     assert "fashion_catalog_items 18.0" in metrics
     assert 'fashion_requests_total{path="/healthz",status="200"}' in metrics
-    similar = re.compile(r'fashion_requests_total\{path="/v1/items/\{number\}/similar",status="200"\} (\d+)')
-    before = int((similar.search(metrics) or ["", "0"])[1])
-    assert httpx.head(f"{server.url}/v1/items/3/similar").status_code == 200
-    after = similar.search(httpx.get(f"{server.url}/metrics").text)
+    count = re.compile(r'fashion_requests_total\{path="/healthz",status="200"\} (\d+)')
+    assert httpx.head(f"{server.url}/healthz").status_code == 200
+    before, after = count.search(metrics), count.search(httpx.get(f"{server.url}/metrics").text)
+    assert before
     assert after
-    assert int(after[1]) == before + 1
+    assert int(after[1]) == int(before[1]) + 1
+    assert httpx.get(f"{server.url}/v1/index").status_code == 200
+    assert 'fashion_requests_total{path="/v1/index",status="200"}' in httpx.get(f"{server.url}/metrics").text
     document = httpx.get(f"{server.url}/openapi.json").json()
     assert {"/v1/search", "/v1/embed", "/v1/classify", "/v1/items", "/v1/images/{number}"} <= document["paths"].keys()
     for page in ("/", "/docs"):

@@ -30,5 +30,7 @@ class Counting:
         finally:
             # The route's pattern, not the path: ids would make a time series each.
             path = getattr(scope.get("route"), "path", "other")
+            if scope["path"].startswith("/v1/") and path.startswith("/") and not path.startswith("/v1/"):
+                path = f"/v1{path}"  # newer FastAPI's routes do not know what their router lies under
             self.service.requests.labels(path, status).inc()
             self.service.seconds.labels(path).observe(time.perf_counter() - started)
