@@ -1,6 +1,7 @@
 """The entry point: compose the configuration, then run its task.  `python run.py --help` lists what there is."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -8,11 +9,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
 from fashion.tasks import run_task
 from fashion.tasks.multirun import run_job
+
+
+def task_file(arguments: list[str]) -> str:
+    """The file of the task that is named, whose comments say what its keys are, for `--help`."""
+    named = [text.removeprefix("task=") for text in arguments if text.startswith("task=")]
+    path = Path(__file__).parent / "conf/task" / f"{named[-1] if named else 'help'}.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return text.replace("$", "$$").replace("# @package _global_\n", "")  # Hydra fills in what follows a $
 
 
 def check_overrides(arguments: list[str]) -> None:
@@ -47,4 +56,5 @@ def main(cfg: DictConfig) -> Any:
 
 if __name__ == "__main__":
     check_overrides(sys.argv[1:])
+    OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
     main()

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import threading
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -78,6 +79,24 @@ def test_tables(pictures, tmp_path, kind):
     dress, hat = read_source("table", str(table), cache=tmp_path).items
     assert (dress.box, hat.box) == ((1, 2, 30, 40), None)
     assert (dress.extra["product_id"], hat.split) == ("7", "validation")
+
+
+def test_each_class_is_trained_and_judged_where_it_can_be(tmp_path):
+    root = write_pictures(tmp_path / "p", {".": {"dress": 14, "hat": 2, "shoes": 1}})
+    found = read_source("folder", str(root), cache=tmp_path)
+    count = Counter((item.label, item.split) for item in found.items)
+    assert (count["hat", "train"], count["hat", "validation"], count["shoes", "train"]) == (1, 1, 1)
+    assert count["dress", "validation"] >= 1
+
+
+def test_a_table_without_splits_is_split_by_groups(tmp_path):
+    rows = "".join(f"{number}.png,hat,{number // 4}\n" for number in range(400))
+    (tmp_path / "t.csv").write_text(f"path,label,group\n{rows}")
+    found = read_source("table", str(tmp_path / "t.csv"), cache=tmp_path)
+    assert 30 <= len(found.split("validation")) <= 90
+    assert all(len({item.split for item in found.items[at : at + 4]}) == 1 for at in range(0, 400, 4))
+    (tmp_path / "u.csv").write_text("path,label,split\na.png,hat,TRAIN\n")
+    assert read_source("table", str(tmp_path / "u.csv"), cache=tmp_path).items[0].split == "train"
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,8 @@ def test_columns_that_cannot_be_sent(server):
         client.add({"a": jpeg()}, {"b": {"price": 1}})
     with pytest.raises(FashionError, match="cannot be sent as JSON"):
         client.search(jpeg(), filter=date(2026, 1, 1))
+
+
+def test_names_to_delete_come_one_by_one():
+    with pytest.raises(FashionError, match="give them one by one"):
+        Client("http://127.0.0.1:1").delete(["A1"])  # type: ignore[arg-type]

@@ -344,3 +344,8 @@ def test_a_model_that_was_not_exported_is_not_served(run_here, run_folder, shop)
     run_here("task=index", f"encoder={run_folder}", f"pictures={shop}", "catalog=c")
     with pytest.raises(FashionError, match="task=export"):
         run_here("task=serve", "catalog=c")
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_served(run_here, server, served_folder):
+    with pytest.raises(FashionError, match=f"server.port={server.port} cannot be served .*choose another port"):
+        run_here("task=serve", f"catalog={served_folder}", f"server.port={server.port}")

@@ -61,6 +61,29 @@ def test_the_source_is_the_truth_for_its_items(run_here, index, tmp_path, caplog
     assert run_here("task=items", "catalog=c", "delete=123") == 8
 
 
+def test_folders_are_labels_and_a_filter_that_nothing_passes_is_said(run_here, bundle, tmp_path, caplog):
+    caplog.set_level("INFO")
+    shop = write_pictures(tmp_path / "my shop", {".": {"skirt": 3, "hat": 2}})  # skirt: no class of the model
+    run_here("task=index", f"encoder={bundle}", f"pictures='{shop}'", "catalog='my catalog'")
+    assert Catalog.open("my catalog").items["label"].to_pylist() == ["hat"] * 2 + ["skirt"] * 3
+    assert "task=search \"catalog='my catalog'\" query=PICTURE" in caplog.text
+    picture = f"query='{shop}/hat/0.png'"
+    run_here("task=search", "catalog='my catalog'", picture, "filter='label = \\'robe\\''")
+    assert "No item passes the filter label = 'robe'" in caplog.text
+    with pytest.raises(FashionError, match="query=PICTURE or like=ID, not both"):
+        run_here("task=search", "catalog='my catalog'", picture, "like=1")
+    with pytest.raises(FashionError, match="not both"):
+        run_here("task=export", "catalog='my catalog'", f"encoder={bundle}")
+
+
+def test_an_item_that_is_added_again_is_replaced(run_here, index, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run_here(*index)
+    for words in ("Added: A1 (id 8)", "Replaced: A1 (id 8)"):
+        run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=A1")
+        assert words in caplog.text
+
+
 def test_a_pattern_that_matches_nothing_is_called_what_it_is(run_here, index):
     run_here(*index)
     with pytest.raises(FashionError, match=r"add=nothing\*\.jpg matches no file"):

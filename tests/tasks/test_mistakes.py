@@ -95,6 +95,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path
     assert lengths.max() / lengths.min() > 1.5  # fitted to the pictures: at random all are about as long
 
 
+def test_help_explains_the_tasks_keys(tmp_path):
+    printed = command("task=search", "--help", cwd=tmp_path).stdout
+    assert "# only the best item of each value of this column" in printed
+    assert "group_by: null" in printed
+    assert command("task=classify", "--help", cwd=tmp_path).returncode == 0  # its file has ${…} in it
+
+
 def test_a_sweep_without_m_and_a_value_to_quote_are_explained(tmp_path):
     done = command("task=classify", "data=synthetic", "sweep=size", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert (done.returncode, "error: sweep=size is many runs; add -m." in done.stderr) == (1, True)

@@ -66,6 +66,24 @@ def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, c
         run_here("task=runs", "folder=nowhere")
 
 
+def test_each_task_has_a_table_of_its_own_settings(run_here, outputs, tmp_path, capsys):
+    (outputs / "t/.hydra").mkdir(parents=True)
+    (outputs / "t/.hydra/config.yaml").write_text(
+        "task: {name: triplet, margin: 1}\nmodel: {name: base, _convert_: all}"
+    )
+    (outputs / "t/metrics.json").write_text(json.dumps({"metrics": {"accuracy": 0.9}}))
+    for number in range(12):
+        write_run(outputs / f"typo{number:02d}", "seed: 1", None)
+    run_here("task=runs", "folder=runs")
+    printed = capsys.readouterr().out
+    assert printed.index("triplet: 1 rows") < printed.index("classify: 2 rows")
+    assert "margin" not in printed
+    assert "_convert_" not in printed
+    assert "14 runs failed or were cut off, the last 10" in printed
+    with pytest.raises(FashionError, match="did you mean model.name"):
+        run_here("task=runs", "folder=runs", "filter='model = 1'")
+
+
 def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
     for name, text in {"nan": '{"metrics": {"accuracy": NaN}}', "cut": '{"metrics": {"accur', "list": "[]"}.items():
         write_run(outputs / name, "seed: 9", None)

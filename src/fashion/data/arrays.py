@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from fashion.data.loading import THREADS, keep_good, load_pictures
 from fashion.data.sources import Item
 from fashion.errors import FashionError
 from fashion.files import replacing, sha256, write_text
+
+log = logging.getLogger(__name__)
 
 LOADER_VERSION = 1
 """Raised whenever `load_picture` changes what it returns, so that old caches are not used."""
@@ -70,6 +73,8 @@ def picture_array(
         raise BadPictureError(
             f"{reason} ({len(skipped)} such pictures, {path} the first; data.on_bad_image=skip leaves them out)"
         )
+    if skipped:
+        log.warning("%d pictures cannot be read and are left out, %s the first.", len(skipped), next(iter(skipped)))
     kept = tuple(item for item in items if item.path not in skipped)
     numbers = {name: at for at, name in enumerate(class_names)}
     return PictureArray(

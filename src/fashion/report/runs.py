@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"
+_HYDRAS = re.compile(r"(^|\.)_\w+_$")
+"""Hydra's own keys, such as `_target_`."""
+
 UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
 """Settings that say where things are, not what was done."""
 
@@ -35,7 +39,7 @@ def read_runs(folder: Path) -> list[Row]:
             row["error"] = ".hydra/config.yaml cannot be read"
         if isinstance(settings, dict):
             named = flat({str(key): value for key, value in settings.items()})
-            row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and "_target_" not in key}
+            row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and not _HYDRAS.search(key)}
         row = outcome(run) | row
         if row.get("error") == UNFINISHED and row.get("task.name") not in ("classify", "triplet", "evaluate"):
             continue  # a task that gives no figures

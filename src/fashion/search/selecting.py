@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,9 @@ def _truth(tree: Filter, items: pa.Table) -> Any:
 
 def _column(name: str, items: pa.Table) -> Any:
     if name not in items.column_names:
-        has = ", ".join(items.column_names)
-        raise FashionError(f"The filter's column {name!r} is not in the catalogue; it has {has}.")
+        like = [one for one in items.column_names if name in one] or get_close_matches(name, items.column_names)
+        hint = f"did you mean {' or '.join(like)}?" if like else f"there are {', '.join(items.column_names)}."
+        raise FashionError(f"The filter's column {name!r} is unknown; {hint}")
     column = items[name].combine_chunks() if items[name].num_chunks != 1 else items[name].chunk(0)
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 

@@ -23,7 +23,7 @@ from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, as_typed, read_options
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ def run(cfg: DictConfig) -> int:
     assert catalog is not None
     _report(changes, f"version {catalog.version}")
     _write_metrics(catalog, changes, time.perf_counter() - started)
-    recall = "" if catalog.index.recall is None else f" Its recall@10 is {catalog.index.recall:.3f}."
+    recall = "" if catalog.index.recall is None else f"  (Its recall@10 is {catalog.index.recall:.3f}.)"
     log.info(
-        "%d pictures are searchable: python run.py task=search catalog=%s query=PICTURE.%s",
-        len(catalog), store.folder, recall,
+        "%d pictures are searchable: python run.py task=search %s query=PICTURE%s",
+        len(catalog), as_typed("catalog", store.folder), recall,
     )  # fmt: skip
     return len(catalog)
 

@@ -1,5 +1,6 @@
 """What each task reads from the configuration, checked once where it enters."""
 
+import re
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +24,12 @@ class Options(BaseModel):
     seed: int = Field(ge=0)
     cache_dir: str
     sweep_name: str
+
+
+def as_typed(key: str, value: object) -> str:
+    """key=value as a shell, and then Hydra, needs it."""
+    plain = re.fullmatch(r"[A-Za-z0-9_./*-]+", str(value))
+    return f"{key}={value}" if plain else f"\"{key}='{value}'\""
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,18 +40,33 @@ def run(cfg: DictConfig) -> int:
     if options.seeds:
         rows = over_seeds(rows) + failed
     rows = ordered(rows, options.sort)
-    columns = [name for name in columns_of(rows) if not name.endswith(" sd")]
-    table = [cells(row, columns) for row in rows]
-    show(plain_table(f"{len(rows)} rows, best {options.sort} first", columns, table))
+    for title, columns, table in tables_of(rows, options.sort):
+        show(plain_table(title, columns, table))
     folder = Path(HydraConfig.get().runtime.output_dir)
     with replacing(folder / "runs.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         names = columns_of(rows)
         csv.writer(file).writerows([names, *([row.get(name) for name in names] for row in rows)])
-    write_page(folder / "runs.html", "Runs", [Section(f"{len(rows)} rows", table=(columns, table))])
-    if failed:
-        log.info("%d runs failed or were cut off; their reasons stand in the last column.", len(failed))
+    whole = tables_of(rows, options.sort, most_failed=len(rows))
+    write_page(
+        folder / "runs.html", "Runs", [Section(title, table=(columns, table)) for title, columns, table in whole]
+    )
     log.info("Written: %s and runs.html", folder / "runs.csv")
     return len(rows)
+
+
+def tables_of(rows: list[Row], best: str, most_failed: int = 10) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """(title, columns, cells) of one table a task, whose settings are its own, and of the runs that failed."""
+    tasks = dict.fromkeys(row.get("task.name") for row in rows if "error" not in row)
+    for task in tasks:
+        own = [row for row in rows if "error" not in row and row.get("task.name") == task]
+        columns = [name for name in columns_of(own) if not name.endswith(" sd")]
+        yield f"{task}: {len(own)} rows, best {best} first", columns, [cells(row, columns) for row in own]
+    failed = [row for row in rows if "error" in row]
+    if failed:
+        shown = failed[-most_failed:]
+        those = f", the last {len(shown)}" if len(shown) < len(failed) else ""
+        columns = ["run", "task.name", "error"]
+        yield f"{len(failed)} runs failed or were cut off{those}", columns, [cells(row, columns) for row in shown]
 
 
 def chosen(rows: list[Row], text: str) -> list[Row]:
