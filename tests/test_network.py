@@ -11,7 +11,8 @@ from fashion.data.arrays import PictureArray
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network, principal_axes
-from fashion.tasks.training import fit_looks, warm_start
+from fashion.tasks.starting import warm_start
+from fashion.tasks.training import fit_looks
 
 
 @pytest.mark.parametrize("look", [0.0, 0.25, 1.0])

@@ -14,7 +14,8 @@ from fashion.encoder import find_model
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.options import read_options
-from fashion.tasks.training import TrainingOptions, guard_multirun, train
+from fashion.tasks.starting import guard_multirun
+from fashion.tasks.training import TrainingOptions, train
 
 
 class ClassifyOptions(TrainingOptions):

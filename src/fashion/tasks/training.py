@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
 
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
@@ -36,6 +33,7 @@ from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import FirstBatch, log_results, log_searches
 from fashion.report.training import training_sections
 from fashion.tasks.options import Options
+from fashion.tasks.starting import clear, resume_from, warm_start
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +67,9 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
             f"task.early_stopping looks at validations, and none comes within {options.epochs} epochs; lower "
             f"trainer.check_val_every_n_epoch ({cfg.trainer.check_val_every_n_epoch})."
         )
-    resume = _resume(options, folder, module)
+    resume = resume_from(options.resume, options.epochs, folder, module)
     if resume is None:
-        _clear(folder)
+        clear(folder)
     if options.pretrained:
         warm_start(module.network, find_model(Path(options.pretrained)))
     if options.channels_last:
@@ -142,47 +140,6 @@ def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list
     return callbacks
 
 
-def _resume(options: TrainingOptions, folder: Path, module: Any) -> str | None:
-    """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`).
-
-    Raises:
-        FashionError: if there is none, or it has as many epochs already, or is of another task, model or data.
-    """
-    if options.resume is None:
-        return None
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise FashionError("resume goes on with one run; leave it out of a multirun (-m).")
-    run = Path(options.resume).expanduser()
-    if options.resume == "latest":
-        runs = sorted(
-            run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder
-        )
-        if not runs:
-            raise FashionError(f"resume=latest finds no run in {folder.parent}; name one, or leave it out.")
-        run = runs[-1]
-    checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
-    _, trained = load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
-    mine = dict(module.hparams)
-    if ("classification" in trained) != ("classification" in mine):
-        raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
-    for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
-        if trained[name] != mine[name]:
-            raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
-    done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
-    if done >= options.epochs:
-        raise FashionError(f"{checkpoint} has {done} epochs done already; raise task.epochs ({options.epochs}).")
-    log.info("Going on from %s", checkpoint)
-    return str(checkpoint)
-
-
-@rank_zero_only
-def _clear(folder: Path) -> None:
-    """Remove the events and figures of a run that was in this folder before: they are not this one's."""
-    for pattern in ("events.out.tfevents.*", "metrics.json", "report.html"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 class Diverged(Callback):
     """Stops a training whose weights are no numbers any more, before anything is made of them."""
 
@@ -200,24 +157,6 @@ class Diverged(Callback):
             )
 
 
-def warm_start(network: nn.Module, checkpoint: Path) -> None:
-    """Copy into `network` what the checkpoint's network shares with it: at least the whole backbone.
-
-    Raises:
-        FashionError: if the backbones differ.
-    """
-    trained, hparams = load_network(checkpoint)
-    own = network.state_dict()
-    shared = {k: v for k, v in trained.state_dict().items() if k in own and own[k].shape == v.shape}
-    if {k for k in own if k.startswith("backbone.")} - shared.keys():
-        raise FashionError(
-            f"{checkpoint} holds the backbone {hparams['backbone'].get('name')!r}, another than this run's; "
-            "choose the same model=…."
-        )
-    network.load_state_dict(shared, strict=False)
-    log.info("Starting from %s (%d of %d tensors)", checkpoint, len(shared), len(own))
-
-
 def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
     """Fit the looks of a checkpoint's network to the pictures it was trained on, in the checkpoint itself."""
     network, _ = load_network(checkpoint)
@@ -228,16 +167,6 @@ def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
     saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
     with replacing(checkpoint) as part:
         torch.save(saved, part)
-
-
-def guard_multirun(cfg: DictConfig) -> None:
-    """Refuse plain DDP inside a multirun: each child process would run the whole sweep again."""
-    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if multirun and cfg.trainer.get("strategy") == "ddp":
-        raise FashionError(
-            "trainer=ddp cannot run inside a multirun: its processes would each start the whole sweep again; "
-            "add trainer.strategy=ddp_spawn, or launch jobs through Slurm."
-        )
 
 
 def _quiet() -> None:

@@ -6,7 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.tasks.options import read_options
-from fashion.tasks.training import TrainingOptions, guard_multirun, train
+from fashion.tasks.starting import guard_multirun
+from fashion.tasks.training import TrainingOptions, train
 
 
 def run(cfg: DictConfig) -> float:

@@ -1,0 +1,86 @@
+"""Where a training starts from: another's weights, a run that is to go on, or an empty folder."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
+
+from fashion.errors import FashionError
+from fashion.network import load_network
+
+log = logging.getLogger(__name__)
+
+
+def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> str | None:
+    """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`).
+
+    Raises:
+        FashionError: if there is none, or it has as many epochs already, or is of another task, model or data.
+    """
+    if resume is None:
+        return None
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise FashionError("resume goes on with one run; leave it out of a multirun (-m).")
+    run = Path(resume).expanduser()
+    if resume == "latest":
+        runs = sorted(
+            run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder
+        )
+        if not runs:
+            raise FashionError(f"resume=latest finds no run in {folder.parent}; name one, or leave it out.")
+        run = runs[-1]
+    checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
+    _, trained = load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
+    mine = dict(module.hparams)
+    if ("classification" in trained) != ("classification" in mine):
+        raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
+    for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
+        if trained[name] != mine[name]:
+            raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
+    done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    if done >= epochs:
+        raise FashionError(f"{checkpoint} has {done} epochs done already; raise task.epochs ({epochs}).")
+    log.info("Going on from %s", checkpoint)
+    return str(checkpoint)
+
+
+@rank_zero_only
+def clear(folder: Path) -> None:
+    """Remove the events and figures of a run that was in this folder before: they are not this one's."""
+    for pattern in ("events.out.tfevents.*", "metrics.json", "report.html"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def warm_start(network: nn.Module, checkpoint: Path) -> None:
+    """Copy into `network` what the checkpoint's network shares with it: at least the whole backbone.
+
+    Raises:
+        FashionError: if the backbones differ.
+    """
+    trained, hparams = load_network(checkpoint)
+    own = network.state_dict()
+    shared = {k: v for k, v in trained.state_dict().items() if k in own and own[k].shape == v.shape}
+    if {k for k in own if k.startswith("backbone.")} - shared.keys():
+        raise FashionError(
+            f"{checkpoint} holds the backbone {hparams['backbone'].get('name')!r}, another than this run's; "
+            "choose the same model=…."
+        )
+    network.load_state_dict(shared, strict=False)
+    log.info("Starting from %s (%d of %d tensors)", checkpoint, len(shared), len(own))
+
+
+def guard_multirun(cfg: DictConfig) -> None:
+    """Refuse plain DDP inside a multirun: each child process would run the whole sweep again."""
+    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if multirun and cfg.trainer.get("strategy") == "ddp":
+        raise FashionError(
+            "trainer=ddp cannot run inside a multirun: its processes would each start the whole sweep again; "
+            "add trainer.strategy=ddp_spawn, or launch jobs through Slurm."
+        )
