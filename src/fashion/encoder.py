@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
-from fashion.files import sha256
+from fashion.files import read_json, sha256
 
 if TYPE_CHECKING:
     from fashion.network import SiameseEncoder
@@ -20,7 +20,10 @@ ONNX_BATCH = 16
 """Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""
 
 PRETRAINED = Path(__file__).parent / "weights"
-"""The bundle that comes with the package; `encoder=pretrained` means it, `pretrained-int8` its int8 network."""
+"""The bundle that comes with the package."""
+
+SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
+"""What `encoder=` may name of it.  Catalogues note these names, so that they may move to another installation."""
 
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -56,7 +59,7 @@ class TorchEncoder:
         self.class_names = tuple(hparams["class_names"])
         self.image_size, self.centre = int(hparams["image_size"]), float(hparams.get("centre", 1.0))
         self.fingerprint = fingerprint(network_arrays(network), self.image_size, self.class_names, self.centre)
-        self.no_match = _no_match(_read_json(checkpoint.parent.parent / "metrics.json"))
+        self.no_match = _no_match(read_json(checkpoint.parent.parent / "metrics.json"))
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -137,13 +140,6 @@ def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
     }
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def _no_match(facts: Any) -> float | None:
     try:
         return float(facts["no_match"]["threshold"])
@@ -178,13 +174,13 @@ def find_model(path: Path) -> Path:
         FashionError: if there is none.
     """
     path = path.expanduser()
-    if str(path) in ("pretrained", "pretrained-int8") and not path.exists():
-        return PRETRAINED / "encoder.int8.onnx" if path.name.endswith("int8") else PRETRAINED
+    if str(path) in SHIPPED and not path.exists():
+        return SHIPPED[str(path)]
     if path.is_file() and path.suffix in (".ckpt", ".onnx"):
         return path
     if (path / "encoder.onnx").is_file():
         return path
-    facts = _read_json(path / "metrics.json")
+    facts = read_json(path / "metrics.json")
     named = str(facts.get("checkpoint", "last.ckpt")) if isinstance(facts, dict) else "last.ckpt"
     for name in (named, "last.ckpt"):
         checkpoint = path / "checkpoints" / Path(name).name

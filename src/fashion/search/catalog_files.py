@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from fashion.encoder import PRETRAINED
+from fashion.encoder import SHIPPED
 from fashion.errors import FashionError
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex
@@ -22,9 +22,6 @@ SCHEMA_VERSION = 2
 
 FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
 """Columns of schema 1 under their names of today: a shop has sizes of its own."""
-
-SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
-"""Models that come with the package: they are noted by name, so that a catalogue may move to another installation."""
 
 ROW_GROUP = 65_536
 """Items that are read from the table at a time: reading one of a million takes up twice the memory."""

@@ -1,9 +1,8 @@
 """task=export: turn a training run into a bundle that embeds and names pictures without torch."""
 
-import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fashion.encoder import find_model
 from fashion.errors import FashionError
+from fashion.files import read_json
 from fashion.search.catalog import Catalog
 from fashion.search.parts import PATH, write_manifest, write_part
 from fashion.tasks.options import Options, read_options
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> str:
     target = Path(options.bundle).expanduser() if options.bundle else run_folder / "bundle"
     from fashion.export.bundle import write_bundle  # torch, which a catalogue's embeddings do not need
 
-    metrics = _read(run_folder / "metrics.json")
+    metrics = read_json(run_folder / "metrics.json")
     folder = write_bundle(
         checkpoint,
         target,
@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> str:
         note=options.note,
         heads=options.heads,
     )
-    manifest = _read(folder / "manifest.json") or {}
+    manifest = read_json(folder / "manifest.json") or {}
     log.info(
         "ONNX Runtime agrees with torch on %d pictures: embeddings differ by %.1g at most, neighbours not at all.",
         manifest["agreement"]["pictures"], manifest["agreement"]["embeddings"],
@@ -64,13 +64,6 @@ def run(cfg: DictConfig) -> str:
     log.info("int8 is %s: %s.", "kept" if manifest["int8"]["kept"] else "left out", manifest["int8"]["why"])
     log.info("Bundle: %s", folder)
     return str(folder)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _data_of(run_folder: Path) -> "ImageDataModule | None":
