@@ -81,6 +81,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL,
+        # A shell starts what runs in the background with interrupts ignored, and so its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     for _ in range(1800):
