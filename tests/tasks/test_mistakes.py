@@ -85,12 +85,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
-    for _ in range(1800):
-        if checkpoint.exists():
-            break
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=180)
+    try:
+        for _ in range(1800):
+            if checkpoint.exists():
+                break
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert f"interrupted; it goes on with resume={tmp_path / 'run'}." in errors
     lengths = load_network(checkpoint)[0].axes.weight.norm(dim=1)
