@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.errors import FashionError
 from fashion.tasks import run_task
 from fashion.tasks.multirun import run_job
+from fashion.tasks.options import SECRET
 
 
 def task_file(arguments: list[str]) -> str:
@@ -32,10 +33,10 @@ def check_overrides(arguments: list[str]) -> None:
                 OverridesParser.create().parse_override(text)
             except HydraException:
                 key, _, value = text.partition("=")
-                inside = value.replace("'", r"\'")
+                inside = "…" if key.split(".")[-1] in SECRET else value.replace("'", r"\'")
                 sys.exit(
-                    f"error: {text} cannot be read: a value with other letters and signs than a-z 0-9 - _ . / * is "
-                    f"quoted twice, once for the shell: \"{key}='{inside}'\""
+                    f"error: the value of {key} cannot be read: one with other letters and signs than a-z 0-9 - _ . / * "
+                    f"is quoted twice, once for the shell: \"{key}='{inside}'\""
                 )
 
 
