@@ -35,8 +35,8 @@ def check_overrides(arguments: list[str]) -> None:
                 key, _, value = text.partition("=")
                 inside = "…" if key.split(".")[-1] in SECRET else value.replace("'", r"\'")
                 sys.exit(
-                    f"error: the value of {key} cannot be read: one with other letters and signs than a-z 0-9 - _ . / * "
-                    f"is quoted twice, once for the shell: \"{key}='{inside}'\""
+                    f"error: the value of {key} cannot be read: letters and signs other than a-z 0-9 - _ . / * are "
+                    f"quoted twice, once for the shell: \"{key}='{inside}'\""
                 )
 
 

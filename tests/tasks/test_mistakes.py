@@ -112,6 +112,6 @@ def test_a_sweep_without_m_and_a_value_to_quote_are_explained(tmp_path):
     assert (done.returncode, "error: sweep=size is many runs; add -m." in done.stderr) == (1, True)
     done = command("task=search", "filter=label = 'robe'", cwd=tmp_path)
     assert done.returncode == 1
-    assert "is quoted twice, once for the shell" in done.stderr
+    assert "quoted twice, once for the shell" in done.stderr
     assert "Traceback" not in done.stderr
     assert "hush" not in command("task=serve", "server.api_key=hush (hush)", cwd=tmp_path).stderr
