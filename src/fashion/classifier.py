@@ -13,7 +13,7 @@ from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
 from fashion.network import network_from
-from fashion.optim import check_numbers, one_cycle
+from fashion.optim import check_settings, one_cycle
 
 
 class ClassifierModule(LightningModule):
@@ -60,7 +60,7 @@ class ClassifierModule(LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["teacher"])
-        check_numbers(self.hparams)
+        check_settings(self.hparams)
         if mixup + cutmix > 1:
             raise FashionError(f"task.module: mixup {mixup} and cutmix {cutmix} are probabilities of one or the other.")
         self.teacher = teacher

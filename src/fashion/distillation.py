@@ -4,6 +4,7 @@ The teachers look at the very pictures that the student sees, mixed and augmente
 is consistent teaching (https://arxiv.org/abs/2106.05237), which forgives a long training on few pictures.
 """
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import pairwise
@@ -41,8 +42,8 @@ class Teacher:
             network.to(pictures.device)
             with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.bf16):
                 logits = network.logits(network.parts(pictures)[0])
-            said.append(F.softmax(logits.float() / TEMPERATURE, dim=1))
-        return torch.stack(said).mean(dim=0).log()
+            said.append(F.log_softmax(logits.float() / TEMPERATURE, dim=1))
+        return torch.stack(said).logsumexp(dim=0) - math.log(len(said))
 
 
 def imitation(logits: Tensor, wanted: Tensor) -> Tensor:

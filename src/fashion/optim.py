@@ -1,10 +1,10 @@
 """Muon or AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
@@ -13,38 +13,34 @@ from fashion.errors import FashionError
 from fashion.muon import Muon
 
 
-def check_numbers(hparams: Mapping[str, Any]) -> None:
-    """Refuse training settings that no training can have.
+class Settings(BaseModel):
+    """What settings of the training tasks may be."""
+
+    model_config = ConfigDict(strict=True)
+
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup: float = Field(ge=0, lt=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0, le=1)
+    cutmix: float = Field(0.0, ge=0, le=1)
+    look: float = Field(ge=0, le=1)
+    teaching: float = Field(0.0, ge=0, le=1)
+    classification: float = Field(0.0, ge=0)
+
+
+def check_settings(hparams: Mapping[str, Any]) -> None:
+    """Refuse training settings that no training can have; other hyper-parameters are not looked at.
 
     Raises:
         FashionError: naming the first.
     """
-    for name, within in RANGES.items():
-        value = hparams.get(name, 0.5)
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        if not fits or not within.fits(value):
-            raise FashionError(f"task.module.{name} is {value!r}; it should be a number {within.words}.")
-
-
-@dataclass(frozen=True)
-class Range:
-    words: str
-    fits: Callable[[float], bool]
-
-
-RANGES = {
-    "lr": Range("above 0", lambda value: value > 0),
-    "weight_decay": Range("of at least 0", lambda value: value >= 0),
-    "warmup": Range("from 0 up to, but not, 1", lambda value: 0 <= value < 1),
-    "label_smoothing": Range("from 0 up to, but not, 1", lambda value: 0 <= value < 1),
-    "dropout": Range("from 0 up to, but not, 1", lambda value: 0 <= value < 1),
-    "mixup": Range("from 0 to 1", lambda value: 0 <= value <= 1),
-    "cutmix": Range("from 0 to 1", lambda value: 0 <= value <= 1),
-    "look": Range("from 0 to 1", lambda value: 0 <= value <= 1),
-    "teaching": Range("from 0 to 1", lambda value: 0 <= value <= 1),
-    "classification": Range("of at least 0", lambda value: value >= 0),
-}
-"""What settings of both training tasks may be."""
+    try:
+        Settings(**hparams)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FashionError(f"task.module.{first['loc'][0]} is {first['input']!r}: {first['msg']}.") from None
 
 
 def one_cycle(

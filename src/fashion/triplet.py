@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fashion.data.transforms import shrunk
 from fashion.losses import TripletLoss
 from fashion.network import SiameseEncoder, network_from
-from fashion.optim import check_numbers, one_cycle
+from fashion.optim import check_settings, one_cycle
 from fashion.retrieval import retrieval
 
 __all__ = ["SiameseEncoder", "TripletModule"]
@@ -65,7 +65,7 @@ class TripletModule(LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["loss", "class_of", "class_weights"])
-        check_numbers(self.hparams)
+        check_settings(self.hparams)
         self.class_of = None if class_of is None else torch.tensor(class_of)
         self.network = network_from(self.hparams)
         if not classification:  # what no loss reaches is frozen: distributed training waits for gradients

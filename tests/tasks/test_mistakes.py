@@ -22,7 +22,7 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("task.module.lr=-1", "task.module.lr is -1; it should be a number above 0"),
+        ("task.module.lr=-1", "task.module.lr is -1: Input should be greater than 0"),
         ("task.module.lr=abc", "task.module.lr is 'abc'"),
         ("task.module.warmup=2", "task.module.warmup is 2"),
         ("task.module.label_smoothing=2", "task.module.label_smoothing is 2"),
