@@ -88,6 +88,20 @@ def test_a_classifier_leaves_the_axes_of_looks_alone(taught):
     assert module.network.axes.weight.grad is None
 
 
+def test_the_margin_is_taken_from_the_cosine_to_the_picture_s_own_class():
+    torch.manual_seed(0)
+    module = ClassifierModule(TINY, ["a", "b", "c"], label_smoothing=0.0, margin=0.2).eval()
+    pictures, labels = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8), torch.tensor([0, 1, 2, 2, 1])
+    kinds, _ = module.network.parts(pictures)
+    cosines = kinds @ torch.nn.functional.normalize(module.network.directions).T
+    slow = []
+    for row, label in zip(cosines, labels, strict=True):
+        scores = [16 * (cosine - 0.2 if at == label else cosine) for at, cosine in enumerate(row)]
+        slow.append(-torch.log_softmax(torch.stack(scores), dim=0)[label])
+    module.log = lambda *args, **options: None
+    assert torch.allclose(module.training_step((pictures, labels), 0), torch.stack(slow).mean(), atol=1e-4)
+
+
 def test_a_warm_start_brings_both_heads_whatever_the_classes(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "three.ckpt")
     network = SiameseEncoder(TINY, 5)

@@ -143,7 +143,7 @@ class TorchvisionBackbone(Trunk):
         except OSError as error:  # no network, or the download broke off
             raise FashionError(
                 f"The ImageNet weights of {name} could not be downloaded ({error}); "
-                "set model.weights=null to start from scratch."
+                "without them: model.weights=null, or baselines that leave imagenet out."
             ) from error
         children = dict(net.named_children())
         outside = ("avgpool", "classifier", "fc")

@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
 from fashion.retrieval import Retrieval, retrieval
+from fashion.versions import versions
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
@@ -174,7 +174,7 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], matc
         "per_class": result.per_class,
         "class_names": list(result.class_names),
         "confusion": result.confusion.tolist(),
-        "versions": {name: version(name) for name in ("fashion", "numpy", "faiss-cpu")},
+        "versions": versions("fashion", "numpy", "faiss-cpu"),
         "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
     }
     write_text(path, json.dumps(content, indent=2) + "\n")

@@ -22,6 +22,7 @@ class Settings(BaseModel):
     weight_decay: float = Field(ge=0)
     warmup: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
+    margin: float = Field(0.0, ge=0, le=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, le=1)
     cutmix: float = Field(0.0, ge=0, le=1)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from fashion.data.transforms import Augmentation, affine_maps, blurred, erased, recoloured
 
-OFF = {"crop_scale": 1, "flip": 0, "rotate": 0, "colour": 0, "grey": 0, "sharpness": 0, "erasing": 0}
+OFF = {"crop_scale": 1, "crop_largest": 1, "flip": 0, "rotate": 0, "colour": 0, "grey": 0, "sharpness": 0, "erasing": 0}
 
 
 @pytest.fixture
@@ -41,20 +41,38 @@ def test_mirroring_is_exact(pictures):
 
 
 def test_crops_lie_inside_the_picture_and_keep_their_share():
-    maps = affine_maps(500, 0.4, 1.25, 0.5, 0)
+    maps = affine_maps(500, 0.4, 1, 1.25, 0.5, 0)
     corners = torch.tensor([[x, y, 1.0] for x in (-1, 1) for y in (-1, 1)])
     assert (maps @ corners.T).abs().max() <= 1 + 1e-6
     width, height = maps[:, 0, 0].abs(), maps[:, 1, 1].abs()
     assert 0.4 - 1e-5 <= (width * height).min() <= 0.45
-    near = affine_maps(500, 0.9, 1.25, 0, 0)
+    near = affine_maps(500, 0.9, 1, 1.25, 0, 0)
     assert near[:, 0, 0].max() <= 1
     assert near[:, 1, 1].max() <= 1
     assert (width / height).max() <= 1.25 + 1e-5
     assert 0.3 < (maps[:, 0, 0] < 0).float().mean() < 0.7
 
 
+def test_larger_crops_show_the_whole_picture_and_its_mirror_image_round_it():
+    maps = affine_maps(500, 1.2, 1.5, 1.0, 0, 0)
+    width, height = maps[:, 0, 0], maps[:, 1, 1]
+    assert 1.2 - 1e-5 <= (width * height).min() < (width * height).max() <= 1.5 + 1e-5
+    assert ((maps[:, 0, 2].abs() <= width - 1) & (maps[:, 1, 2].abs() <= height - 1)).all()  # nothing is cut off
+
+
+def test_a_shrunk_picture_has_its_mirror_image_at_its_edges():
+    ramp = (4 * torch.arange(40, dtype=torch.uint8)).expand(60, 3, 40, 40)
+    torch.manual_seed(0)
+    result = Augmentation(40, **OFF | {"crop_largest": 2, "crop_ratio": 1})(ramp)
+    rows = result[:, 0, 20].int()
+    falls = (rows[:, 1:] < rows[:, :-1]).any(dim=1)
+    assert falls.float().mean() > 0.8  # the ramp turns round at an edge
+    assert (rows.amin(dim=1) <= 6).all()  # and all of it is there
+    assert (rows.amax(dim=1) >= 150).all()
+
+
 def test_turning_is_a_turn():
-    maps = affine_maps(200, 1, 1, 0, 90)
+    maps = affine_maps(200, 1, 1, 1, 0, 90)
     turn = maps[:, :, :2]
     assert torch.allclose(turn @ turn.transpose(1, 2), torch.eye(2).expand(200, 2, 2), atol=1e-5)
     assert torch.allclose(torch.linalg.det(turn), torch.ones(200), atol=1e-5)

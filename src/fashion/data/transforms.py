@@ -22,8 +22,10 @@ class Augmentation:
 
     Args:
         size: width and height of the result, pixels.
-        crop_scale: smallest share of the picture's area that a crop keeps, above 0; 1 turns cropping off.  (A stretched
-            crop that would stick out of the picture is narrowed, and so keeps a little less.)
+        crop_scale: smallest share of the picture's area that a crop keeps, above 0.  (A stretched crop that would be
+            longer than the largest is narrowed, and so keeps a little less.)
+        crop_largest: largest share, 1…4; above 1 a picture may be shrunk, and its mirror image fills what lies around
+            it.  Both at 1 turn cropping off.
         crop_ratio: a crop's aspect ratio lies between 1/crop_ratio and crop_ratio.
         flip: probability of mirroring left and right.
         rotate: largest turn, degrees; what comes in at the edges is the picture mirrored.
@@ -42,6 +44,7 @@ class Augmentation:
         size: int,
         *,
         crop_scale: float = 0.4,
+        crop_largest: float = 1.3,
         crop_ratio: float = 1.25,
         flip: float = 0.5,
         rotate: float = 15.0,
@@ -56,17 +59,18 @@ class Augmentation:
             if not 0 <= value <= 1:
                 raise FashionError(f"data.augment.{name} is {value}; it should lie between 0 and 1.")
         if crop_scale == 0:
-            raise FashionError("data.augment.crop_scale is 0; it should be above 0, and 1 to turn cropping off.")
-        if crop_ratio < 1 or not 0 <= rotate <= 180:
+            raise FashionError("data.augment.crop_scale is 0; it should be above 0, and 1 to crop nothing off.")
+        if crop_ratio < 1 or not 0 <= rotate <= 180 or not 1 <= crop_largest <= 4:
             raise FashionError(
-                f"data.augment: crop_ratio {crop_ratio} should be at least 1, and rotate {rotate} between 0 and 180."
+                f"data.augment: crop_ratio {crop_ratio} should be at least 1, rotate {rotate} between 0 and 180, and "
+                f"crop_largest {crop_largest} between 1 and 4."
             )
-        self.size, self.crop_scale, self.crop_ratio = size, crop_scale, crop_ratio
+        self.size, self.crop_scale, self.crop_largest, self.crop_ratio = size, crop_scale, crop_largest, crop_ratio
         self.flip, self.rotate, self.erasing = flip, rotate, erasing
         self.colour, self.grey, self.sharpness = colour, grey, sharpness
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        maps = affine_maps(len(pictures), self.crop_scale, self.crop_ratio, self.flip, self.rotate)
+        maps = affine_maps(len(pictures), self.crop_scale, self.crop_largest, self.crop_ratio, self.flip, self.rotate)
         grid = F.affine_grid(maps, [len(pictures), 3, self.size, self.size], align_corners=False)
         x = F.grid_sample(pictures.float(), grid, padding_mode="reflection", align_corners=False)
         if self.colour or self.grey:
@@ -82,15 +86,18 @@ def _between(low: float, high: float, count: int) -> Tensor:
     return low + (high - low) * torch.rand(count)
 
 
-def affine_maps(count: int, crop_scale: float, crop_ratio: float, flip: float, rotate: float) -> Tensor:
+def affine_maps(
+    count: int, crop_scale: float, crop_largest: float, crop_ratio: float, flip: float, rotate: float
+) -> Tensor:
     """[count,2,3]: where each pixel of the result comes from, in coordinates from -1 to 1 across the picture.
 
     `rotate` is in degrees; the rest as in `Augmentation`.
     """
-    area = _between(crop_scale, 1, count)
-    stretch = math.log(crop_ratio) if crop_scale < 1 else 0.0
+    area = _between(crop_scale, crop_largest, count)
+    stretch = math.log(crop_ratio) if crop_scale < crop_largest else 0.0
+    longest = math.sqrt(crop_largest)
     ratio = _between(-stretch, stretch, count).exp().sqrt()
-    width, height = (area.sqrt() * ratio).clamp(max=1), (area.sqrt() / ratio).clamp(max=1)
+    width, height = (area.sqrt() * ratio).clamp(max=longest), (area.sqrt() / ratio).clamp(max=longest)
     mirror = 1 - 2 * (torch.rand(count) < flip).float()
     angle = _between(-1, 1, count) * math.radians(rotate)
     cos, sin = angle.cos(), angle.sin()

@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fashion.export.card import model_card
 from fashion.export.onnx import HEADS, export_heads, export_onnx
 from fashion.files import replacing_folder, sha256
 from fashion.network import EMBEDDING, MEAN, STD
+from fashion.versions import versions
 
 if TYPE_CHECKING:
     from fashion.data.datamodules import ImageDataModule
@@ -75,7 +75,7 @@ def write_bundle(
             "training": _hparams(checkpoint),
             "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
             "no_match": (metrics or {}).get("no_match"),
-            "versions": {name: version(name) for name in ("fashion", "torch", "onnx", "onnxruntime", "pillow")},
+            "versions": versions("fashion", "torch", "onnx", "onnxruntime", "pillow"),
             "files": {path.name: sha256(path) for path in (*networks, part / "weights.safetensors")},
         }
         write_manifest(part, manifest)

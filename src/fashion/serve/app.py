@@ -15,6 +15,7 @@ from fashion.serve.counting import Counting
 from fashion.serve.errors import ApiError, ErrorBody, add_handlers
 from fashion.serve.limits import Limits
 from fashion.serve.service import Service
+from fashion.versions import versions
 
 STATIC = Path(__file__).parent / "static"
 ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)}
@@ -22,7 +23,6 @@ ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 4
 
 def create_app(service: Service) -> FastAPI:
     """The ASGI application that serves `service`."""
-    from importlib.metadata import version
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -30,7 +30,7 @@ def create_app(service: Service) -> FastAPI:
             yield
 
     app = FastAPIOffline(
-        title="fashion", version=version("fashion"), lifespan=lifespan, responses=ERRORS, redoc_url=None,
+        title="fashion", version=versions("fashion")["fashion"], lifespan=lifespan, responses=ERRORS, redoc_url=None,
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
     add_handlers(app)

@@ -1,0 +1,7 @@
+from importlib.metadata import version
+
+from fashion.versions import versions
+
+
+def test_what_nobody_installed_is_unknown_and_no_error():
+    assert versions("numpy", "no-such-package") == {"numpy": version("numpy"), "no-such-package": "unknown"}
