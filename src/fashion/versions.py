@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions(*names: str) -> dict[str, str]:
-    """name → version, "unknown" for what is only on the path: a copy on a rented machine, say, that nobody installed."""
+    """name → version, "unknown" for what is only on the path: a copy that nobody installed, say."""
     return {name: _version(name) for name in names}
 
 
