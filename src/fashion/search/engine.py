@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.images import Given as Query
-from fashion.data.images import as_picture, find_pictures
+from fashion.data.images import Given, as_picture, find_pictures
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -67,18 +66,18 @@ class VisualSearchEngine:
         self.index = dict(index) if index else None
         self.skipped: list[str] = []
 
-    def embed_image(self, picture: Query) -> NDArray[np.float32]:
+    def embed_image(self, picture: Given) -> NDArray[np.float32]:
         """A picture (path, file's bytes, PIL image, or [H,W,3] uint8 array) → its embedding [64], of length 1."""
         vector: NDArray[np.float32] = self.encode([picture])[0][0]
         return vector
 
-    def classify(self, picture: Query) -> list[tuple[str, float]]:
+    def classify(self, picture: Given) -> list[tuple[str, float]]:
         """All classes with their probabilities, likeliest first."""
         probabilities = self.encode([picture])[1][0]
         order = np.argsort(-probabilities, kind="stable")
         return [(self.encoder.class_names[at], float(probabilities[at])) for at in order]
 
-    def encode(self, pictures: Sequence[Query]) -> Embedded:
+    def encode(self, pictures: Sequence[Given]) -> Embedded:
         """Embeddings [N,64] and class probabilities [N,classes] of pictures."""
         size, centre = self.encoder.image_size, self.encoder.centre
         return self.encoder(np.stack([as_picture(picture, size, centre) for picture in pictures]))
@@ -111,7 +110,7 @@ class VisualSearchEngine:
 
     def search(
         self,
-        query: Query | Sequence[Query],
+        query: Given | Sequence[Given],
         k: int = 5,
         *,
         filter: str | Filter | None = None,
