@@ -12,6 +12,7 @@ from helpers import ROOT, SMALL, command, write_pictures
 
 from fashion.errors import FashionError
 from fashion.network import load_network
+from fashion.tasks.folder import make
 
 
 @pytest.fixture
@@ -115,3 +116,18 @@ def test_a_sweep_without_m_and_a_value_to_quote_are_explained(tmp_path):
     assert "quoted twice, once for the shell" in done.stderr
     assert "Traceback" not in done.stderr
     assert "hush" not in command("task=serve", "server.api_key=hush (hush)", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(("flags", "key"), [((), "hydra.run.dir"), (("-m",), "hydra.sweep.dir")])
+def test_a_run_folder_that_cannot_be_made_is_a_sentence(tmp_path, flags, key):
+    (tmp_path / "file").write_text("not a folder")
+    done = command(*flags, "task=summary", f"{key}={tmp_path / 'file/run'}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"choose another folder: {key}=" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_run_folder_that_is_read_only_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as root, who runs tests in containers, may write all
+    with pytest.raises(SystemExit, match="Permission denied.*hydra.run.dir"):
+        make(str(tmp_path), "hydra.run.dir")

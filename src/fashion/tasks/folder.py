@@ -1,0 +1,34 @@
+"""The folder that a command writes into: made first, so that one that cannot be made is a sentence and no traceback."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from fashion.errors import FashionError
+from fashion.files import explained
+
+
+class RunFolder(Callback):
+    """Hydra's callback that makes the folder of the run, or of the multirun, or ends the command."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        make(config.hydra.run.dir, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        make(config.hydra.sweep.dir, "hydra.sweep.dir")
+
+
+def make(folder: str, key: str) -> None:
+    """Make the folder; end with a sentence that names it, and the key that chooses another, if it cannot be written."""
+    try:
+        with explained(Path(folder), f"choose another folder: {key}=…"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except FashionError as error:
+        sys.exit(f"error: {error}")
