@@ -26,8 +26,7 @@ class ClassifierModule(LightningModule):
         centre: the share of a picture's sides that searches show the network; noted in its checkpoints.
         lr, muon, weight_decay, warmup: of the optimiser and its one-cycle schedule, see `fashion.optim`.
         label_smoothing: share of the target spread over all classes.
-        margin: what is taken from the cosine to a picture's own class in training, so that classes draw together
-            further than naming needs ("CosFace", https://arxiv.org/abs/1801.09414), 0…1.
+        margin: by how much the cosine to a picture's own class should win, 0…1, see `SiameseEncoder.with_margin`.
         class_weights: weight of each class in the loss, or None for equal ones.
         mixup: probability that a batch is mixed with itself by mixup (https://arxiv.org/abs/1710.09412).
         cutmix: the same by cutmix (https://arxiv.org/abs/1905.04899); a batch gets one of the two at most.
@@ -86,7 +85,7 @@ class ClassifierModule(LightningModule):
         )  # fmt: skip
         kinds, _ = self.network.parts(shrunk(mixed, self.hparams["image_size"]))
         logits = self.network.logits(kinds)
-        harder = logits - self.hparams["margin"] * self.network.log_scale.exp() * targets
+        harder = self.network.with_margin(logits, targets, self.hparams["margin"])
         loss = F.cross_entropy(harder, targets, self.class_weights, label_smoothing=self.hparams["label_smoothing"])
         if self.teacher is not None:
             loss = torch.lerp(loss, imitation(logits, self.teacher(mixed)), self.hparams["teaching"])
