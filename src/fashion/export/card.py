@@ -5,7 +5,7 @@ from typing import Any
 
 from fashion.network import KIND
 
-SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "mixup", "classification", "look")
+SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "margin", "mixup", "classification", "look")
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:
