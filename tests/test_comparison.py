@@ -34,6 +34,11 @@ def test_the_bootstrap_sees_a_difference_that_is_there_and_none_that_is_not():
     assert paired_bootstrap(first, shuffled)["p"] > 0.05
 
 
+def test_no_difference_is_certain():
+    found = paired_bootstrap(np.zeros(50), np.ones(50), samples=999)
+    assert found["p"] == pytest.approx(2 / 1000)
+
+
 def test_groups_that_stand_or_fall_together_widen_the_interval():
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(20), 20).astype(str)

@@ -56,7 +56,7 @@ class ClassifierModule(LightningModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         dropout: float = 0.0,
-        look: float = 0.1,
+        look: float = 0.25,
         teacher: Teacher | None = None,
         teaching: float = 0.8,
     ):

@@ -18,12 +18,14 @@ def paired_bootstrap(
         groups: [N]: whole groups are drawn, since pictures of one are not independent.
 
     Returns:
-        `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided).
+        `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided), never 0:
+        so few resamples cannot say that it is.
     """
     difference = np.asarray(second, float) - np.asarray(first, float)
     means = resampled_means(difference, groups, samples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
-    p = min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean()))
+    beyond = min((means <= 0).sum(), (means >= 0).sum())
+    p = min(1.0, 2 * (beyond + 1) / (samples + 1))
     return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}
 
 

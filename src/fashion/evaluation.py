@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fashion.bootstrap import bootstrap_interval
 from fashion.data.arrays import PictureArray
+from fashion.data.sources import text
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
@@ -93,6 +94,7 @@ def evaluate(
     right = (truth == predicted).astype(float)
     intervals = {"accuracy": bootstrap_interval(right, groups=groups)} if known else {}
     wanted, gallery_wanted = relevant_numbers(queries, gallery, relevance)
+    themselves = rows_in(queries, gallery)
     searched = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
     retrievals: dict[str, Retrieval] = {}
     for protocol in protocols:
@@ -101,7 +103,7 @@ def evaluate(
         else:
             assert searched is not None
             only = (predicted, gallery.labels) if protocol == "filtered" else None
-            found = retrieval(embeddings, wanted, searched, gallery_wanted, only=only)
+            found = retrieval(embeddings, wanted, searched, gallery_wanted, exclude=themselves, only=only)
         retrievals[protocol] = found
         metrics |= found.summary(f"{PREFIX[protocol]}/")
         answerable = None if groups is None else groups[found.relevant > 0]
@@ -129,9 +131,19 @@ def evaluate(
 
 
 def groups_of(pictures: PictureArray) -> NDArray[Any] | None:
-    """The `group` (photographer, …) of each picture, where the data has one: such pictures are not independent."""
-    values = [item.extra.get("group") for item in pictures.items]
-    return None if any(value in (None, "") for value in values) else np.array(values, dtype=str)
+    """The `group` (photographer, …) of each picture, where the data has such: pictures of one are not independent.
+
+    A picture without a group is one by itself.
+    """
+    if not any(text(item.extra.get("group")) for item in pictures.items):
+        return None
+    return np.array([text(item.extra.get("group")) or f"alone {at}" for at, item in enumerate(pictures.items)])
+
+
+def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
+    """[Q] the gallery's row of each query, where it is in there too, else -1: no picture is to find itself."""
+    rows = {(item.path, item.box): at for at, item in enumerate(gallery.items)}
+    return np.array([rows.get((item.path, item.box), -1) for item in queries.items], np.int64)
 
 
 def relevant_numbers(

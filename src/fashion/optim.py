@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pytorch_lightning import LightningModule
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
@@ -49,8 +49,9 @@ def one_cycle(
 ) -> dict[str, Any]:
     """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine."""
     chosen = optimizer(module, lr, weight_decay, muon)
-    steps = int(module.trainer.estimated_stepping_batches)
-    schedule = OneCycle(chosen, lr, total_steps=max(steps, 2), pct_start=float(warmup))
+    steps = max(int(module.trainer.estimated_stepping_batches), 2)
+    # A rise of one step is none: OneCycleLR would divide by its length, 0.
+    schedule = OneCycle(chosen, lr, total_steps=steps, pct_start=float(warmup) if warmup * steps > 1 else 0.0)
     return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -94,9 +95,19 @@ class OneCycle(torch.optim.lr_scheduler.OneCycleLR):
         return {key: super(OneCycle, self).state_dict()[key] for key in ("last_epoch", "_step_count", "_last_lr")}
 
 
-def averaging(decay: float) -> WeightAveraging:
-    """Lightning's callback that validates and saves an exponential moving average of the weights."""
-    return WeightAveraging(multi_avg_fn=moving_average(decay), use_buffers=True)
+class Averaging(WeightAveraging):
+    """Lightning's callback that validates and saves an average of the weights, here an exponential moving one.
+
+    It is kept where the weights are trained: Lightning sets callbacks up before it moves weights to a GPU, so that each
+    step would copy them all to the CPU.
+    """
+
+    def __init__(self, decay: float):
+        super().__init__(multi_avg_fn=moving_average(decay), use_buffers=True)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
 
 
 def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

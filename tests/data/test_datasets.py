@@ -62,6 +62,19 @@ def test_bad_pictures_fail_or_are_skipped_and_reported(source, tmp_path):
         array(source, tmp_path)
 
 
+def test_one_picture_may_be_named_twice_and_skipped_once(pictures, tmp_path):
+    table = pictures / "items.csv"
+    rows = ["path,label,split,bbox", "train/hat/0.png,hat,train,900 900 950 950", "train/hat/0.png,hat,train,0 0 20 20",
+            "train/dress/0.png,dress,train,"]  # fmt: skip
+    table.write_text("\n".join(rows) + "\n")
+    found = array(read_source("table", str(table), cache=tmp_path), tmp_path / "cache", on_bad_image="skip")
+    assert found.labels.tolist() == [1, 0]  # hat, dress
+    assert len(found.pictures) == len(found.items) == 2
+    assert found.pictures[0].mean(axis=(1, 2)).argmax() == 1  # a hat is green, a dress is red
+    assert found.pictures[1].mean(axis=(1, 2)).argmax() == 0
+    assert [path for path, _ in found.skipped] == ["train/hat/0.png"]
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(source, tmp_path, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")
@@ -145,6 +158,19 @@ def test_the_triplet_module_gives_usable_batches(pictures, tmp_path, mode):
         assert (anchors != negatives).all()
 
 
+def test_products_with_one_picture_are_left_out(pictures, tmp_path, caplog):
+    rows = ["path,label,split,product_id"]
+    rows += [f"train/{label}/{at}.png,{label},train,{label}{at // 2 if at < 11 else 99}"
+             for label in ("hat", "dress") for at in range(12)]  # fmt: skip
+    (pictures / "items.csv").write_text("\n".join(rows) + "\n")
+    images = ImageDataModule("table", str(pictures / "items.csv"), cache_dir=str(tmp_path / "cache"), batch_size=4)
+    triplets = TripletDataModule(images, classes_per_batch=4, pictures_per_class=2, by="product_id")
+    assert len(triplets.class_of()) == 10
+    (batches,) = [[labels for _, labels in triplets.train_dataloader()]]
+    assert {len(labels) for labels in batches} == {8}
+    assert caplog.text.count("4 training pictures are left out: no other one has their product_id") == 1
+
+
 def test_balanced_batches_know_how_often_classes_really_occur(tmp_path):
     root = write_pictures(tmp_path / "p", {"train": {"dress": 9, "hat": 3}, "validation": {"dress": 1, "hat": 1}})
     images = module(root, tmp_path)
@@ -223,4 +249,6 @@ def test_the_report_of_skipped_pictures_is_plain_json(source, tmp_path):
     (source.root / "train/hat/3.png").write_bytes(b"")
     array(source, tmp_path, on_bad_image="skip")
     (report,) = tmp_path.rglob("skipped.json")
-    assert list(json.loads(report.read_text())) == ["train/hat/3.png"]
+    ((at, path, reason),) = json.loads(report.read_text())
+    assert (source.split("train")[at].path, path) == ("train/hat/3.png", "train/hat/3.png")
+    assert "3.png" in reason

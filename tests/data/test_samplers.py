@@ -57,6 +57,13 @@ def test_the_batches_of_all_ranks_together_are_those_of_one():
     assert [shared[at % 2][at // 2] for at in range(6)] == alone
 
 
+def test_a_run_that_goes_on_draws_what_comes_next():
+    members = {label: np.arange(12 * label, 12 * label + 12) for label in range(3)}
+    whole = PKBatchSampler(members, 3, 2)
+    passes = [list(whole) for _ in range(3)]
+    assert list(PKBatchSampler(members, 3, 2, passes=2)) == passes[2]
+
+
 def test_passes_differ_and_seeds_repeat():
     sampler, again = PKBatchSampler(members(16, 16), 2, 4, seed=5), PKBatchSampler(members(16, 16), 2, 4, seed=5)
     first = list(sampler)

@@ -242,6 +242,28 @@ def test_folds_keep_a_group_together(tmp_path):
     assert not held & kept
 
 
+@pytest.mark.parametrize("column", ["group", "product_id"])
+def test_folds_and_splits_keep_numbered_groups_together_zero_too(tmp_path, column):
+    rows = [{"path": f"{at}.jpg", "label": at % 2, "split": "train", column: at // 20} for at in range(400)]
+    for name, columns in (("with.parquet", rows[0]), ("without.parquet", ("path", "label", column))):
+        table = pa.Table.from_pylist([{key: row[key] for key in columns} for row in rows])
+        parquet.write_table(table, tmp_path / name)
+    assert read_source("table", str(tmp_path / "with.parquet"), cache=tmp_path).class_names == ("0", "1")
+    for name, fold in (("with.parquet", "1/4"), ("without.parquet", None)):
+        splits: dict[int, set[str]] = {}
+        for item in read_source("table", str(tmp_path / name), cache=tmp_path, fold=fold).items:
+            splits.setdefault(item.extra[column], set()).add(item.split)
+        assert all(len(found) == 1 for found in splits.values())
+        assert set().union(*splits.values()) == {"train", "validation"}
+
+
+def test_split_folders_may_be_capitalised(tmp_path):
+    root = write_pictures(tmp_path / "p", {"Train": {"hat": 2, "dress": 2}, "VAL": {"hat": 1}})
+    source = read_source("folder", str(root), cache=tmp_path)
+    assert source.class_names == ("dress", "hat")
+    assert len(source.split("validation")) == 1
+
+
 def test_folds_part_the_training_pictures(pictures, tmp_path):
     whole = read_source("folder", str(pictures), cache=tmp_path)
     parts = [read_source("folder", str(pictures), cache=tmp_path, fold=f"{part}/3") for part in (1, 2, 3)]

@@ -45,6 +45,10 @@ def test_no_warm_up_is_fine(run_here, data):
     run_here("task=classify", *data, "task.epochs=1", "task.module.warmup=0")
 
 
+def test_a_warm_up_of_one_step_is_none(run_here, data):
+    run_here("task=classify", *data, "task.epochs=1", "data.batch_size=18", "task.module.warmup=0.5")
+
+
 def test_no_validation_pictures_are_noticed_before_the_training(run_here, tmp_path):
     root = write_pictures(tmp_path / "p", {"train": {"dress": 12, "hat": 12}})
     with pytest.raises(FashionError, match="has no validation pictures"):
@@ -64,6 +68,8 @@ def test_a_run_goes_on_with_its_like_only(run_here, data, tmp_path):
         (("task=classify", "task.epochs=2", "model.stem=16"), "a run of another model"),
         (("task=classify", "task.epochs=2", "data.classes=[hat,dress,shoes]"), "a run of another data.classes"),
         (("task=triplet", "task.epochs=2"), "a run of another task"),
+        (("task=classify", "task.epochs=2", "task.module.lr=0.1"), r"task.module.lr=0.012, not 0.1; .*task.pretrained"),
+        (("task=classify", "task.epochs=2", "task.module.muon=null"), "task.module.muon=2.0, not None"),
     ):
         with pytest.raises(FashionError, match=words):
             run_here(arguments[0], *data, *arguments[1:], f"resume={tmp_path / 'first'}", out="second")

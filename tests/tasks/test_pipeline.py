@@ -129,6 +129,36 @@ def test_a_run_goes_on_where_it_stopped(run_here, data, tmp_path):
     assert steps == [3, 9]
     run_here("task=classify", *data, "trainer.max_epochs=4", "resume=latest", out="third")
     assert metrics(tmp_path / "third")["epochs"] == 4
+    seconds = [metrics(tmp_path / out)["train_seconds"] for out in ("first", "second", "third")]
+    assert seconds == sorted(seconds)  # of all epochs, not of the last ones alone
+
+
+def test_a_run_that_goes_on_remembers_its_best_epoch(run_here, data, tmp_path):
+    watched = ("task=classify", *data, "task.early_stopping=9", "trainer.max_epochs=3")
+    run_here(*watched, out="first")
+    state = torch.load(tmp_path / "first/checkpoints/best.ckpt", weights_only=True)
+    run_here(*watched[:-1], "trainer.max_epochs=4", "task.module.mixup=1", "trainer.check_val_every_n_epoch=9",
+             "resume=first", out="second")  # fmt: skip
+    kept = torch.load(tmp_path / "second/checkpoints/best.ckpt", weights_only=True)
+    assert kept["epoch"] == state["epoch"]
+    assert metrics(tmp_path / "second")["checkpoint"] == "best.ckpt"
+
+
+def test_a_training_in_a_runs_folder_sets_its_checkpoints_aside(run_here, data, tmp_path):
+    run_here("task=classify", *data, "trainer.max_epochs=1", out="run")
+    before = (tmp_path / "run/checkpoints/last.ckpt").read_bytes()
+    run_here("task=classify", *data, "trainer.max_epochs=1", "task.pretrained=run", out="run")
+    assert (tmp_path / "run/checkpoints/before/last.ckpt").read_bytes() == before
+    assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() != before
+
+
+def test_no_picture_finds_itself(run_here, run_folder, pictures, tmp_path):
+    run_here("task=evaluate", "data=folder", f"data.source={pictures}", f"encoder={run_folder}", "split=train",
+             "baselines=[random]", out="self")  # fmt: skip
+    content = metrics(tmp_path / "self")
+    found = content["metrics"]
+    assert found["gallery/map"] == found["loo/map"]
+    assert content["baselines"]["random"]["gallery/top1"] < 0.8
 
 
 def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):
@@ -262,8 +292,9 @@ def test_a_multirun_ends_in_a_table_and_survives_a_failing_job(data, tmp_path):
     scores = [row["accuracy"] for row in rows[:4]]
     assert scores == sorted(scores, reverse=True)
     refused = command(
-        "-m", "task=classify", *data, "trainer=ddp", "seed=1", f"cache_dir={tmp_path}/cache", cwd=tmp_path
-    )
+        "-m", "task=classify", *data, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
+        "trainer.strategy=auto", "seed=1", f"cache_dir={tmp_path}/cache", cwd=tmp_path
+    )  # fmt: skip
     assert "trainer.strategy=ddp_spawn" in refused.stdout + refused.stderr
 
 

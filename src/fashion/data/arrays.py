@@ -19,8 +19,8 @@ from fashion.files import replacing, sha256, write_text
 
 log = logging.getLogger(__name__)
 
-LOADER_VERSION = 1
-"""Raised whenever `load_picture` changes what it returns, so that old caches are not used."""
+LOADER_VERSION = 2
+"""Raised whenever `load_picture` or the cache's files change, so that old caches are not used."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,13 @@ def chosen(array: PictureArray, column: str) -> PictureArray | None:
     """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
     marked = [str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes") for item in array.items]
     rows = np.flatnonzero(marked)
-    if not len(rows):
-        return None
+    return rows_of(array, rows) if len(rows) else None
+
+
+def rows_of(array: PictureArray, rows: NDArray[np.int64]) -> PictureArray:
+    """Some of the pictures, in memory."""
     items = tuple(array.items[int(row)] for row in rows)
-    return PictureArray(np.array(array.pictures[rows]), array.labels[rows], items, array.skipped, array.digest)
+    return replace(array, pictures=np.array(array.pictures[rows]), labels=array.labels[rows], items=items)
 
 
 def picture_array(
@@ -67,21 +70,23 @@ def picture_array(
     folder = cache / "pictures" / key
     if not (folder / "skipped.json").exists():
         _decode(root, items, size, centre, folder, on_bad_image)
-    skipped: dict[str, str] = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
+    skipped = tuple((path, reason) for _, path, reason in report)
+    left_out = {at for at, _, _ in report}
     if skipped and on_bad_image == "fail":
-        path, reason = next(iter(skipped.items()))
+        path, reason = skipped[0]
         raise BadPictureError(
             f"{reason} ({len(skipped)} such pictures, {path} the first; data.on_bad_image=skip leaves them out)"
         )
     if skipped:
-        log.warning("%d pictures cannot be read and are left out, %s the first.", len(skipped), next(iter(skipped)))
-    kept = tuple(item for item in items if item.path not in skipped)
+        log.warning("%d pictures cannot be read and are left out, %s the first.", len(skipped), skipped[0][0])
+    kept = tuple(item for at, item in enumerate(items) if at not in left_out)
     numbers = {name: at for at, name in enumerate(class_names)}
     return PictureArray(
         np.load(folder / "pictures.npy", mmap_mode="r"),
         np.array([numbers[item.label] for item in kept], dtype=np.int64),
         kept,
-        tuple(skipped.items()),
+        skipped,
         digest,
     )
 
@@ -108,13 +113,15 @@ def _digests(root: Path, items: Sequence[Item], size: int, centre: float) -> tup
 def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder: Path, on_bad_image: str) -> None:
     from rich.progress import track
 
-    skipped: dict[str, str] = {}
+    skipped: list[tuple[int, str, str]] = []  # a table may name one picture twice, with another box
     with replacing(folder / "pictures.npy", "set cache_dir to a larger disk") as part:
         array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(items), 3, size, size))
         count = 0
         decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items], centre)
         shown = track(decoded, f"Decoding pictures at {size}×{size}", total=len(items))
-        for _, picture in keep_good(shown, on_bad_image, lambda at, bad: skipped.update({items[at].path: str(bad)})):
+        for _, picture in keep_good(
+            shown, on_bad_image, lambda at, bad: skipped.append((at, items[at].path, str(bad)))
+        ):
             array[count] = picture
             count += 1
         if not count:
@@ -129,13 +136,21 @@ def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder:
 def relabelled(array: PictureArray, column: str) -> tuple[PictureArray, NDArray[np.int64]]:
     """The same pictures numbered by the values of a column, such as `product_id`, and the class of each such number.
 
+    A value that one picture alone has is like no other, and that picture is left out.
+
     Raises:
-        FashionError: if a picture has no such value, or one value is of two classes.
+        FashionError: if a picture has no such value, one value is of two classes, or no two pictures share one.
     """
     values = [item.extra.get(column) for item in array.items]
     if any(value in (None, "") for value in values):
         raise FashionError(f"task.batches.by is {column!r}, and some training pictures have no such column.")
-    names, numbers = np.unique(np.array(values, dtype=str), return_inverse=True)
+    names, numbers, counts = np.unique(np.array(values, dtype=str), return_inverse=True, return_counts=True)
+    alone = counts[numbers] < 2
+    if alone.all():
+        raise FashionError(f"task.batches.by is {column!r}, and no two training pictures share one; leave it out.")
+    if alone.any():
+        log.warning("%d training pictures are left out: no other one has their %s.", alone.sum(), column)
+        return relabelled(rows_of(array, np.flatnonzero(~alone)), column)
     class_of = np.zeros(len(names), np.int64)
     class_of[numbers] = array.labels
     mixed = np.flatnonzero(class_of[numbers] != array.labels)

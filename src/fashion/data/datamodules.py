@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fashion.data.arrays import PictureArray, picture_array
+from fashion.data.arrays import PictureArray, chosen, picture_array
 from fashion.data.datasets import ImageDataset
 from fashion.data.samplers import shuffled
 from fashion.data.sources import SPLITS, Source, read_source
@@ -197,6 +197,15 @@ class ImageDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **options,
         )
+
+
+def asked_and_searched(data: ImageDataModule, split: str) -> tuple[PictureArray, PictureArray]:
+    """The pictures of a split, and those they are searched in: the training pictures.
+
+    A table may say itself which pictures of the split ask and which are asked, as In-shop's does.
+    """
+    pictures = data.array(split)
+    return chosen(pictures, "is_query") or pictures, chosen(pictures, "is_gallery") or data.array("train")
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -40,9 +40,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 class TripletDataset(Dataset[Tensor]):
     """Explicit random triplets: item i is picture i as the anchor, another of its class, and one of another class.
 
-    Positives and negatives are drawn anew at every access, from a generator that is seeded by `seed` and, in a
-    worker process, by torch's own seed of that worker.  A batch of B triplets is fetched as (pictures [3B,3,S,S],
-    labels [3B]): all anchors, then all positives, then all negatives, so that one forward pass serves all three.
+    Positives and negatives are drawn anew at every access, from a generator that is seeded by `seed` and by torch's
+    own seed, which differs in each worker process and in a run that goes on.  A batch of B triplets is fetched as
+    (pictures [3B,3,S,S], labels [3B]): all anchors, then all positives, then all negatives, so that one forward pass
+    serves all three.
 
     Raises:
         FashionError: if there is one class only, or a class with one picture.
@@ -73,8 +74,7 @@ class TripletDataset(Dataset[Tensor]):
 
     def _random(self) -> np.random.Generator:
         if self._generator is None:
-            worker = torch.utils.data.get_worker_info()
-            self._generator = np.random.default_rng([self.seed, worker.seed if worker else 0])
+            self._generator = np.random.default_rng([self.seed, torch.initial_seed()])
         return self._generator
 
     def _outside(self, label: int, at: int) -> int:

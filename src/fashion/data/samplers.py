@@ -1,5 +1,6 @@
 """The order of training pictures: shuffled, or in batches of P classes × K pictures, whose triplets losses mine."""
 
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -25,6 +26,7 @@ class PKBatchSampler(Sampler[list[int]]):
         pictures: K, at least 2, so that every anchor has a positive.
         seed: draws differ by seed and from one pass to the next, and are the same on every machine.
         rank, world: of `world` processes, process `rank` gets every world-th batch; all get equally many.
+        passes: how many were made before, by the run that this one goes on with.
 
     Raises:
         FashionError: if P is larger than the number of classes, or P or K smaller than 2.
@@ -38,6 +40,7 @@ class PKBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        passes: int = 0,
     ):
         if classes > len(members):
             raise FashionError(
@@ -51,7 +54,7 @@ class PKBatchSampler(Sampler[list[int]]):
         self.members = dict(members)
         self.classes, self.pictures = classes, pictures
         self.seed, self.rank, self.world = seed, rank, world
-        self.passes = 0
+        self.passes = passes
 
     def __len__(self) -> int:
         total = sum(len(indices) for indices in self.members.values())
@@ -100,5 +103,6 @@ def shuffled(dataset: Any) -> Sampler[int]:
     """All indices in a new random order each epoch, divided among the processes of a distributed run."""
     rank, world = place()
     if world > 1:
-        return DistributedSampler(dataset, world, rank, shuffle=True, drop_last=True)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning keeps it, the same for all processes
+        return DistributedSampler(dataset, world, rank, shuffle=True, seed=seed, drop_last=True)
     return RandomSampler(dataset)

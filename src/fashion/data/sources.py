@@ -38,6 +38,18 @@ class Item:
             ) from None
         return left, top, right, bottom
 
+    @property
+    def group(self) -> str:
+        """What must not be divided among splits: pictures of one `group`, of one product, or the picture alone."""
+        return next(
+            name for name in (*(text(self.extra.get(key)) for key in ("group", "product_id")), self.path) if name
+        )
+
+
+def text(value: Any) -> str:
+    """A table's value as text; 0 is a value, None is none."""
+    return "" if value is None else str(value).strip()
+
 
 @dataclass(frozen=True)
 class Source:
@@ -102,7 +114,8 @@ def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
 
 def _folder(root: Path, validation: float) -> Source:
     """root/{train,validation,test}/<class>/…, or root/<class>/… which is then split by a hash of each path."""
-    split_folders = {SPLIT_NAMES[p.name]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name in SPLIT_NAMES}
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in SPLIT_NAMES]
+    split_folders = {SPLIT_NAMES[path.name.lower()]: path for path in folders}
     items: list[Item] = []
     for split, folder in (split_folders or {"": root}).items():
         for path in find_pictures(folder):
@@ -142,7 +155,7 @@ def share_of(name: str) -> float:
 
 
 def _folded(source: Source, fold: str) -> Source:
-    """The training pictures alone, part i of n of them as the validation split, by a hash of each path (or `group`)."""
+    """The training pictures alone, part i of n of them as the validation split, by a hash of each one's group."""
     try:
         part, parts = (int(number) for number in str(fold).split("/"))
     except ValueError:
@@ -152,7 +165,7 @@ def _folded(source: Source, fold: str) -> Source:
     items = [
         replace(
             item,
-            split="validation" if int(share_of(item.extra.get("group") or item.path) * parts) == part - 1 else "train",
+            split="validation" if int(share_of(item.group) * parts) == part - 1 else "train",
         )
         for item in source.split("train")
     ]
@@ -160,7 +173,7 @@ def _folded(source: Source, fold: str) -> Source:
 
 
 def _table(path: Path, validation: float) -> Source:
-    """The table's rows; without a column `split` it is split by a hash of each path (or `group`)."""
+    """The table's rows; without a column `split` it is split by a hash of each path (or `group`, or product)."""
     if not path.is_file():
         raise FashionError(f"{path}: no such table; name a CSV or Parquet file with columns {', '.join(COLUMNS)}.")
     rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
@@ -175,8 +188,8 @@ def _table(path: Path, validation: float) -> Source:
     root, columns = path.parent.resolve(), list(rows[0])
     items = []
     for line, row in enumerate(rows, start=1):
-        name, label, split = (str(row.pop(column, None) or "").strip() for column in COLUMNS)
-        split = split.lower() if "split" in columns else _hashed_split(str(row.get("group") or name), validation)
+        name, label, split = (text(row.pop(column, None)) for column in COLUMNS)
+        split = split.lower() if "split" in columns else _hashed_split(Item(name, label, "", row).group, validation)
         if not name or not label or split not in SPLIT_NAMES:
             raise FashionError(
                 f"{path}, row {line}: path {name!r}, label {label!r}, split {split!r}; "

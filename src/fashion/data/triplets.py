@@ -1,7 +1,10 @@
 """The LightningDataModule of batches that hold triplets, for the siamese encoder."""
 
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -46,23 +49,27 @@ class TripletDataModule(LightningDataModule):
         self.images.prepare_data()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        array, rank, world = self._array(), *place()
+        array, rank, world = self._alike[0], *place()
         if self.mode == "explicit":
             triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
             size = max(self.images.batch_size // 3, 1)
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)
-        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world)
+        before = self.trainer.current_epoch if self.trainer else 0
+        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, before)
         return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
 
-    def _array(self) -> PictureArray:
+    @cached_property
+    def _alike(self) -> tuple[PictureArray, NDArray[np.int64] | None]:
+        """The training pictures, labelled by what makes them alike, and the class of each such label if it is none."""
         array = self.images.training_array()
-        return relabelled(array, self.by)[0] if self.by else array
+        return relabelled(array, self.by) if self.by else (array, None)
 
     def class_of(self) -> list[int] | None:
         """The class of each number that labels a training picture; None where it is the class itself."""
-        return relabelled(self.images.training_array(), self.by)[1].tolist() if self.by else None
+        numbers = self._alike[1]
+        return None if numbers is None else numbers.tolist()
 
     def class_weights(self) -> list[float] | None:
         """How much oftener each class occurs than the batches show it, on average 1; None for explicit

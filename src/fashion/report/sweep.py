@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
-from fashion.report.runs import Row, cells, columns_of, outcome
+from fashion.report.runs import UNFINISHED, Row, cells, columns_of, outcome
 from fashion.report.tables import plain_table, show
 
 log = logging.getLogger(__name__)
@@ -53,5 +53,8 @@ def read_jobs(folder: Path) -> list[Row]:
     for overrides in sorted(folder.glob("*/.hydra/overrides.yaml")):
         run = overrides.parents[1]
         pairs = (str(override).partition("=") for override in OmegaConf.load(overrides))
-        rows.append({"run": run.name} | {key: value for key, _, value in pairs} | outcome(run))
+        figures = outcome(run)
+        if figures.get("error") == UNFINISHED and (run / "finished.json").exists():
+            figures = {}  # of a task that gives none
+        rows.append({"run": run.name} | {key: value for key, _, value in pairs} | figures)
     return rows

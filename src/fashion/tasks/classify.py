@@ -14,7 +14,6 @@ from fashion.encoder import find_model
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.options import read_options
-from fashion.tasks.starting import guard_multirun
 from fashion.tasks.training import TrainingOptions, train
 
 
@@ -27,7 +26,6 @@ class ClassifyOptions(TrainingOptions):
 def run(cfg: DictConfig) -> float:
     """Train; returns the validation accuracy of the run's model."""
     options = read_options(cfg, ClassifyOptions)
-    guard_multirun(cfg)
     pl.seed_everything(options.seed, workers=True, verbose=False)
     images: ImageDataModule = instantiate(cfg.data)
     module = instantiate(

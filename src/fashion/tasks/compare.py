@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from fashion.comparison import mcnemar, paired_bootstrap
-from fashion.data.datamodules import ImageDataModule
+from fashion.data.datamodules import ImageDataModule, asked_and_searched
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, groups_of
@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> float:
     for one in (options.run, options.run_b):
         encoder = load_encoder(Path(one))
         data = data_for(encoder, cfg)
-        queries, gallery = data.array(options.split), data.array("train")
+        queries, gallery = asked_and_searched(data, options.split)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
     rights = [result.predicted == queries.labels for result in results]
     table = compared(results, rights, groups_of(queries))
@@ -82,6 +82,8 @@ def compared(
         values |= {f"{prefix}/{name}": (first[name], second[name], own) for name in ("top1", "top5", "map")}
     table = {}
     for name, (one, other, own) in values.items():
+        if not len(one):  # no query has an answer
+            continue
         test = paired_bootstrap(one, other, groups=own)
         table[name] = {"a": float(one.mean()), "b": float(other.mean()), **test}
     return table

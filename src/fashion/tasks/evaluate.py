@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import baseline
-from fashion.data.arrays import PictureArray, chosen
-from fashion.data.datamodules import ImageDataModule
+from fashion.data.arrays import PictureArray
+from fashion.data.datamodules import ImageDataModule, asked_and_searched
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import PREFIX, evaluate, relevant_numbers, write_metrics
+from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
 from fashion.metrics import select
 from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
@@ -48,9 +48,7 @@ def run(cfg: DictConfig) -> float:
     if strangers:
         check_strangers(options, strangers)
         log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
-    split = data.array(options.split)
-    # A table may say itself which pictures ask and which are asked, as In-shop's does.
-    queries, gallery = chosen(split, "is_query") or split, chosen(split, "is_gallery") or data.array("train")
+    queries, gallery = asked_and_searched(data, options.split)
     result = evaluate(
         encoder, queries, gallery, split=options.split, class_names=data.class_names, protocols=options.protocols,
         relevance=options.relevance,
@@ -100,6 +98,7 @@ def compare_baselines(
 ) -> dict[str, dict[str, float]]:
     """baseline → search figure → value."""
     wanted, gallery_wanted = relevant_numbers(queries, gallery, options.relevance)
+    themselves = rows_in(queries, gallery)
     table: dict[str, dict[str, float]] = {}
     for name in options.baselines:
         embed, table[name] = baseline(name), {}
@@ -108,7 +107,7 @@ def compare_baselines(
             if protocol == "filtered":  # needs a class that the query is named
                 continue
             if protocol == "gallery":
-                found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted)
+                found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted, exclude=themselves)
             else:
                 found = retrieval(asked, wanted, asked, wanted, exclude=np.arange(len(wanted)))
             summary = found.summary(f"{PREFIX[protocol]}/")

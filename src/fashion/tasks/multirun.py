@@ -26,11 +26,11 @@ def run_job(cfg: DictConfig) -> Any:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     settings = OmegaConf.to_container(cfg, resolve=False)
-    before = finished(folder, settings)
-    if before is not None:
+    before = finished(folder)
+    if before and before["settings"] == json.loads(json.dumps(settings, default=str)):
         log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
-        return before
-    if (folder / "finished.json").is_file():
+        return before["value"]
+    if before:
         raise FashionError(
             f"{folder} holds a finished job of other settings, which would be overwritten; choose another sweep_name, "
             "or delete that folder."
@@ -51,10 +51,9 @@ def run_job(cfg: DictConfig) -> Any:
     return value
 
 
-def finished(folder: Path, settings: Any) -> Any:
-    """What the job in that folder returned, if it ended well with these settings; else None."""
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The `settings` and the `value` of the job that ended well in that folder, if one did."""
     try:
-        content = json.loads((folder / "finished.json").read_text(encoding="utf-8"))
+        return dict(json.loads((folder / "finished.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
-    return content["value"] if content["settings"] == json.loads(json.dumps(settings, default=str)) else None

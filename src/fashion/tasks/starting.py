@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
@@ -29,20 +30,23 @@ def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> s
         raise FashionError("resume goes on with one run; leave it out of a multirun (-m).")
     run = Path(resume).expanduser()
     if resume == "latest":
-        runs = sorted(
-            run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists() and run != folder
-        )
-        if not runs:
-            raise FashionError(f"resume=latest finds no run in {folder.parent}; name one, or leave it out.")
-        run = runs[-1]
+        run = _latest(folder)
     checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
     _, trained = load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
     mine = dict(module.hparams)
     if ("classification" in trained) != ("classification" in mine):
         raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
+    mine["backbone"] = {**mine["backbone"]} | ({"weights": None} if "weights" in mine["backbone"] else {})
     for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
         if trained[name] != mine[name]:
             raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
+    for name in ("lr", "muon", "weight_decay", "warmup"):  # the optimiser goes on as it was, whatever is asked for
+        if name in trained and trained[name] != mine[name]:
+            was = "null" if trained[name] is None else trained[name]
+            raise FashionError(
+                f"{checkpoint} was trained with task.module.{name}={was}, not {mine[name]}; resume goes on with the "
+                f"same: add task.module.{name}={was}, or start from its weights with task.pretrained."
+            )
     done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
     if done >= epochs:
         raise FashionError(f"{checkpoint} has {done} epochs done already; raise task.epochs ({epochs}).")
@@ -50,12 +54,23 @@ def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> s
     return str(checkpoint)
 
 
+def _latest(folder: Path) -> Path:
+    """The newest run beside `folder`, or the one in it, where its name is fixed."""
+    runs = [run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists()]
+    if not runs:
+        raise FashionError(f"resume=latest finds no run in {folder.parent}; name one, or leave it out.")
+    return max(runs, key=lambda run: (run == folder, (run / "checkpoints/last.ckpt").stat().st_mtime))
+
+
 @rank_zero_only
-def clear(folder: Path) -> None:
-    """Remove the events and figures of a run that was in this folder before: they are not this one's."""
+def set_aside(folder: Path) -> None:
+    """Clear the folder of a run that was in it before: its checkpoints go to `checkpoints/before`, its figures go."""
     for pattern in ("events.out.tfevents.*", "metrics.json", "report.html"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
+    for path in folder.glob("checkpoints/*.ckpt"):
+        (path.parent / "before").mkdir(exist_ok=True)
+        path.replace(path.parent / "before" / path.name)
 
 
 def warm_start(network: nn.Module, checkpoint: Path) -> None:
@@ -76,11 +91,15 @@ def warm_start(network: nn.Module, checkpoint: Path) -> None:
     log.info("Starting from %s (%d of %d tensors)", checkpoint, len(shared), len(own))
 
 
-def guard_multirun(cfg: DictConfig) -> None:
-    """Refuse plain DDP inside a multirun: each child process would run the whole sweep again."""
+def guard_multirun(trainer: Trainer) -> None:
+    """Refuse, inside a multirun, what starts this command again in other processes: each would run the whole sweep.
+
+    Raises:
+        FashionError: if the trainer does so.
+    """
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if multirun and cfg.trainer.get("strategy") == "ddp":
+    if multirun and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
         raise FashionError(
-            "trainer=ddp cannot run inside a multirun: its processes would each start the whole sweep again; "
-            "add trainer.strategy=ddp_spawn, or launch jobs through Slurm."
+            "Training on several devices (trainer=ddp) cannot run inside a multirun: its processes would each start "
+            "the whole sweep again; add trainer.strategy=ddp_spawn, or launch jobs through Slurm."
         )

@@ -1,7 +1,6 @@
 """What both training tasks share: one Lightning fit, its checkpoints and logs, and the metrics that follow."""
 
 import logging
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from fashion.callbacks import BestCheckpoint, Diverged, Draws
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
@@ -25,7 +24,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.network import load_network
-from fashion.optim import averaging
+from fashion.optim import Averaging
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import write_page
 from fashion.report.progress import progress
@@ -33,7 +32,7 @@ from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import FirstBatch, log_results, log_searches
 from fashion.report.training import training_sections
 from fashion.tasks.options import Options
-from fashion.tasks.starting import clear, resume_from, warm_start
+from fashion.tasks.starting import guard_multirun, resume_from, set_aside, warm_start
 
 log = logging.getLogger(__name__)
 
@@ -68,30 +67,31 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
             f"trainer.check_val_every_n_epoch ({cfg.trainer.check_val_every_n_epoch})."
         )
     resume = resume_from(options.resume, options.epochs, folder, module)
-    if resume is None:
-        clear(folder)
     if options.pretrained:
         warm_start(module.network, find_model(Path(options.pretrained)))
+    if resume is None:
+        set_aside(folder)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
     checkpoints = folder / "checkpoints"
-    callbacks = _callbacks(module, options, checkpoints)
+    timer = Timer()  # which a run that goes on takes along
+    callbacks = [*_callbacks(module, options, checkpoints), timer]
     _quiet()
     keep_freed_memory()
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
-    started = time.perf_counter()
+    guard_multirun(trainer)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit:  # how Lightning ends an interrupted run
         if not trainer.interrupted:
             raise
-    seconds = time.perf_counter() - started
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
         fit_looks(checkpoint, images.array("train"))
     if trainer.interrupted:
         raise KeyboardInterrupt(f"it goes on with resume={folder}" if any(checkpoints.glob("last.ckpt")) else "")
-    chosen = checkpoints / ("best.ckpt" if options.early_stopping else "last.ckpt")
+    best = checkpoints / "best.ckpt"
+    chosen = best if options.early_stopping and best.exists() else checkpoints / "last.ckpt"
     encoder = load_encoder(chosen)
     result = evaluate(encoder, images.array("validation"), images.array("train"))
     facts = {
@@ -99,7 +99,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         "epochs": trainer.current_epoch,
         "pretrained": options.pretrained,
         "teacher": getattr(options, "teacher", None),
-        "train_seconds": round(seconds, 1),
+        "train_seconds": round(timer.time_elapsed(), 1),
         "collapsed": getattr(module, "collapsed", False),
         "data_skipped": len(images.array("train").skipped),
         "data_audit": audit(
@@ -125,36 +125,20 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
 def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list[Callback]:
     common: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False, "auto_insert_metric_name": False}
     callbacks: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
+        BestCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
         LearningRateMonitor("step"),
         progress(),
         FirstBatch(),
         Diverged(),
+        Draws(options.seed),
     ]
     if options.ema:
         # First, so that it has put its average into the network when others validate or save.
-        callbacks.insert(0, averaging(options.ema))
+        callbacks.insert(0, Averaging(options.ema))
     if options.early_stopping:
         callbacks.append(EarlyStopping(module.monitor, mode=module.mode, patience=options.early_stopping))
     return callbacks
-
-
-class Diverged(Callback):
-    """Stops a training whose weights are no numbers any more, before anything is made of them."""
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check(trainer, pl_module)
-
-    def _check(self, trainer: Trainer, module: LightningModule) -> None:
-        if not all(torch.isfinite(parameter).all() for parameter in module.parameters()):
-            raise FashionError(
-                f"The training diverged in epoch {trainer.current_epoch + 1}: weights are no numbers any more; lower "
-                "task.module.lr."
-            )
 
 
 def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:

@@ -6,14 +6,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.tasks.options import read_options
-from fashion.tasks.starting import guard_multirun
 from fashion.tasks.training import TrainingOptions, train
 
 
 def run(cfg: DictConfig) -> float:
     """Train; returns the validation map (gallery protocol) of the run's model."""
     options = read_options(cfg, TrainingOptions)
-    guard_multirun(cfg)
     pl.seed_everything(options.seed, workers=True, verbose=False)
     images: ImageDataModule = instantiate(cfg.data)
     batches = instantiate(cfg.task.batches, images=images, seed=options.seed)

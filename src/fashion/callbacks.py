@@ -1,0 +1,64 @@
+"""What both training tasks watch, and what a training that goes on must remember beyond Lightning's own."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from fashion.errors import FashionError
+from fashion.files import replacing
+
+
+class Diverged(Callback):
+    """Stops a training whose weights are no numbers any more, before anything is made of them."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(trainer, pl_module)
+
+    def _check(self, trainer: Trainer, module: LightningModule) -> None:
+        if not all(torch.isfinite(parameter).all() for parameter in module.parameters()):
+            raise FashionError(
+                f"The training diverged in epoch {trainer.current_epoch + 1}: weights are no numbers any more; lower "
+                "task.module.lr."
+            )
+
+
+class Draws(Callback):
+    """Random numbers of its own for each process, and for a run that goes on.
+
+    Else every process would draw the same crops, and a resumed run those of its first epochs once more.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch or trainer.global_rank:
+            sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+            torch.manual_seed(int(sequence.generate_state(1)[0]))  # all draws of a training are torch's
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """The best epoch's checkpoint, which a run that goes on in another folder takes along.
+
+    Lightning's own forgets what was the best so far, and would call the first validation after it the best.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        before, folder = Path(state_dict["best_model_path"]), Path(str(self.dirpath))
+        if before.is_file() and before.parent != folder:
+            best = folder / before.name
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(best) as part:
+                shutil.copyfile(before, part)
+            named = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
+            ranked = {str(best): state_dict["best_model_score"]}
+            state_dict = state_dict | named | {"dirpath": self.dirpath, "best_k_models": ranked, "last_model_path": ""}
+        super().load_state_dict(state_dict)
