@@ -14,6 +14,9 @@ from fashion.errors import FashionError
 
 Picture = str | Path | bytes
 
+LONGEST_QUERY, MOST_DELETED = 30_000, 1_000
+"""Letters of the ids, and ids, that one request to delete may have."""
+
 
 class Client:
     """A server that `task=serve` started.
@@ -82,11 +85,20 @@ class Client:
         return self._json("PATCH", "/v1/items", {"items": rows})
 
     def delete(self, *external_ids: str) -> dict[str, Any]:
-        """Delete items; each gets a status."""
+        """Delete items; each gets a status.
+
+        Many go in several requests, each of which is one change of the catalogue: an address has an end.
+        """
         strange = [name for name in external_ids if not isinstance(name, str)]
         if strange:
             raise FashionError(f"{strange[0]!r} is no external_id; give them one by one: delete('A1', 'A2').")
-        return self._json("DELETE", "/v1/items?" + "&".join(f"external_id={quote(name)}" for name in external_ids))
+        parts: list[list[str]] = [[]]
+        for text in (f"external_id={quote(name)}" for name in external_ids):
+            if sum(map(len, parts[-1])) + len(text) > LONGEST_QUERY or len(parts[-1]) == MOST_DELETED:
+                parts.append([])
+            parts[-1].append(text)
+        answers = [self._json("DELETE", "/v1/items?" + "&".join(part)) for part in parts]
+        return answers[-1] | {"items": [item for answer in answers for item in answer["items"]]}
 
     def item(self, number: int) -> dict[str, Any]:
         """What is known of the item of that id."""
@@ -163,7 +175,8 @@ def _encoded(pictures: Sequence[Picture]) -> list[str]:
     for picture in pictures:
         try:
             data = picture if isinstance(picture, bytes) else Path(picture).expanduser().read_bytes()
-        except OSError as error:
-            raise FashionError(f"{picture!s} cannot be read ({error.strerror}); check the path.") from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: of ~somebody who is nobody
+            reason = getattr(error, "strerror", None) or error
+            raise FashionError(f"{picture!s} cannot be read ({reason}); check the path.") from None
         contents.append(base64.b64encode(data).decode())
     return contents

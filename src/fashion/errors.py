@@ -5,5 +5,9 @@ class FashionError(Exception):
     """A mistake the user can mend; its message is one sentence that says how."""
 
 
+class OutageError(FashionError):
+    """A disk or a service does not do its part; what was asked for is right, and can be tried again once it does."""
+
+
 class BusyError(FashionError):
     """Another process is writing there; what was asked for is right, and can be tried again."""

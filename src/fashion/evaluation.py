@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fashion.bootstrap import bootstrap_interval
 from fashion.data.arrays import PictureArray
-from fashion.data.sources import text
+from fashion.data.tables import text
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fashion.errors import FashionError
+from fashion.errors import OutageError
 
 
 def sha256(path: Path) -> str:
@@ -104,13 +104,13 @@ def explained(path: Path, instead: str = "choose another place") -> Iterator[Non
     """Turn a full disk or a folder that cannot be written into a sentence.
 
     Raises:
-        FashionError: that says so.
+        OutageError: that says so.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise FashionError(
+            raise OutageError(
                 f"{path} could not be written ({error.strerror}); what was there before is unharmed; free some space, "
                 f"or {instead}."
             ) from error

@@ -116,6 +116,18 @@ def test_damaged_files_give_one_sentence_or_a_picture(kind):
             assert load_picture(bytes(data), 16).shape == (3, 16, 16)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_an_orientation_that_cannot_be_read_is_none(kind):
+    cut_off = saved(gradient(), kind, exif=b"Exif\0\0II*\0")
+    np.testing.assert_array_equal(load_picture(cut_off, 16), load_picture(saved(gradient(), kind), 16))
+
+
+def test_names_that_are_no_text_are_said(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(FashionError, match="name that is not UTF-8"):
+        find_pictures(tmp_path)
+
+
 def test_missing_wrong_and_folder_paths_are_named(tmp_path: Path):
     text = tmp_path / "page.jpg"
     text.write_text("<html>")

@@ -222,6 +222,28 @@ def test_groups_give_one_hit_each(engine, pictures):
         engine.search(query, group_by="shop")
 
 
+@pytest.mark.parametrize("largest", [2**31 - 1, 5])
+def test_groups_are_found_without_passing_over_all_items(engine, pictures, monkeypatch, largest):
+    """The others of a group that has its hit are masked, and no more is fetched than an index can give."""
+    monkeypatch.setattr(type(engine.catalog.index), "largest_k", largest)
+    asked: list[int] = []
+    search = engine.catalog.index.search
+
+    def counted(query, k, allowed=None):
+        asked.append(k)
+        return search(query, k, allowed)
+
+    monkeypatch.setattr(engine.catalog.index, "search", counted)
+    query = pictures / "test/hat/0.png"
+    (result,) = engine.search(query, k=3, group_by="label")
+    assert sorted(hit.label for hit in result.hits) == ["dress", "hat", "shoes"]
+    assert [hit.rank for hit in result.hits] == [1, 2, 3]
+    assert len(asked) <= 3
+    assert max(asked) <= largest
+    folded = engine.search(query, k=36, fold_duplicates=True)[0].hits
+    assert [hit.id for hit in folded] == brute(engine, query, np.ones(36, bool))
+
+
 def test_a_threshold_leaves_out_what_is_far(engine, pictures):
     query = pictures / "test/hat/0.png"
     scores = [hit.score for hit in engine.search(query, k=36)[0].hits]

@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import write_checkpoint, write_pictures
 from pyarrow import parquet
 
+from fashion.benchmark.server import Server
 from fashion.encoder import OnnxEncoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -114,6 +116,24 @@ def test_what_another_tool_wrote_is_taken(run_here, bundle, tmp_path, caplog):
     np.testing.assert_allclose(np.linalg.norm(catalog.embeddings, axis=1), 1, atol=1e-5)
     assert str(catalog.picture(catalog.item(2))) == "/pictures/2.jpg"
     assert catalog.item(2)["caption"] == "c"
+
+
+def test_pictures_of_foreign_names_are_served(bundle, run_here, tmp_path):
+    shop = write_pictures(tmp_path / "shop", {".": {"hat": 3}})
+    strange = (shop / "hat/0.png").rename(shop / 'hat/шапка "1".png')
+    (tmp_path / "clip/img_emb").mkdir(parents=True)
+    np.save(tmp_path / "clip/img_emb/img_emb_0.npy", np.eye(64, dtype=np.float32)[:2])
+    (tmp_path / "clip/metadata").mkdir()
+    table = pa.table({"image_path": [str(strange), str(shop / "hat/1.png")]})
+    parquet.write_table(table, tmp_path / "clip/metadata/metadata_0.parquet")
+    run_here("task=index", f"encoder={bundle}", "embeddings=clip", "catalog=c")
+    with Server(tmp_path / "c") as server:
+        answer = httpx.get(f"{server.url}/v1/images/0")
+        assert answer.status_code == 200
+        again = httpx.get(f"{server.url}/v1/images/0", headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status_code == 304
+    strange.unlink()  # a catalogue needs no pictures to be searched
+    run_here("task=search", "catalog=c", "like=0")
 
 
 def test_embeddings_of_another_model_or_shape_are_refused(run_here, bundle, shop, tmp_path):

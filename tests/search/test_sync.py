@@ -141,6 +141,54 @@ def test_versions_are_kept_and_can_be_gone_back_to(engine, source, tmp_path):
     assert json.loads((tmp_path / "c/manifest.json").read_text())["count"] == 15  # the links follow
 
 
+def test_what_was_gone_back_from_is_forgotten_first(engine, source, tmp_path):
+    store = Store(tmp_path / "c")
+    for number in range(3):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, store.folder)
+    assert store.numbers() == [1, 2, 3]
+    with store.writer():
+        store.use(1)
+    (source / "hat/3.png").unlink()
+    sync(engine, source, store.folder)
+    assert store.line() == [4, 1]
+    assert store.numbers() == [1, 3, 4]
+    (source / "hat/4.png").unlink()
+    sync(engine, source, store.folder)
+    assert store.numbers() == store.line()[::-1] == [1, 4, 5]
+
+
+def test_the_index_is_kept_where_columns_alone_change(engine, source, tmp_path, monkeypatch):
+    sync(engine, source, tmp_path / "c", {"price": [1] * 18})
+
+    def never(*arguments: object, **settings: object) -> None:
+        raise AssertionError("the index is built anew")
+
+    monkeypatch.setattr(catalog_module, "built", never)
+    update_items(engine, Store(tmp_path / "c"), {"hat/1.png": {"price": 5}})
+    sync(engine, source, tmp_path / "c", {"price": [2] * 18})
+    assert Catalog.open(tmp_path / "c").items["price"].to_pylist() == [2] * 18
+    consistent(engine, tmp_path / "c")
+    with pytest.raises(AssertionError, match="built anew"):
+        delete_items(engine, Store(tmp_path / "c"), ["hat/1.png"])
+
+
+def test_a_copied_catalogue_can_be_written(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    shutil.copytree(tmp_path / "c", tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns(".lock"))
+    delete_items(engine, Store(tmp_path / "copy"), ["hat/1.png"])
+    assert len(Catalog.open(tmp_path / "copy")) == 17
+
+
+def test_nothing_to_add_or_delete_is_said(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    for work, words in ((lambda store: add_items(engine, store, [], []), "no item to add"),
+                        (lambda store: delete_items(engine, store, []), "no item to delete")):  # fmt: skip
+        with pytest.raises(FashionError, match=words):
+            work(Store(tmp_path / "c"))
+    assert Store(tmp_path / "c").numbers() == [1]
+
+
 def test_the_second_writer_is_told_who_holds_the_lock(engine, source, tmp_path):
     store = Store(tmp_path / "c")
     with store.writer():

@@ -9,10 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from helpers import write_pictures
+from pyarrow import parquet
 
 from fashion import VisualSearchEngine
+from fashion.data.tables import read_rows
 from fashion.errors import FashionError
+from fashion.search.items import update_items
 from fashion.search.listing import Listing
+from fashion.search.selecting import select
+from fashion.search.store import Store
 from fashion.search.values import plain
 from fashion.tasks.search import write_results
 
@@ -55,6 +60,32 @@ def test_results_are_json(run_here, dated, tmp_path):
     (hit,) = result["hits"]
     item = hit["item"]
     assert (item["since"], item["cost"], item["rating"], item["tags"]) == ("2026-01-04", 9.9, None, ["a", "b"])
+
+
+def test_dates_are_set_as_text(bundle, dated):
+    engine, store = VisualSearchEngine(bundle, dated), Store(dated)
+    name = str(engine.catalog.items["external_id"][1])
+    engine.catalog.items = engine.catalog.items.drop_columns(["tags"])
+    engine.catalog.write(dated)
+    update_items(engine, store, {name: {"since": "2026-01-31"}})
+    assert [row["since"] for row in engine.catalog.items.to_pylist()] == [date(2026, 1, 4), date(2026, 1, 31)]
+    with pytest.raises(FashionError, match="since.*others there are date32"):
+        update_items(engine, store, {name: {"since": "tomorrow"}})
+
+
+def test_times_in_nanoseconds_are_cut_down(tmp_path):
+    times = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns"))
+    parquet.write_table(pa.table({"path": ["a", "b"], "label": ["x", "y"], "when": times}), tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("path,label,when\na,x,2023-11-14 22:13:20.123456789\nb,y,\n")
+    for name in ("t.parquet", "t.csv"):
+        first, second = read_rows(tmp_path / name)
+        assert first["when"] == datetime(2023, 11, 14, 22, 13, 20, 123456)
+        assert second["when"] is None
+
+
+@pytest.mark.parametrize("text", ["file_mtime_ns > 1.5", "id >= 0.5 or id < 0.5"])
+def test_whole_numbers_are_compared_with_fractions(dated, text):
+    assert select(text, VisualSearchEngine(dated).catalog.items).all()
 
 
 def test_a_list_is_nothing_to_group_by(dated, tmp_path):

@@ -62,6 +62,38 @@ def test_whatever_fails_leaves_no_picture(served_folder, monkeypatch):
     assert not list((served_folder / "pictures").iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_the_servers_fault(keyed_server):
+    (keyed_server.catalog / "pictures").write_text("in the way")
+    answer = add(keyed_server, item("a"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "outage")
+    assert str(keyed_server.catalog) not in answer.text
+    assert "Retry-After" in answer.headers
+
+
+@pytest.mark.parametrize("name", ["", "\ud800"])
+def test_names_that_no_column_can_have(keyed_server, name):
+    import json
+
+    body = json.dumps({"items": [{"external_id": "hat/0.png", "columns": {name: 1}}]})
+    answer = httpx.patch(
+        f"{keyed_server.url}/v1/items", content=body, headers=KEY | {"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert "no name that can be written" in answer.text
+
+
+def test_many_items_are_deleted_in_several_requests(keyed_server, monkeypatch):
+    from fashion import client as module
+
+    monkeypatch.setattr(module, "LONGEST_QUERY", 60)
+    client = Client(keyed_server.url, "open-sesame")
+    before = client.index()["version"]
+    answer = client.delete(*(f"{label}/{at}.png" for label in ("hat", "dress") for at in range(3)), "nobody")
+    assert [one["status"] for one in answer["items"]] == ["deleted"] * 6 + ["unknown"]
+    assert client.index()["items"] == 12
+    assert answer["catalog_version"] == client.index()["version"] > before + 1
+
+
 def test_columns_are_changed_without_a_picture(keyed_server):
     client = Client(keyed_server.url, "open-sesame")
     before = client.index()["version"]

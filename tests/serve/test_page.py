@@ -1,9 +1,11 @@
 """The web page in a real browser: a picture goes in, a grid of hits comes out."""
 
 import base64
+import io
 
 import pytest
 from browser import needs_browser, page
+from PIL import Image
 
 pytestmark = [needs_browser, pytest.mark.slow]
 
@@ -82,12 +84,38 @@ def test_paste_drop_and_a_bad_file(server, shop):
             opened.evaluate("document.querySelector('#hits').replaceChildren()")
             assert dropped(opened, where, make) == [True, True]
             assert len(hits(opened)) == 12
-        assert opened.locator("#file").aria_snapshot() == '- button "Pick a picture of one garment"'
+        assert opened.locator("#file").aria_snapshot() == '- button "Drop, paste or pick a picture of one garment"'
         letter = carried(b"%PDF", "letter.pdf", "application/pdf")
         opened.evaluate(f"document.dispatchEvent(new ClipboardEvent('paste', {{clipboardData: {letter}}}))")
         assert "letter.pdf is not a picture" in opened.inner_text("#status")
         assert dropped(opened, "#results", letter) == [True, True]
         assert len(hits(opened)) == 12  # what was found before is still there
+
+
+def test_a_large_transparent_picture_is_sent_on_white(server):
+    """As the loader lays it: the browser's own JPEGs are black there."""
+    cutout = Image.new("RGBA", (2000, 1000), (0, 0, 0, 0))
+    cutout.paste((40, 180, 60, 255), (800, 300, 1200, 700))
+    buffer = io.BytesIO()
+    cutout.save(buffer, "PNG")
+    with page() as opened:
+        opened.goto(server.url)
+        opened.evaluate("""() => {
+            const send = window.fetch;
+            window.fetch = (address, options) => {
+                window.sent = options.body.get("file");
+                return send(address, options);
+            };
+        }""")
+        opened.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": buffer.getvalue()})
+        hits(opened)
+        corner = opened.evaluate("""async () => {
+            const picture = await createImageBitmap(window.sent);
+            const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+            context.drawImage(picture, 0, 0);
+            return [picture.width, ...context.getImageData(5, 5, 1, 1).data];
+        }""")
+    assert corner == [1600, 255, 255, 255, 255]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -202,6 +202,13 @@ def test_pages_of_other_hosts_and_sites_are_kept_out(server):
         "DELETE", f"{server.url}/v1/items?external_id=hat/0.png", headers={"Origin": "http://evil.example"}
     )
     assert foreign.status_code == 403
+    nonsense = httpx.request("DELETE", f"{server.url}/v1/items?external_id=hat/0.png", headers={"Origin": "http://["})
+    assert nonsense.status_code == 403
+    for proxied in ({"X-Forwarded-For": "203.0.113.9"}, {"Forwarded": "for=203.0.113.9"}, {"Via": "1.1 front"}):
+        # A proxy on this machine asks for others, who have given no key.
+        refused = httpx.request("DELETE", f"{server.url}/v1/items?external_id=hat/0.png", headers=proxied)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "read_only")
+        assert httpx.get(f"{server.url}/v1/index", headers=proxied).status_code == 200
     headers = httpx.get(f"{server.url}/").headers
     assert "default-src 'self'" in headers["content-security-policy"]
 

@@ -90,6 +90,13 @@ def test_a_pattern_that_matches_nothing_is_called_what_it_is(run_here, index):
         run_here("task=items", "catalog=c", "add=nothing*.jpg")
 
 
+@pytest.mark.parametrize("query", ["~nobody-of-that-name/x.jpg", "x" * 300])
+def test_what_can_be_no_path_is_said(run_here, index, query):
+    run_here(*index)
+    with pytest.raises(FashionError, match="is no path"):
+        run_here("task=search", "catalog=c", f"query='{query}'")
+
+
 def damage(name: str) -> None:
     path = Path("c", name).resolve()
     path.write_bytes(path.read_bytes()[:-9])

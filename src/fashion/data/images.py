@@ -4,9 +4,12 @@ Training, indexing and serving all read pictures through `load_picture`, so a qu
 pictures that the model learned from.
 """
 
+import contextlib
 import io
 import math
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,18 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What may be decoded at all: Pillow knows formats that start other programs (EPS) or are seldom exercised."""
 
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+"""Pillow's decoders raise many kinds of error on damaged files; each of them means just that."""
 
 BAND = 1 << 16
 """Values that are scaled at a time: all of a huge picture's as fractions would take up gigabytes."""
@@ -118,8 +133,7 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
         raise BadPictureError(f"{name} is a folder; name a picture in it.") from None
     except UnidentifiedImageError:
         raise BadPictureError(f"{name} is not a picture that can be read ({', '.join(FORMATS)}).") from None
-    # Pillow's decoders raise many kinds of error on damaged files; each of them means just that.
-    except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, TypeError, EOFError, MemoryError) as error:
+    except (*DAMAGED, MemoryError) as error:
         raise BadPictureError(f"{name} is damaged ({error}); replace the file or leave it out.") from error
 
 
@@ -128,8 +142,10 @@ def _name(source: str | Path | bytes) -> str:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says, mode RGB, transparency laid on white."""
-    return _rgb(ImageOps.exif_transpose(image))
+    """The picture turned as its EXIF orientation says, if it can be read, mode RGB, transparency laid on white."""
+    with contextlib.suppress(*DAMAGED):
+        image = ImageOps.exif_transpose(image)
+    return _rgb(image)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -173,6 +189,11 @@ def find_pictures(folder: Path) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise FashionError(f"{str(path)!r} has a name that is not UTF-8; rename the file or its folder.") from None
     if not found:
         raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
     return found

@@ -8,11 +8,11 @@ from typing import Any
 
 from fashion.data.download import local_root
 from fashion.data.images import find_pictures
+from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.errors import FashionError
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
-COLUMNS = ("path", "label", "split")
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class Item:
         return next(
             name for name in (*(text(self.extra.get(key)) for key in ("group", "product_id")), self.path) if name
         )
-
-
-def text(value: Any) -> str:
-    """A table's value as text; 0 is a value, None is none."""
-    return "" if value is None else str(value).strip()
 
 
 @dataclass(frozen=True)
@@ -176,7 +171,7 @@ def _table(path: Path, validation: float) -> Source:
     """The table's rows; without a column `split` it is split by a hash of each path (or `group`, or product)."""
     if not path.is_file():
         raise FashionError(f"{path}: no such table; name a CSV or Parquet file with columns {', '.join(COLUMNS)}.")
-    rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    rows = read_rows(path)
     if not rows:
         raise FashionError(f"{path} holds no rows; each row should name one picture.")
     missing = [name for name in ("path", "label") if name not in rows[0]]
@@ -199,29 +194,6 @@ def _table(path: Path, validation: float) -> Source:
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
         items.append(Item(name, label, SPLIT_NAMES[split], row))
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
-
-
-def _csv(path: Path) -> list[dict[str, Any]]:
-    """Rows whose further columns are numbers, booleans or dates where all their values are; names and ids stay text."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    text = (*COLUMNS, "external_id", "product_id", "group", "bbox")
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=True)
-    try:
-        return list(csv.read_csv(path, convert_options=convert).to_pylist())
-    except pa.ArrowException as error:
-        raise FashionError(f"{path} is not a CSV file in UTF-8 ({str(error).splitlines()[0]}).") from error
-
-
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return list(parquet.read_table(path).to_pylist())
-    except pa.ArrowException as error:
-        raise FashionError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}).") from error
 
 
 def _subset(source: Source, classes: Sequence[str]) -> Source:

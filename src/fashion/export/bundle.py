@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference between torch's and ONNX Runtime's embeddings and probabilities that an export may have."""
 
+ROWS = 512
+"""Pictures whose neighbours are compared at a time: memory does not grow with their number's square."""
+
 
 def write_bundle(
     checkpoint: Path,
@@ -129,12 +132,14 @@ def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> 
             raise FashionError(
                 f"The exported {what} differ from torch's by up to {difference:.2g}; nothing is written."
             )
-    first, second = (e @ e.T for e in (torch_says[0], onnx_says[0]))
-    tenth = -np.sort(-first, axis=1)[:, min(9, len(first) - 1)]
-    # A neighbour may change places only with one that is as near, within the tolerance.
-    chosen = np.take_along_axis(first, np.argsort(-second, axis=1)[:, :10], axis=1)
-    if (chosen < tenth[:, None] - 2 * TOLERANCE).any():
-        raise FashionError("The exported model finds other neighbours than torch's; nothing is written.")
+    nearest = min(10, len(torch_says[0]))
+    for at in range(0, len(torch_says[0]), ROWS):
+        first, second = (e[at : at + ROWS] @ e.T for e in (torch_says[0], onnx_says[0]))
+        last = -np.partition(-first, nearest - 1, axis=1)[:, nearest - 1]
+        # A neighbour may change places only with one that is as near, within the tolerance.
+        chosen = np.take_along_axis(first, np.argpartition(-second, nearest - 1, axis=1)[:, :nearest], axis=1)
+        if (chosen < last[:, None] - 2 * TOLERANCE).any():
+            raise FashionError("The exported model finds other neighbours than torch's; nothing is written.")
     return differences
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -39,6 +40,8 @@ from fashion.search.catalog_files import (
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import MilvusIndex, collections
 from fashion.search.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -85,16 +88,30 @@ class Catalog:
         root: Path,
         index: Mapping[str, Any],
         next_id: int | None = None,
+        like: Catalog | None = None,
     ) -> Catalog:
         """A catalogue of `items` (with `id`, `path`, `label`, …) and their embeddings, in memory.
 
         Args:
             index: `kind` and settings of the `FAISSIndex`, or `auto`.
+            like: an older one, whose index is taken over if it is what would be built.
         """
         ids = items["id"].to_numpy()
-        made = built(embeddings, ids, embeddings.shape[1], **index)
+        if like is not None and like._indexes(ids, embeddings, in_full(index)):
+            made = like.index
+        else:
+            made = built(embeddings, ids, embeddings.shape[1], **index)
         above = int(ids.max()) + 1 if next_id is None else next_id
         return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, in_full(index))
+
+    def _indexes(self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]) -> bool:
+        """Whether its index, as it was asked for or as it came out, is of these settings and over just this."""
+        settings = (self.asked, {"kind": self.index.kind, **self.index.settings})
+        return index in settings and np.array_equal(self.ids, ids) and np.array_equal(self.embeddings, embeddings)
+
+    def value(self, number: int, name: str) -> Any:
+        """What the column of that name says of the item with id `number`."""
+        return self._columns[name][self.row(number)].as_py()
 
     def row(self, number: int) -> int:
         """Where the item with that id stands.
@@ -161,6 +178,7 @@ class Catalog:
                 "root": str(self.root.resolve()),
                 "count": len(self),
                 "next_id": self.next_id,
+                "previous": store.number(),
                 "keep": store.keep,
                 "dim": self.index.dimension,
                 "metric": "cosine",
@@ -173,7 +191,10 @@ class Catalog:
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         self.version = store.number()
         for name in before.keys() - collections(store).keys():
-            before[name].drop()
+            try:
+                before[name].drop()
+            except FashionError as error:  # the new version stands all the same
+                log.warning("%s; the collection %s stays there, and no version needs it.", error, name)
         return self.version
 
     @classmethod

@@ -160,21 +160,28 @@ class VisualSearchEngine:
         """Hits for each embedding [Q,64]; `filter` may be a mask over the items."""
         catalog = self._ready(choice)
         allowed = filter if filter is None or isinstance(filter, np.ndarray) else select(filter, catalog.items)
-        most = len(catalog) if allowed is None else int(allowed.sum())
-        fetch = choice.k if choice.plain else 4 * choice.k
+        fetch = choice.k if choice.plain else min(4 * choice.k, catalog.index.largest_k)
         scores, ids = catalog.index.search(embeddings, fetch, allowed)
-        hits = []
-        for at in range(len(embeddings)):
-            pairs = zip(scores[at].tolist(), ids[at].tolist(), strict=True)
-            chosen, wanted = choice.choose(catalog, pairs), fetch
-            # Groups and duplicates use up what was fetched: fetch more until there are k, or no more.
-            lowest = scores[at, -1] if most else 0.0
-            while not choice.plain and len(chosen) < choice.k and wanted < most and not choice.below(lowest):
-                wanted *= 4
-                more = catalog.index.search(embeddings[at], wanted, allowed)
-                lowest = more[0][-1]
-                chosen = choice.choose(catalog, zip(more[0].tolist(), more[1].tolist(), strict=True))
-            hits.append(chosen)
+        found = [_pairs(*row) for row in zip(scores, ids, strict=True)]
+        if choice.plain:
+            return [choice.choose(catalog, pairs) for pairs in found]
+        return [self._filled(vector, choice, pairs, allowed) for vector, pairs in zip(embeddings, found, strict=True)]
+
+    def _filled(
+        self, vector: NDArray[np.float32], choice: Choice, found: list[tuple[float, int]], allowed: Any
+    ) -> list[Hit]:
+        """Hits among what was found, and beyond it while they are too few: groups and duplicates use up items."""
+        catalog = self._ready(choice)
+        hits = choice.choose(catalog, found)
+        left = np.ones(len(catalog), np.bool_) if allowed is None else allowed.copy()
+        fetch = len(found)
+        while found and len(hits) < choice.k and not choice.below(found[-1][0]):
+            left &= ~choice.done_with(catalog, hits, found)
+            if not left.any():
+                break
+            fetch = min(4 * fetch, catalog.index.largest_k)
+            found = _pairs(*catalog.index.search(vector, fetch, left))
+            hits = choice.choose(catalog, found, hits)
         return hits
 
     def _ready(self, choice: Choice) -> Catalog:
@@ -209,6 +216,11 @@ class VisualSearchEngine:
         if self.catalog is None:
             raise FashionError("There is no catalogue; call embed_dataset, or name a catalogue folder.")
         return self.catalog.picture(self.catalog.item(number))
+
+
+def _pairs(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[float, int]]:
+    """(score, id), without the places that an approximate index left empty."""
+    return [(score, number) for score, number in zip(scores.tolist(), ids.tolist(), strict=True) if number >= 0]
 
 
 def _is_catalog(model: Path, catalog: Any) -> bool:

@@ -40,6 +40,8 @@ class FAISSIndex:
         FashionError: for an unknown kind or setting.
     """
 
+    largest_k = 2**31 - 1
+
     def __init__(self, dimension: int = 64, kind: str = "flat", **settings: Any):
         if kind not in SETTINGS:
             raise FashionError(

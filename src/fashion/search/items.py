@@ -35,6 +35,8 @@ def add_items(
         FashionError: if a picture cannot be read, a column does not fit, or another process is writing; then none is
             added.
     """
+    if not rows:
+        raise FashionError("There is no item to add.")
     names = [str(row["external_id"]) for row in rows]
     for row in rows:
         check_reserved(row, f"the item {row['external_id']!r}")
@@ -90,6 +92,8 @@ def delete_items(engine: VisualSearchEngine, store: Store, external_ids: Sequenc
     Raises:
         FashionError: if one is unknown, or none would be left; then none is deleted.
     """
+    if not external_ids:
+        raise FashionError("There is no item to delete.")
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
@@ -136,7 +140,7 @@ def _commit(
     order = np.argsort(items["id"].to_numpy(), kind="stable")
     settings = {"kind": old.index.kind, **old.index.settings}
     sorted_items, vectors = items.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
-    new = Catalog.build(sorted_items, vectors, engine.encoder, old.root, settings, next_id)
+    new = Catalog.build(sorted_items, vectors, engine.encoder, old.root, settings, next_id, like=old)
     new.asked = old.asked
     if old.model.exists():
         new.model = old.model

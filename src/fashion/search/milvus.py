@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fashion.errors import FashionError
+from fashion.errors import FashionError, OutageError
 from fashion.files import write_text
 from fashion.search.searching import Found, unit_vectors
 from fashion.search.store import Store
@@ -39,6 +39,7 @@ class MilvusIndex:
     """
 
     kind = "milvus"
+    largest_k = LARGEST_K
 
     def __init__(self, dimension: int = 64, collection: str = "", **settings: Any):
         unknown = [name for name in settings if name not in SETTINGS]
@@ -168,7 +169,7 @@ class MilvusIndex:
         try:
             return work()
         except refusal as error:
-            raise FashionError(
+            raise OutageError(
                 f"Milvus at {self.settings['uri']} refused or does not answer: {error.message or error}"
             ) from error
 

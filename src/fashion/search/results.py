@@ -1,14 +1,17 @@
 """What a search answers, and how hits are chosen among the nearest items."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.selecting import column_of
 from fashion.search.values import plain
 
 NEAR_DUPLICATE = 0.999
@@ -87,25 +90,36 @@ class Choice:
         """Whether an item of that score is too far to be a hit."""
         return self.score_threshold is not None and score < self.score_threshold
 
-    def choose(self, catalog: Catalog, found: Iterable[tuple[float, int]]) -> list[Hit]:
-        """Hits among (score, id), best first."""
-        hits: list[Hit] = []
-        groups: set[Any] = set()
+    def choose(self, catalog: Catalog, found: Iterable[tuple[float, int]], before: Sequence[Hit] = ()) -> list[Hit]:
+        """Hits among (score, id), best first, after those that were chosen before."""
+        hits = list(before)
+        groups = self.groups(hits)
         for score, number in found:
-            if len(hits) == self.k or number < 0:  # an approximate index may find fewer than were asked for
+            if len(hits) == self.k or self.below(score):
                 break
-            if self.below(score):
-                break
-            item = catalog.item(number)
-            group = item[self.group_by] if self.group_by else None
+            group = catalog.value(number, self.group_by) if self.group_by else None
             if group is not None and group in groups:
                 continue
             if self.fold_duplicates and self._is_duplicate(catalog, number, hits):
                 continue
             groups.add(group)
+            item = catalog.item(number)
             path = str(catalog.picture(item))
             hits.append(Hit(len(hits) + 1, score, number, item["label"], path, item))
         return hits
+
+    def groups(self, hits: Iterable[Hit]) -> set[Any]:
+        """The values of the column that have their hit."""
+        return {hit.item[self.group_by] for hit in hits} - {None} if self.group_by else set()
+
+    def done_with(self, catalog: Catalog, hits: Sequence[Hit], found: Iterable[tuple[float, int]]) -> NDArray[np.bool_]:
+        """Which items [N] cannot be further hits: what was found already, and the others of groups that have theirs."""
+        done = np.isin(catalog.ids, [number for _, number in found])
+        groups = self.groups(hits)
+        if groups:
+            column = column_of(str(self.group_by), catalog.items)
+            done |= pc.is_in(column, value_set=pa.array(list(groups), column.type)).to_numpy(zero_copy_only=False)
+        return done
 
     @staticmethod
     def _is_duplicate(catalog: Catalog, number: int, hits: list[Hit]) -> bool:

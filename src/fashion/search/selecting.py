@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 from fashion.search.filters import Among, Both, Compare, Either, Filter, Missing, Not, Value, parse
+from fashion.search.table import moments
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "=": pc.equal,
@@ -42,7 +43,7 @@ def _truth(tree: Filter, items: pa.Table) -> Any:
         return pc.and_kleene(_truth(tree.first, items), _truth(tree.second, items))
     if isinstance(tree, Either):
         return pc.or_kleene(_truth(tree.first, items), _truth(tree.second, items))
-    column = _column(tree.column, items)
+    column = column_of(tree.column, items)
     if isinstance(tree, Missing):
         return pc.is_null(column)
     if isinstance(tree, Among):
@@ -54,7 +55,12 @@ def _truth(tree: Filter, items: pa.Table) -> Any:
     return compared(_OPERATIONS[tree.operator], tree.column, column, tree.value)
 
 
-def _column(name: str, items: pa.Table) -> Any:
+def column_of(name: str, items: pa.Table) -> Any:
+    """The column of that name in one piece, its values as they are.
+
+    Raises:
+        FashionError: if there is none.
+    """
     if name not in items.column_names:
         like = [one for one in items.column_names if name in one] or get_close_matches(name, items.column_names)
         hint = f"did you mean {' or '.join(like)}?" if like else f"there are {', '.join(items.column_names)}."
@@ -69,6 +75,8 @@ def compared(operation: Callable[..., Any], name: str, column: Any, value: Value
     Raises:
         FashionError: if the value is not of the column's type, which would find nothing and say nothing.
     """
+    if pa.types.is_integer(column.type) and isinstance(value, float):
+        column = column.cast(pa.float64(), safe=False)  # Arrow refuses whole numbers that a fraction cannot hold
     try:
         return operation(column, _scalar(column.type, value))
     except (pa.ArrowException, OverflowError):
@@ -85,7 +93,7 @@ def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
         fits = types.is_boolean(kind)
     elif isinstance(value, str):
         if types.is_temporal(kind):
-            return _moment(kind, value)
+            return moments(pa.array([value]), kind)[0]
         fits = types.is_string(kind) or types.is_large_string(kind)
     elif types.is_decimal(kind):
         return pa.scalar(Decimal(repr(value)))  # by its text: 9.99 is no sum of halves
@@ -95,14 +103,3 @@ def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
     if not fits:
         raise pa.ArrowTypeError
     return pa.scalar(value)
-
-
-def _moment(kind: pa.DataType, text: str) -> pa.Scalar:
-    """A date or time, as ISO 8601 writes it; of a column with a time zone in UTC, where the text names no zone."""
-    scalar = pa.scalar(text)
-    try:
-        return scalar.cast(kind)
-    except pa.ArrowInvalid:
-        if not pa.types.is_timestamp(kind) or kind.tz is None:
-            raise
-        return scalar.cast(pa.timestamp(kind.unit)).cast(kind)

@@ -63,7 +63,8 @@ class Store:
     def check(self) -> None:
         """Refuse a folder that holds something else, which a write would clutter or a clean-up harm."""
         strange = self.folder.exists() and (
-            not self.folder.is_dir() or (any(self.folder.iterdir()) and not (self.folder / ".lock").exists())
+            not self.folder.is_dir()
+            or (any(self.folder.iterdir()) and not (self.folder / ".lock").exists() and self.current() is None)
         )
         if strange:
             raise FashionError(
@@ -130,7 +131,7 @@ class Store:
         if number not in self.numbers():
             kept = ", ".join(map(str, self.numbers())) or "none"
             raise FashionError(f"{self.folder} keeps no version {number}; it has {kept}.")
-        self._point(self.folder / "versions" / f"{number:06d}")
+        self._point(self._version(number))
 
     def _point(self, version: Path) -> None:
         for path in version.iterdir():
@@ -143,10 +144,24 @@ class Store:
         fresh.replace(self.folder / "current")
         _flush(self.folder)
 
+    def line(self) -> list[int]:
+        """The kept versions that led to the current one, itself first: not those that were gone back from."""
+        kept, found = self.numbers(), []
+        number = self.number()
+        while number in kept:
+            found.append(number)
+            before = _noted(self._version(number), "previous")
+            number = max((one for one in kept if one < number), default=0) if before is None else before
+        return found
+
     def _prune(self) -> None:
-        for number in self.numbers()[: -self.keep]:
-            if number != self.number():
-                shutil.rmtree(self.folder / "versions" / f"{number:06d}", ignore_errors=True)
+        line = self.line()
+        others = [number for number in reversed(self.numbers()) if number not in line]
+        for number in (line + others)[self.keep :]:
+            shutil.rmtree(self._version(number), ignore_errors=True)
+
+    def _version(self, number: int) -> Path:
+        return self.folder / "versions" / f"{number:06d}"
 
     def _clean(self) -> None:
         """What a killed writer left: a version half-written."""
@@ -155,8 +170,7 @@ class Store:
 
     def highest(self, key: str) -> int:
         """The largest number under `key` in the manifests of all kept versions, also those that were gone back from."""
-        versions = [self.folder / "versions" / f"{number:06d}" for number in self.numbers()]
-        return max([_noted(version, key) or 0 for version in versions], default=0)
+        return max([_noted(self._version(number), key) or 0 for number in self.numbers()], default=0)
 
 
 def _noted(version: Path, key: str) -> int | None:

@@ -74,7 +74,8 @@ def synced(
     # A version that says nothing new would push an older one out.
     keeps_otherwise = store is not None and store.keeps_otherwise()
     if rebuild or keeps_otherwise or old is None or not old.holds(items, listing.root, settings):
-        new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id)
+        like = None if rebuild else old
+        new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id, like=like)
         if store is not None:
             new.commit(store)
     journal.clear()

@@ -64,6 +64,8 @@ def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.Data
 
 
 def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+    if kind is not None and pa.types.is_temporal(kind) and any(isinstance(value, str) for value in values):
+        return moments(pa.array(values, pa.string()), kind)
     whole = kind is not None and pa.types.is_integer(kind)
     made = pa.array(values, None if whole else kind)
     if whole and not pa.types.is_floating(made.type):  # with a type given, Arrow would cut 9.5 down to 9
@@ -71,6 +73,20 @@ def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
     if pa.types.is_nested(made.type):
         raise TypeError(f"{made.type} is no single value")
     return made.cast(pa.string()) if pa.types.is_binary(made.type) else made
+
+
+def moments(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Dates or times that ISO 8601 writes, as a column of that kind; where it has a zone and they do not, in UTC.
+
+    Raises:
+        ArrowInvalid: if one is none.
+    """
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        if not pa.types.is_timestamp(kind) or kind.tz is None:
+            raise
+        return texts.cast(pa.timestamp(kind.unit)).cast(kind)
 
 
 def _fits(values: Sequence[Any], kind: pa.DataType | None) -> bool:

@@ -1,5 +1,6 @@
 """/v1/index, /v1/items, /v1/images: what the catalogue holds, and changes to it."""
 
+import hashlib
 from typing import Annotated
 
 import pyarrow.compute as pc
@@ -41,7 +42,8 @@ def reading(service: Service) -> APIRouter:
         catalog = known(service.engine, number)
         found = catalog.item(number)
         wanted = rounded(size or service.settings.thumbnail)
-        tag = f'"{found["sha256"][:24]}-{wanted}"'
+        content = f"{found['sha256']} {found['file_mtime_ns']} {wanted}"  # what others embedded may say anything there
+        tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fashion.errors import FashionError
+from fashion.errors import FashionError, OutageError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, delete_items, update_items
@@ -58,6 +58,8 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 check_pixels(data, service.settings.max_pixels)
                 paths.append(store_picture(data, service.store.folder / "pictures"))
                 rows[item.external_id] = {**item.columns, "external_id": item.external_id}
+            except OutageError:
+                raise
             except (FashionError, ApiError) as error:
                 statuses.append(ItemStatus(external_id=item.external_id, status="refused", message=str(error)))
         if rows:
@@ -102,12 +104,14 @@ def known_names(store: Store) -> set[str]:
 
 
 def check_columns(columns: Mapping[str, Any]) -> None:
-    """Refuse a whole number that no column can hold.
+    """Refuse what no column can be called, and a whole number that none can hold.
 
     Raises:
         FashionError: that names it.
     """
     for name, value in columns.items():
+        if not name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise FashionError(f"The column {name!r} has no name that can be written; give it letters.")
         if isinstance(value, int) and value not in INT64:
             raise FashionError(f"The column {name!r} is {value}; whole numbers have 64 bits, so send it as text.")
 

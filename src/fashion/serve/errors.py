@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from fashion.data.images import BadPictureError
-from fashion.errors import BusyError, FashionError
+from fashion.errors import BusyError, FashionError, OutageError
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,11 @@ def add_handlers(app: FastAPI) -> None:
         message = "Another process is changing the catalogue; try again in a few seconds."
         return respond(ApiError(503, "catalog_busy", message, {"Retry-After": "5"}))
 
+    async def outage(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        message = "The server cannot do that now, since its disk or its index does not; its log says how."
+        return respond(ApiError(503, "outage", message, {"Retry-After": "60"}))
+
     async def refused(request: Request, error: Exception) -> JSONResponse:
         bad = isinstance(error, BadPictureError)
         return respond(ApiError(422, "bad_picture" if bad else "bad_request", str(error)))
@@ -96,6 +101,7 @@ def add_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(BusyError, busy)
+    app.add_exception_handler(OutageError, outage)
     app.add_exception_handler(FashionError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)

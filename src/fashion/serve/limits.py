@@ -86,7 +86,7 @@ def check_writer(request: Request, settings: Settings) -> None:
     A web page of another site can make a browser post to this server: its Origin gives it away.
     """
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin and _netloc(origin) != request.headers.get("host"):
         raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
     if settings.api_key is not None:
         given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -96,3 +96,19 @@ def check_writer(request: Request, settings: Settings) -> None:
             )
     elif not settings.writable:
         raise ApiError(403, "read_only", "This server was started without an API key, so its catalogue is read-only.")
+    elif forwarded(request):
+        message = "Changes from other machines need an API key; start this server with FASHION_API_KEY."
+        raise ApiError(403, "read_only", message)
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def forwarded(request: Request) -> bool:
+    """Whether somebody else's request came through a proxy on this machine, as far as it says so."""
+    through = any(name in request.headers for name in ("forwarded", "via", "x-forwarded-for", "x-forwarded-host"))
+    return through or request.client is None or request.client.host not in ("127.0.0.1", "::1")

@@ -17,16 +17,16 @@ class RollbackOptions(Options):
 
 
 def run(cfg: DictConfig) -> int:
-    """Go back to `version`, by default the one before the current; returns its number."""
+    """Go back to `version`, by default the one that the current one was made from; returns its number."""
     options = read_options(cfg, RollbackOptions)
     store = Store(options.catalog)
     if store.current() is None:
         raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
     with store.writer():
-        current, kept = store.number(), store.numbers()
-        older = [number for number in kept if number < current]
+        current, *older = store.line()
+        kept = store.numbers()
         if options.version is None and not older:
-            raise FashionError(f"{store.folder} has no version older than {current}; it keeps {kept}.")
-        store.use(options.version if options.version is not None else older[-1])
+            raise FashionError(f"{store.folder} keeps no version before {current}; it keeps {kept}.")
+        store.use(options.version if options.version is not None else older[0])
     log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), ", ".join(map(str, kept)))
     return store.number()

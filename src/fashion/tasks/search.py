@@ -73,7 +73,10 @@ def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> 
     assert options.like is not None
     hits = engine.more_like(options.like, **options.how())
     path = engine.item_picture(options.like)
-    name, probability = engine.classify(path)[0]
+    try:
+        name, probability = engine.classify(path)[0]
+    except FashionError:  # a catalogue needs no pictures to be searched
+        name, probability = "its picture is gone", 0.0
     return SearchResult(str(path), name, probability, hits)
 
 
@@ -85,10 +88,14 @@ def expand(query: str | list[str], key: str = "query") -> list[Path]:
     """
     found: list[Path] = []
     for text in [query] if isinstance(query, str) else query:
-        path = Path(text).expanduser()
-        if path.is_dir():
+        try:
+            path = Path(text).expanduser()
+            is_folder, exists = path.is_dir(), path.exists()
+        except (OSError, RuntimeError) as error:  # ~somebody who is nobody, or a name longer than any
+            raise FashionError(f"{key}={text[:80]} is no path ({error!s:.80}); check it.") from None
+        if is_folder:
             found += find_pictures(path)
-        elif path.exists() or not glob.has_magic(text):
+        elif exists or not glob.has_magic(text):
             found.append(path)
         else:
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 — an absolute pattern is fine too

@@ -42,7 +42,8 @@ def run(cfg: DictConfig) -> None:
     settings = options.server
     service = make_service(options.catalog, options.encoder, settings, mmap=options.mmap)
     free = free_socket(settings.host, settings.port)
-    where = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    where = f"http://{host}:{free.getsockname()[1]}"
     log.info("%d items at %s (page), %s/docs (API).  Ctrl-C ends it.", len(service.catalog), where, where)
     if not settings.writable:
         log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)

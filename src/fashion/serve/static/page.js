@@ -34,7 +34,10 @@ async function shrunk(file) {
     const scale = LARGEST / Math.max(picture.width, picture.height);
     if (scale >= 1) return file;
     const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff"; // JPEG knows no transparency, and the server lays it on white
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
     return await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
   } catch {
     return file; // not a picture that the browser knows: the server says what is wrong with it
@@ -79,7 +82,7 @@ function show(answer) {
   $("hits").replaceChildren(...answer.hits.map(card));
   $("hits").classList.toggle("weak", answer.match === false);
   const count = `${answer.hits.length} ${answer.hits.length === 1 ? "item" : "items"}`;
-  if (!answer.hits.length) say("Nothing matches: no item passes the filter.", "doubt");
+  if (!answer.hits.length) say(filterText() ? "Nothing matches: no item passes the filter." : "Nothing matches.", "doubt");
   else if (answer.match === false) say(`No match: nothing in the catalogue is near enough. The nearest ${count}:`, "doubt");
   else say(`${count} in ${answer.processing_time_ms.toFixed(0)} ms, most alike first.`);
 }
