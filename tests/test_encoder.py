@@ -54,16 +54,17 @@ def test_any_number_of_pictures(run_folder, bundle, count):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_fingerprints_follow_weights_and_classes(tmp_path):
+def test_fingerprints_follow_weights_classes_and_settings(tmp_path):
     first, same = (TorchEncoder(write_checkpoint(tmp_path / f"{name}.ckpt")) for name in "ab")
     other = TorchEncoder(write_checkpoint(tmp_path / "c.ckpt", seed=1))
     renamed = TorchEncoder(write_checkpoint(tmp_path / "d.ckpt", class_names=("a", "b", "c")))
     assert first.fingerprint == same.fingerprint
     assert len({first.fingerprint, other.fingerprint, renamed.fingerprint}) == 3
-    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    saved["hyper_parameters"]["centre"] = 0.9
-    torch.save(saved, tmp_path / "e.ckpt")
-    assert TorchEncoder(tmp_path / "e.ckpt").fingerprint != first.fingerprint  # it sees other pixels
+    for setting, value in (("centre", 0.9), ("look", 0.5)):  # it sees other pixels, or weighs what it sees otherwise
+        saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
+        saved["hyper_parameters"][setting] = value
+        torch.save(saved, tmp_path / "e.ckpt")
+        assert TorchEncoder(tmp_path / "e.ckpt").fingerprint != first.fingerprint
 
 
 def test_a_run_folder_means_the_checkpoint_its_metrics_name(tmp_path):

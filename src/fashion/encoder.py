@@ -58,7 +58,9 @@ class TorchEncoder:
         self.source = checkpoint
         self.class_names = tuple(hparams["class_names"])
         self.image_size, self.centre = int(hparams["image_size"]), float(hparams.get("centre", 1.0))
-        self.fingerprint = fingerprint(network_arrays(network), self.image_size, self.class_names, self.centre)
+        self.fingerprint = fingerprint(
+            network_arrays(network), self.image_size, self.class_names, self.centre, network.look
+        )
         self.no_match = _no_match(read_json(checkpoint.parent.parent / "metrics.json"))
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

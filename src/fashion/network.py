@@ -181,13 +181,16 @@ def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(folder / "weights.safetensors"), manifest["training"]
 
 
-def fingerprint(tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str], centre: float = 1.0) -> str:
-    """16 hex digits that change whenever the weights, the picture size, its share that is shown or the classes do.
+def fingerprint(
+    tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str], centre: float, look: float
+) -> str:
+    """16 hex digits that change whenever what comes of a picture may: with the weights, the picture's size and the share
+    of it that is shown, the classes, or the share of looks.
 
     Args:
         tensors: name → array of the network's weights.
     """
-    digest = hashlib.sha256(json.dumps([image_size, list(class_names), *([centre] if centre != 1 else [])]).encode())
+    digest = hashlib.sha256(json.dumps([image_size, list(class_names), centre, look]).encode())
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
