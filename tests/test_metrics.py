@@ -99,6 +99,8 @@ def test_queries_with_nothing_to_find_are_left_out_and_counted():
     found = retrieval(gallery[:2], np.array([0, 9]), gallery, np.zeros(20, dtype=np.int64)).summary()
     assert found["top1"] == 1
     assert found["unanswerable"] == 1
+    nothing = retrieval(gallery[:2], np.array([8, 9]), gallery, np.zeros(20, dtype=np.int64)).summary()
+    assert nothing == {"unanswerable": 2}
 
 
 def test_macro_means_weigh_classes_equally():

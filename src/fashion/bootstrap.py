@@ -35,8 +35,6 @@ def bootstrap_interval(
     Args:
         groups: [N]: values of the same group (a photographer, a product) are not independent; whole groups are drawn.
     """
-    if not len(values):
-        return 0.0, 0.0
     tail = (1 - level) / 2
     low, high = np.quantile(resampled_means(values, groups, samples, seed), [tail, 1 - tail])
     return float(low), float(high)

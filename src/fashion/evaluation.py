@@ -26,7 +26,7 @@ PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
 
 
 HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/top5", "loo/map")
-"""What is shown of a training run; everything is in its `metrics.json`."""
+"""What is shown of a training run, as far as there are such figures; everything is in its `metrics.json`."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def evaluate(
         retrievals[protocol] = found
         metrics |= found.summary(f"{PREFIX[protocol]}/")
         answerable = None if groups is None else groups[found.relevant > 0]
-        for name, values in found.per_query().items():
+        for name, values in found.per_query().items() if (found.relevant > 0).any() else ():
             intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values, groups=answerable)
     support = matrix.sum(axis=1)
     per_class = {

@@ -184,8 +184,9 @@ def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def fingerprint(
     tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str], centre: float, look: float
 ) -> str:
-    """16 hex digits that change whenever what comes of a picture may: with the weights, the picture's size and the share
-    of it that is shown, the classes, or the share of looks.
+    """16 hex digits that change whenever what comes of a picture may.
+
+    That is with the weights, the picture's size, the share of it that is shown, the classes, or the share of looks.
 
     Args:
         tensors: name → array of the network's weights.

@@ -50,14 +50,15 @@ class Retrieval:
     def summary(self, prefix: str = "") -> dict[str, float]:
         """Metric → mean over queries, and `macro_…`: mean over classes of the class means.
 
-        Queries with nothing to find are left out and counted as `unanswerable`.
+        Queries with nothing to find are left out and counted as `unanswerable`; where all are, there are no figures.
         """
         labels = self.labels[self.relevant > 0]
         found: dict[str, float] = {}
         for name, values in self.per_query().items():
-            found[f"{prefix}{name}"] = float(values.mean()) if len(values) else 0.0
-            classes = [values[labels == label].mean() for label in np.unique(labels)]
-            found[f"{prefix}macro_{name}"] = float(np.mean(classes)) if classes else 0.0
+            if not len(values):
+                continue
+            found[f"{prefix}{name}"] = float(values.mean())
+            found[f"{prefix}macro_{name}"] = float(np.mean([values[labels == one].mean() for one in np.unique(labels)]))
         found[f"{prefix}unanswerable"] = float((self.relevant == 0).sum())
         return found
 

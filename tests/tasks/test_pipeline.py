@@ -152,6 +152,19 @@ def test_a_training_in_a_runs_folder_sets_its_checkpoints_aside(run_here, data, 
     assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() != before
 
 
+def test_a_split_with_one_picture_a_class_has_no_leave_one_out(run_here, tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"hat": 3, "dress": 3}, "validation": {"hat": 1, "dress": 1}})
+    data = ("data=folder", f"data.source={root}")
+    run_here("task=classify", *SMALL, *data[1:], "data.batch_size=3", "model=tiny", "task.epochs=1", out="run")
+    run_here("task=evaluate", *data, "encoder=run", out="evaluated")
+    for name in ("run", "evaluated"):
+        found = metrics(tmp_path / name)
+        assert "gallery/top1" in found["intervals_95"]
+        assert [key for key in found["metrics"] if key.startswith("loo/")] == ["loo/unanswerable"]
+    run_here("task=compare", *data, "run=run", "run_b=run", out="compared")
+    assert "NaN" not in (tmp_path / "compared/comparison.json").read_text()
+
+
 def test_no_picture_finds_itself(run_here, run_folder, pictures, tmp_path):
     run_here("task=evaluate", "data=folder", f"data.source={pictures}", f"encoder={run_folder}", "split=train",
              "baselines=[random]", out="self")  # fmt: skip

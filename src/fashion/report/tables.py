@@ -59,17 +59,16 @@ def search_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[flo
     protocols = {"gallery": "training gallery", "loo": "leave-one-out", "filtered": "filtered by the named class"}
     table = Table(title="Search", title_justify="left")
     table.add_column("metric")
-    for prefix, title in protocols.items():
-        if any(name.startswith(f"{prefix}/") for name in metrics):
-            table.add_column(title, justify="right")
-            table.add_column("macro", justify="right")
+    shown = [prefix for prefix in protocols if any(name.startswith(f"{prefix}/") for name in metrics)]
+    for prefix in shown:
+        table.add_column(protocols[prefix], justify="right")
+        table.add_column("macro", justify="right")
     names = dict.fromkeys(name.partition("/")[2].removeprefix("macro_") for name in metrics if "/" in name)
     for name in names:
         row = [name]
-        for prefix in protocols:
-            key, macro = f"{prefix}/{name}", f"{prefix}/macro_{name}"
-            if key in metrics or macro in metrics:
-                row += [_with_interval(metrics.get(key), intervals.get(key)), f"{metrics.get(macro, float('nan')):.3f}"]
+        for prefix in shown:
+            key, macro = f"{prefix}/{name}", metrics.get(f"{prefix}/macro_{name}")
+            row += [_with_interval(metrics.get(key), intervals.get(key)), "" if macro is None else f"{macro:.3f}"]
         table.add_row(*row)
     return table
 

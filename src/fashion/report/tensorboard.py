@@ -43,7 +43,8 @@ class FirstBatch(Callback):
 
 def log_results(logger: TensorBoardLogger, module: LightningModule, result: Evaluation) -> None:
     """The final figures: one row of the HParams tab for the run, and the confusion matrix."""
-    logger.log_hyperparams(_flat(module.hparams_initial), {f"final/{k}": result.metrics[k] for k in HEADLINES})
+    figures = {f"final/{name}": result.metrics[name] for name in HEADLINES if name in result.metrics}
+    logger.log_hyperparams(_flat(module.hparams_initial), figures)
     picture = np.asarray(confusion_picture(result.confusion, result.class_names))
     logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
     logger.save()

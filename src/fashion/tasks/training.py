@@ -116,7 +116,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     assert isinstance(settings, dict)
     sections += training_sections(folder, {str(key): value for key, value in settings.items()})
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
-    headlines = {name: result.metrics[name] for name in HEADLINES}
+    headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
     log.info("Run folder: %s (open report.html)", folder)
     return result.metrics[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
