@@ -45,8 +45,8 @@ class Journal:
 
     def flush(self) -> None:
         if self.folder and self.pending:
-            count = len(list(self.folder.glob("*.npz")))
-            with replacing(self.folder / f"{count:06d}.npz") as part, part.open("wb") as file:
+            number = 1 + max((int(path.stem) for path in self.folder.glob("[0-9]*.npz")), default=-1)
+            with replacing(self.folder / f"{number:06d}.npz") as part, part.open("wb") as file:
                 np.savez(file, keys=np.array(list(self.pending)), embeddings=np.stack(list(self.pending.values())))
         self.known |= self.pending
         self.pending = {}

@@ -1,6 +1,7 @@
 """The visual search engine: an encoder and a catalogue, and what one asks of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,12 @@ class VisualSearchEngine:
         choice = Choice(k, **options)
         catalog = self._ready(choice)
         row = catalog.row(number)
+        if (
+            filter is None and choice.plain
+        ):  # without a mask, which an approximate index would answer by passing over all
+            hits = self.nearest(catalog.embeddings[row][None], replace(choice, k=k + 1))[0]
+            others = [hit for hit in hits if hit.id != number][:k]
+            return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
         allowed = np.ones(len(catalog), dtype=bool) if filter is None else select(filter, catalog.items)
         allowed[row] = False
         return self.nearest(catalog.embeddings[row][None], choice, allowed)[0]
