@@ -106,9 +106,11 @@ def evaluate(
             found = retrieval(embeddings, wanted, searched, gallery_wanted, exclude=themselves, only=only)
         retrievals[protocol] = found
         metrics |= found.summary(f"{PREFIX[protocol]}/")
-        answerable = None if groups is None else groups[found.relevant > 0]
-        for name, values in found.per_query().items() if (found.relevant > 0).any() else ():
-            intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values, groups=answerable)
+        answered = found.relevant > 0
+        own = None if groups is None else groups[answered]
+        for name, values in found.per_query().items():
+            if answered.any():
+                intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values, groups=own)
     support = matrix.sum(axis=1)
     per_class = {
         name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}

@@ -151,9 +151,8 @@ class VisualSearchEngine:
         choice = Choice(k, **options)
         catalog = self._ready(choice)
         row = catalog.row(number)
-        if (
-            filter is None and choice.plain
-        ):  # without a mask, which an approximate index would answer by passing over all
+        if filter is None and choice.plain:
+            # Without a mask, for which hnsw passes over all items.
             hits = self.nearest(catalog.embeddings[row][None], replace(choice, k=k + 1))[0]
             others = [hit for hit in hits if hit.id != number][:k]
             return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]

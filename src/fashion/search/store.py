@@ -148,7 +148,7 @@ class Store:
         """The kept versions that led to the current one, itself first: not those that were gone back from."""
         kept, found = self.numbers(), []
         number = self.number()
-        while number in kept:
+        while number in kept and number not in found:
             found.append(number)
             before = _noted(self._version(number), "previous")
             number = max((one for one in kept if one < number), default=0) if before is None else before

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.Data
 
 def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
     if kind is not None and pa.types.is_temporal(kind) and any(isinstance(value, str) for value in values):
-        return moments(pa.array(values, pa.string()), kind)
+        texts = [value.isoformat() if isinstance(value, date | time) else value for value in values]
+        return moments(pa.array(texts, pa.string()), kind)
     whole = kind is not None and pa.types.is_integer(kind)
     made = pa.array(values, None if whole else kind)
     if whole and not pa.types.is_floating(made.type):  # with a type given, Arrow would cut 9.5 down to 9
