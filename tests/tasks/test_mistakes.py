@@ -81,6 +81,9 @@ def test_a_folder_holds_one_run(run_here, data, tmp_path):
     first, *others = sorted((tmp_path / "same").glob("events.*"))
     assert len(others) == 1  # the figures of the end have a file of their own
     assert first.stat().st_mtime > time.time() - 600
+    with pytest.raises(FashionError, match="trainer is refused"):
+        run_here("task=classify", *data, "task.epochs=1", "trainer.accelerator=tpu", out="same")
+    assert (tmp_path / "same/checkpoints/last.ckpt").exists()  # a run that cannot start takes nothing away
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path):

@@ -363,3 +363,11 @@ def test_products_can_be_told_apart_within_a_class(run_here, tmp_path):
     assert metrics(tmp_path / "products")["epochs"] == 2
     with pytest.raises(FashionError, match="no such column"):
         run_here("task=triplet", *drawn, "model=tiny", "task.batches.by=brand", "data.batch_size=12")
+
+
+@pytest.mark.parametrize("task", ["evaluate", "index", "audit"])
+def test_settings_that_are_the_models_are_said_to_do_nothing(run_here, run_folder, pictures, caplog, task):
+    data = ("data=folder", f"data.source={pictures}", "data.image_size=64")
+    run_here(f"task={task}", *data, "data.centre=0.8", f"encoder={run_folder}")
+    noticed = [record.getMessage() for record in caplog.records if "does nothing here" in record.getMessage()]
+    assert [text.split(" does")[0] for text in noticed] == ["data.centre=0.8"], noticed

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -21,6 +22,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.pictures import pairs_grid
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
+from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
 SHOWN = 24
@@ -36,8 +38,8 @@ def run(cfg: DictConfig) -> int:
     options = read_options(cfg, AuditOptions)
     encoder = load_encoder(Path(options.encoder)) if options.encoder else None
     # What is unreadable is what an audit looks for.
-    shown = {"image_size": encoder.image_size, "centre": encoder.centre} if encoder else {}
-    data: ImageDataModule = instantiate(cfg.data, on_bad_image="skip", digests=None, **shown)
+    lenient: dict[str, Any] = {"on_bad_image": "skip", "digests": None}
+    data: ImageDataModule = data_shown_to(encoder, cfg, **lenient) if encoder else instantiate(cfg.data, **lenient)
     if encoder is not None and data.class_names != encoder.class_names:
         raise FashionError(
             f"{encoder.source} knows other classes than the data; set encoder to a model of these classes, or "

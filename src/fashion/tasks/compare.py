@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
@@ -21,6 +20,7 @@ from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
+from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
 SHOWN = 12
@@ -104,7 +104,7 @@ def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
     Raises:
         FashionError: if its classes are not the encoder's.
     """
-    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size, centre=encoder.centre)
+    data = data_shown_to(encoder, cfg)
     if data.class_names != encoder.class_names:
         raise FashionError(
             f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "

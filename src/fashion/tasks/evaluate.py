@@ -7,13 +7,12 @@ from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import baseline
 from fashion.data.arrays import PictureArray
-from fashion.data.datamodules import ImageDataModule, asked_and_searched
+from fashion.data.datamodules import asked_and_searched
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
@@ -24,6 +23,7 @@ from fashion.report.pictures import confusion_picture, save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, read_options
+from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
 SHOWN_OF_BASELINES = ("top1", "top5", "map", "mrr")
@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> float:
     """Print and write the figures; returns the accuracy, or a search figure where there is none."""
     options = read_options(cfg, EvaluateOptions)
     encoder = load_encoder(Path(options.encoder))
-    data: ImageDataModule = instantiate(cfg.data, image_size=encoder.image_size, centre=encoder.centre)
+    data = data_shown_to(encoder, cfg)
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:
         check_strangers(options, strangers)

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from fashion.benchmark.timing import search_ms
+from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.catalog import Catalog
@@ -24,6 +24,7 @@ from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.options import Options, as_typed, read_options
+from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[s
 
 def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str) -> Listing:
     """The pictures of a folder, or of a split of `data`."""
-    return engine.list_folder(pictures) if pictures else _split(cfg, split)
+    return engine.list_folder(pictures) if pictures else _split(cfg, engine.encoder, split)
 
 
 def _report(changes: Changes, what: str) -> None:
@@ -174,8 +175,8 @@ def _report(changes: Changes, what: str) -> None:
             log.info("  %s: and %d more", words, len(values) - 5)
 
 
-def _split(cfg: DictConfig, split: str) -> Listing:
-    source = instantiate(cfg.data).source
+def _split(cfg: DictConfig, encoder: Encoder, split: str) -> Listing:
+    source = data_shown_to(encoder, cfg).source
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
         raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")

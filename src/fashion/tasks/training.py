@@ -69,8 +69,6 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     resume = resume_from(options.resume, options.epochs, folder, module)
     if options.pretrained:
         warm_start(module.network, find_model(Path(options.pretrained)))
-    if resume is None:
-        set_aside(folder)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
@@ -81,6 +79,8 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     keep_freed_memory()
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
     guard_multirun(trainer)
+    if resume is None:
+        set_aside(folder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit:  # how Lightning ends an interrupted run

@@ -1,0 +1,33 @@
+"""The configured data as a trained model sees it: how large, and how much of each picture, is the model's to say."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from fashion.encoder import Encoder
+
+if TYPE_CHECKING:  # a server indexes folders without torch
+    from fashion.data.datamodules import ImageDataModule
+
+log = logging.getLogger(__name__)
+
+
+def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDataModule:
+    """The data that `cfg.data` names, at the encoder's picture size and of the middle that it looks at.
+
+    Args:
+        settings: further arguments of the data module, in place of the configuration's.
+    """
+    own = {"image_size": encoder.image_size, "centre": encoder.centre}
+    named = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
+    for key, value in own.items():
+        asked = cfg.data[key]
+        if f"data.{key}" in named and asked != value:
+            log.warning("data.%s=%s does nothing here: %s was trained for %s.", key, asked, encoder.source, value)
+    data: ImageDataModule = instantiate(cfg.data, **own, **settings)
+    return data
