@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import ROOT, TINY, write_checkpoint
 
-from fashion.encoder import OnnxEncoder, TorchEncoder, find_model, load_encoder, softmax
+from fashion.encoder import OnnxEncoder, TorchEncoder, figures_of, find_model, load_encoder, softmax
 from fashion.errors import FashionError
 from fashion.export import bundle as bundle_module
 from fashion.export.bundle import check_agreement, write_bundle
@@ -128,10 +128,21 @@ def test_an_altered_bundle_is_refused(bundle, tmp_path):
 
 
 def test_an_export_that_disagrees_writes_nothing(run_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle_module, "TOLERANCE", -1.0)
+    monkeypatch.setattr(bundle_module, "TOLERANCE", {"embeddings": -1.0, "logits": -1.0})
     with pytest.raises(FashionError, match="differ from torch's"):
         write_bundle(run_folder / "checkpoints/last.ckpt", tmp_path / "b")
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_go_with_the_checkpoint_they_are_of(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    shutil.copy(run / "checkpoints/last.ckpt", run / "checkpoints/best.ckpt")
+    facts = {"checkpoint": "last.ckpt", "metrics": {"accuracy": 0.5}, "no_match": {"threshold": 0.7}}
+    (run / "metrics.json").write_text(json.dumps(facts))
+    assert load_encoder(run).no_match == 0.7
+    assert load_encoder(run / "checkpoints/best.ckpt").no_match is None
+    assert figures_of(run / "checkpoints/last.ckpt") == facts
+    assert figures_of(run / "checkpoints/best.ckpt") is None
 
 
 def test_disagreement_on_neighbours_is_noticed():

@@ -30,6 +30,33 @@ class Diverged(Callback):
             )
 
 
+class LastValidated(Callback):
+    """Validates after the last epoch, whatever its number: what is kept is what it led to."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
+class OneFolder(Callback):
+    """Of processes that were each started by itself, as torchrun does, only the first one's run folder stays.
+
+    The others' are named by the moment, too, and hold nothing but what Hydra notes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.first = folder, folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.first = Path(trainer.strategy.broadcast(str(self.folder)))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.first != self.folder and all(
+            one.name == ".hydra" or one.suffix == ".log" for one in self.folder.iterdir()
+        ):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
 class Draws(Callback):
     """Random numbers of its own for each process, and for a run that goes on.
 

@@ -61,11 +61,15 @@ class TorchEncoder:
         self.fingerprint = fingerprint(
             network_arrays(network), self.image_size, self.class_names, self.centre, network.look
         )
-        self.no_match = _no_match(read_json(checkpoint.parent.parent / "metrics.json"))
+        self.no_match = _no_match(figures_of(checkpoint))
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
+        return _named(self.raw(pictures))
+
+    def raw(self, pictures: NDArray[np.uint8]) -> Embedded:
+        """Embeddings, and logits in place of probabilities."""
         import torch
 
         parts = []
@@ -73,7 +77,7 @@ class TorchEncoder:
             for at in range(0, len(pictures), BATCH):
                 batch = torch.from_numpy(np.array(pictures[at : at + BATCH])).to(self.device)
                 embeddings, logits = self.network(batch)
-                parts.append((embeddings.cpu().numpy(), logits.softmax(dim=1).cpu().numpy()))
+                parts.append((embeddings.cpu().numpy(), logits.cpu().numpy()))
         return _joined(parts, len(self.class_names))
 
 
@@ -112,25 +116,32 @@ class OnnxEncoder:
             raise FashionError(f"{path} gives {' and '.join(outputs)} only; search with encoder.onnx beside it.")
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
+        return _named(self.raw(pictures))
+
+    def raw(self, pictures: NDArray[np.uint8]) -> Embedded:
+        """Embeddings, and logits in place of probabilities."""
         parts = []
         for at in range(0, len(pictures), ONNX_BATCH):
             batch = np.ascontiguousarray(pictures[at : at + ONNX_BATCH])
-            embeddings, logits = self.session.run(["embedding", "logits"], {"pictures": batch})
-            parts.append((embeddings, softmax(logits)))
+            parts.append(tuple(self.session.run(["embedding", "logits"], {"pictures": batch})))
         return _joined(parts, len(self.class_names))
+
+
+def _named(raw: Embedded) -> Embedded:
+    return raw[0], softmax(raw[1])
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits [N,classes] → probabilities."""
-    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _joined(parts: list[Embedded], classes: int) -> Embedded:
     if not parts:
         return np.zeros((0, 64), np.float32), np.zeros((0, classes), np.float32)
-    embeddings, probabilities = zip(*parts, strict=True)
-    return np.concatenate(embeddings), np.concatenate(probabilities)
+    embeddings, logits = zip(*parts, strict=True)
+    return np.concatenate(embeddings), np.concatenate(logits)
 
 
 def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
@@ -140,6 +151,12 @@ def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
         for name, value in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+
+
+def figures_of(checkpoint: Path) -> dict[str, Any] | None:
+    """What its run's `metrics.json` says of a checkpoint; None if nothing, or of another checkpoint."""
+    facts = read_json(checkpoint.parent.parent / "metrics.json")
+    return facts if isinstance(facts, dict) and facts.get("checkpoint", "last.ckpt") == checkpoint.name else None
 
 
 def _no_match(facts: Any) -> float | None:

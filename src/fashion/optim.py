@@ -1,6 +1,6 @@
 """Muon or AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -103,24 +103,26 @@ class Averaging(WeightAveraging):
     """
 
     def __init__(self, decay: float):
-        super().__init__(multi_avg_fn=moving_average(decay), use_buffers=True)
+        super().__init__(multi_avg_fn=MovingAverage(decay), use_buffers=True)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
 
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+class MovingAverage:
     """averaged ← d·averaged + (1−d)·current, with d growing from 0.1 to `decay` as updates are counted.
 
     The warm-up (that of TensorFlow's ExponentialMovingAverage) keeps short runs from averaging their random start.
+    A class, since processes that are spawned get it pickled.
     """
 
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(self.decay, (1 + int(count)) / (10 + int(count)))
         if torch.is_floating_point(averaged[0]):
             torch._foreach_lerp_(list(averaged), list(current), share)
         else:  # batch norm's step counters
             torch._foreach_copy_(list(averaged), list(current))
-
-    return update

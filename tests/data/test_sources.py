@@ -1,8 +1,10 @@
+import contextlib
 import csv
 import functools
 import http.server
 import io
 import shutil
+import socket
 import tarfile
 import threading
 import zipfile
@@ -134,6 +136,44 @@ def test_a_corrupt_archive_is_refused_and_leaves_nothing(pictures, tmp_path, nam
     assert not list((tmp_path / "c" / "extracted").iterdir())
 
 
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "zip"])
+def test_an_archive_with_a_hole_is_refused(pictures, tmp_path, ending):
+    """A damaged header looks like the archive's end to tarfile, and pictures after it would be missing silently."""
+    archive = tmp_path / f"a.{ending}"
+    if ending == "zip":
+        packed(pictures, archive)
+    else:
+        with tarfile.open(archive, f"w:{ending.partition('.')[2]}") as tar:
+            tar.add(pictures, "repo-123")
+    content = archive.read_bytes()
+    with tarfile.open(archive) if ending == "tar" else contextlib.nullcontext() as tar:
+        at = len(content) // 2 if tar is None else tar.getmembers()[30].offset
+    archive.write_bytes(content[:at] + bytes(50) + content[at + 50 :])
+    with pytest.raises(FashionError, match=r"is damaged"):
+        read_source("folder", str(archive), cache=tmp_path / "c")
+    if ending == "tar":
+        archive.write_bytes(content[:at])  # cut off where a member would begin
+        with pytest.raises(FashionError, match="breaks off"):
+            read_source("folder", str(archive), cache=tmp_path / "c")
+
+
+def test_an_emptied_folder_is_unpacked_again(pictures, tmp_path):
+    archive = packed(pictures, tmp_path / "a.tar.gz")
+    source = read_source("folder", str(archive), cache=tmp_path / "c")
+    shutil.rmtree(source.root)
+    assert read_source("folder", str(archive), cache=tmp_path / "c") == source
+
+
+def test_a_damaged_parquet_table_is_refused(tmp_path):
+    path = tmp_path / "items.parquet"
+    parquet.write_table(pa.table({"path": [f"{at}.jpg" for at in range(999)], "label": ["hat"] * 999}), path)
+    content = bytearray(path.read_bytes())
+    content[60:200] = bytes(140)
+    path.write_bytes(content)
+    with pytest.raises(FashionError, match="not a Parquet file"):
+        read_source("table", str(path), cache=tmp_path)
+
+
 def evil(kind: str, path: Path) -> Path:
     """An archive that tries to leave its folder."""
     with tarfile.open(path, "w:gz") as archive:
@@ -209,6 +249,21 @@ def test_a_download_that_breaks_off_is_continued(server, pictures, tmp_path):
     assert handler.asked == [None, "bytes=1000-"]
     shutil.rmtree(served)
     assert read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c") == source  # no second download
+
+
+def test_what_answers_no_http_is_a_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            connection.recv(4000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n99\r\nbroken off")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/a.tar.gz"
+        with pytest.raises(FashionError, match="could not be downloaded"):
+            read_source("folder", address, cache=tmp_path)
 
 
 def test_no_network_says_the_way_out(tmp_path):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -81,3 +82,24 @@ def test_tables_hold_the_figures(capsys):
     printed = capsys.readouterr().out
     for words in ("0.800 (0.750 – 0.850)", "0.500"):
         assert words in printed
+
+
+def test_worst_queries_have_an_answer_and_none_finds_itself(run_folder, pictures, tmp_path):
+    from fashion.data.datamodules import ImageDataModule
+    from fashion.encoder import load_encoder
+    from fashion.evaluation import evaluate
+    from fashion.report.evaluation import Searches, worst
+
+    data = ImageDataModule("folder", str(pictures), cache_dir=str(tmp_path / "c"))
+    queries = data.array("train")
+    lonely = replace(queries, items=tuple(replace(one, extra={"sku": str(at // 2 if at < 10 else at)})
+                                     for at, one in enumerate(queries.items)))  # fmt: skip
+    result = evaluate(load_encoder(run_folder), lonely, lonely, split="train", relevance="sku")
+    assert set(worst(result, 50)) == set(range(10))  # all others have nothing to find
+    searches = Searches(result, lonely, lonely, data.source.root, "sku")
+    for row in range(10):
+        found = searches.of(row, 6)
+        assert len(found.hits) == 6
+        assert row not in {hit.id for hit in found.hits}
+        assert found.truth == str(row // 2)
+        assert {hit.label for hit in found.hits} <= {str(at) for at in range(36)}

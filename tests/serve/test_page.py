@@ -2,17 +2,23 @@
 
 import base64
 import io
+import shutil
+from pathlib import Path
 
 import pytest
 from browser import needs_browser, page
 from PIL import Image
+from uploads import jpeg
+
+from fashion.benchmark.server import Server
+from fashion.client import Client
 
 pytestmark = [needs_browser, pytest.mark.slow]
 
 
 def hits(opened) -> list[str]:
     opened.wait_for_function(
-        "document.querySelectorAll('#hits li').length > 0 && !document.querySelector('#hits.busy')"
+        "document.querySelectorAll('#hits li').length > 0 && !document.querySelector('#results[aria-busy]')"
     )
     return opened.locator("#hits .label").all_inner_texts()
 
@@ -150,3 +156,136 @@ def test_the_documentation_page_needs_no_other_site(server):
         opened.goto(f"{server.url}/docs")
         opened.wait_for_selector("#operations-search-search_v1_search_post")
         assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
+def test_back_forward_and_an_address_to_send(server, shop):
+    with page() as opened:
+        opened.goto(server.url)
+        opened.wait_for_selector("#sample-list button")
+        opened.set_input_files("#file", str(shop / "hat/0.png"))
+        first = hits(opened)
+        opened.click("#hits li:nth-child(2) button")
+        opened.wait_for_url("**/?item=*")
+        second = hits(opened)
+        opened.select_option("#label", "shoes")
+        opened.wait_for_url("**/?item=*&label=shoes")
+        assert set(hits(opened)) == {"shoes"}
+        address = opened.url
+        opened.go_back()
+        opened.wait_for_function("document.querySelector('#query').alt == 'Your picture'")
+        assert hits(opened) == first  # the file is still at hand
+        opened.go_forward()
+        opened.wait_for_function("document.querySelector('#query').alt != 'Your picture'")
+        assert set(hits(opened)) == {"shoes"}
+        opened.go_back()
+        opened.go_back()
+        opened.wait_for_function("!document.querySelector('#hits li')")
+        assert opened.is_visible("#hint")
+        opened.goto(address)
+        assert set(hits(opened)) == {"shoes"} != set(second)
+        assert opened.input_value("#label") == "shoes"
+        opened.focus(".skip")
+        opened.keyboard.press("Enter")
+        assert opened.locator("#hits li").count()  # not taken for a step in the history
+
+
+@pytest.fixture
+def changing_server(served_folder):
+    with Server(served_folder, "server.api_key=open-sesame") as started:
+        yield started
+
+
+def test_what_the_catalogue_says_stays_on_the_page_and_new(changing_server, shop):
+    client = Client(changing_server.url, "open-sesame")
+    name = "Women's long-sleeve cotton blend button-down shirts and " + "x" * 300
+    client.update({"hat/0.png": {"label": name, "url": "https://example.com/<b>"}, "hat/1.png": {"label": ""}})
+    with page(viewport={"width": 320, "height": 568}) as opened:
+        opened.goto(changing_server.url)
+        opened.wait_for_selector("#sample-list button")
+        opened.set_input_files("#file", str(shop / "hat/0.png"))
+        assert name in hits(opened)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 320
+        assert opened.evaluate("document.querySelector('#status').getBoundingClientRect().bottom") < 568
+        assert opened.get_attribute(".detail a", "href") == "https://example.com/<b>"
+        opened.select_option("#label", " ")
+        opened.wait_for_function("document.querySelectorAll('#hits li').length == 1")
+        assert hits(opened) == ["item"]
+        opened.select_option("#label", name)
+        opened.wait_for_function("document.querySelectorAll('#hits li').length == 1")
+        assert hits(opened) == [name]
+        before = opened.get_attribute("#hits img", "src")
+        client.add({"hat/0.png": jpeg("dress")}, {"hat/0.png": {"label": "sari"}})
+        opened.select_option("#label", "")
+        opened.wait_for_selector("#label option[value=sari]", state="attached")
+        assert "sari" in hits(opened)
+        assert before not in opened.evaluate("[...document.querySelectorAll('#hits img')].map((one) => one.src)")
+        gone = opened.locator("#hits li").first.locator("button")
+        client.delete(
+            *(f"{label}/{at}.png" for label in ("hat", "dress", "shoes") for at in range(6) if label != "hat" or at)
+        )
+        opened.locator("#hits li", has_not_text="sari").first.locator("button").click()
+        opened.wait_for_function("document.querySelector('#status').textContent.includes('no longer')")
+        assert gone.count()  # what was found before is still there
+
+
+def test_a_server_of_few_hits_and_a_filter_that_is_asked_once(served_folder):
+    with Server(served_folder, "server.max_k=5") as server, page() as opened:
+        asked: list[str] = []
+        opened.on("request", lambda request: asked.append(request.url))
+        opened.goto(server.url)
+        opened.wait_for_selector("#sample-list button")
+        opened.click("summary")
+        opened.fill("#filter", "label != 'hat'")
+        opened.keyboard.press("Enter")
+        opened.wait_for_function("document.querySelector('#status').textContent.includes('Choose a picture')")
+        opened.click("#sample-list button")
+        assert len(hits(opened)) == 5
+        asked.clear()
+        opened.fill("#filter", "label = 'hat'")
+        opened.keyboard.press("Enter")
+        opened.wait_for_function(
+            "[...document.querySelectorAll('#hits .label')].every((one) => one.textContent == 'hat')"
+        )
+        assert len([url for url in asked if "/similar" in url]) == 1
+
+
+def test_what_only_the_browser_can_read_is_sent_as_a_jpeg_and_a_file_that_goes_is_still_asked(server, shop, tmp_path):
+    head = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90">'
+    drawn = head + b'<rect width="90" height="90" fill="red"/></svg>'
+    with page() as opened:
+        opened.goto(server.url)
+        opened.set_input_files("#file", {"name": "x.svg", "mimeType": "image/svg+xml", "buffer": drawn})
+        opened.wait_for_function("document.querySelector('#status').textContent")
+        copy = Path(shutil.copy(shop / "hat/0.png", tmp_path / "q.png"))
+        opened.set_input_files("#file", str(copy))
+        assert len(hits(opened)) == 12
+        copy.unlink()
+        opened.select_option("#k", "6")
+        opened.wait_for_function("document.querySelectorAll('#hits li').length == 6")
+        opened.set_input_files("#file", [str(shop / f"hat/{at}.png") for at in (1, 2)])
+        opened.wait_for_function("document.querySelector('#query').alt.includes('1 more')")
+        assert len(hits(opened)) == 6
+
+
+def test_an_item_without_its_picture_is_drawn_as_such(keyed_server):
+    with page(color_scheme="dark") as opened:
+        opened.route("**/v1/images/**", lambda route: route.fulfill(status=404))
+        opened.goto(keyed_server.url)
+        opened.wait_for_function("document.querySelectorAll('#sample-list li').length == 12")
+        opened.click("#sample-list button")
+        opened.wait_for_selector(".gone")
+        opened.wait_for_function("!document.querySelector('#sample-list li')")
+        assert opened.inner_text(".gone >> nth=0") == "no picture"
+
+
+def test_a_search_can_be_tried_on_the_documentation_page(server, shop):
+    with page(bypass_csp=False) as opened:
+        opened.goto(f"{server.url}/docs")
+        block = opened.locator("#operations-search-search_v1_search_post")
+        block.click()
+        block.locator(".try-out__btn").click()
+        block.locator("input[type=file]").first.set_input_files(str(shop / "hat/0.png"))
+        block.locator(".execute").click()
+        status = block.locator(".live-responses-table tbody td.response-col_status").first
+        assert status.inner_text().startswith("200")
+        assert opened.locator(".authorize").count()

@@ -257,8 +257,8 @@ def test_limits(keyed_server):
     strange = httpx.get(f"{keyed_server.url}/healthz", headers={"host": "elsewhere.example"})
     assert strange.status_code == 400
     metrics = httpx.get(f"{keyed_server.url}/metrics").text  # what was refused at the door counts too
-    assert 'fashion_requests_total{path="other",status="400"} 1.0' in metrics
-    assert 'fashion_requests_total{path="other",status="413"} 1.0' in metrics
+    assert 'fashion_requests_total{path="/healthz",status="400"} 1.0' in metrics
+    assert 'fashion_requests_total{path="/v1/search",status="413"} 3.0' in metrics
 
 
 def test_a_full_queue_says_so_at_once(keyed_server):
@@ -363,3 +363,64 @@ def test_small_answers_are_not_held_back():
     """asyncio sets TCP_NODELAY only where the protocol is named; without it an answer waits 40 ms for the client."""
     with free_socket("127.0.0.1", 0) as free:
         assert free.proto == socket.IPPROTO_TCP
+
+
+def test_each_value_of_a_search_is_read_where_it_belongs(server):
+    url = f"{server.url}/v1/search"
+    picture = {"file": jpeg()}
+    for request, words in (
+        ({"params": {"k": 1}, "files": picture}, "k: send it in the request's body"),
+        ({"files": picture, "data": {"images": "x"}}, "images: send pictures as files"),
+        ({"files": picture, "data": {"k": ["1", "2"]}}, "k: send it once"),
+    ):
+        answer = httpx.post(url, **request)
+        assert answer.status_code == 422, answer.text
+        assert words in answer.json()["error"]["message"]
+    packed = httpx.post(url, content=b"x", headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
+    assert packed.status_code == 415
+    for answer in (
+        httpx.post(url, files=picture, data={"k": 2, "filter": "", "group_by": ""}),
+        httpx.get(f"{server.url}/v1/items/0/similar", params={"k": 2, "filter": "", "group_by": ""}),
+    ):
+        assert len(answer.json()["hits"]) == 2
+
+
+def test_addresses_of_pictures_change_with_their_content(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    number = client.add({"a": jpeg("dress")})["items"][0]["id"]
+    before = client.item(number)["image_url"]
+    assert client.add({"a": jpeg("hat")})["items"][0]["id"] == number
+    after = client.item(number)["image_url"]
+    assert before != after
+    assert httpx.get(f"{keyed_server.url}{after}").content == client.image(number)
+    assert client.search(jpeg("hat"), k=1, filter="external_id = 'a'")["hits"][0]["image_url"] == after
+
+
+def test_what_is_known_already_is_not_sent_again(server):
+    url = f"{server.url}{Client(server.url).item(0)['image_url']}"
+    tag = httpx.get(url).headers["etag"]
+    for given, status in ((f"W/{tag}", 304), (f'"x", {tag}', 304), ("*", 304), ('"x"', 200)):
+        assert httpx.get(url, headers={"If-None-Match": given}).status_code == status
+    for path in ("/", "/static/page.js"):
+        assert httpx.get(f"{server.url}{path}").headers["cache-control"] == "no-cache"
+    assert "frame-ancestors 'none'" in httpx.get(f"{server.url}/docs").headers["content-security-policy"]
+    assert httpx.get(f"{server.url}/v1/index/").status_code == 404  # no way to an address behind the proxy
+
+
+def test_the_index_says_what_a_page_needs(server):
+    described = Client(server.url).index()
+    assert described["max_k"] == 200
+    assert described["unlabelled"] == 0
+    assert {one["label"] for one in described["samples"]} == {"dress", "hat", "shoes"}
+    assert httpx.get(f"{server.url}{described['samples'][0]['image_url']}").status_code == 200
+
+
+def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors(server):
+    for sent, code in ((b"NONSENSE\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nx: " + b"y" * 200_000, 431)):
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.settimeout(10)
+            raw.sendall(sent)
+            answer = raw.recv(2000)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert f" {code} ".encode() in head
+        assert json.loads(body)["error"]["message"]

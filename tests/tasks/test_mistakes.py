@@ -33,7 +33,7 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("data.validation_fraction=0", "data.validation_fraction is 0"),
         ("data.classes=dress", r"data.classes=\[dress,…\]"),
         ("trainer.accelerator=tpu", "trainer is refused"),
-        ("task.early_stopping=2", "task.early_stopping looks at validations, and none comes within 2 epochs"),
+        ("task.early_stopping=2", "task.early_stopping looks at validations, and none but the last comes within 2"),
     ],
 )
 def test_settings_that_cannot_be_are_named(run_here, data, override, words):

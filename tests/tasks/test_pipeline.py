@@ -323,6 +323,19 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     assert tags["graph"]
     hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
     assert hparams
+    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    for key in (b"seed", b"task.epochs", b"task.module.lr", b"data.batch_size", b"data.augment.rotate", b"model.name"):
+        assert key in session  # what a sweep varies, so that its rows can be told apart
+
+
+def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):
+    from fashion.report.training import read_curves
+
+    run_here("task=classify", *data, "task.epochs=3", "trainer.check_val_every_n_epoch=2", out="three")
+    assert {"best.ckpt", "last.ckpt"} <= {one.name for one in (tmp_path / "three/checkpoints").iterdir()}
+    steps = {name: [step for step, _ in values] for name, values in read_curves(tmp_path / "three").items()}
+    assert len(steps["val/acc"]) == 2
+    assert metrics(tmp_path / "three")["epochs"] == 3
 
 
 def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_folder, tmp_path):
@@ -333,6 +346,7 @@ def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_fold
     assert content["metrics"]["loo/unanswerable"] == 0
     assert content["metrics"]["loo/recall@5"] <= 1
     assert set(content["baselines"]) == {"random", "pixels", "histogram"}
+    assert "<td>relevance</td><td>product_id</td>" in (tmp_path / "products/report.html").read_text()
     assert content["baselines"]["pixels"]["loo/top1"] > content["baselines"]["random"]["loo/top1"]
     run_here("task=evaluate", *drawn, f"encoder={run_folder}", "protocols=[gallery,filtered]", out="filtered")
     found = metrics(tmp_path / "filtered")["metrics"]

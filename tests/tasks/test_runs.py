@@ -40,6 +40,21 @@ def test_runs_are_grouped_over_seeds(outputs):
     assert columns_of([base, tiny])[:3] == ["run", "model.name", "seeds"]
 
 
+def test_the_best_run_is_the_best_by_what_is_sorted_and_a_seed_counts_once():
+    rows = [
+        {"run": "a", "seed": 1, "accuracy": 0.90, "gallery/map": 0.70},
+        {"run": "b", "seed": 2, "accuracy": 0.80, "gallery/map": 0.71},
+        {"run": "c", "seed": 2, "accuracy": 0.82, "gallery/map": 0.71},
+    ]
+    assert over_seeds(rows, "accuracy")[0]["run"] == "a"
+    assert over_seeds(rows, "gallery/map")[0]["run"] == "b"
+    (row,) = over_seeds(rows, "seed")
+    assert row["run"] == "b"  # no figure: by the map
+    assert row["accuracy"] == pytest.approx((0.90 + 0.81) / 2)
+    (twice,) = over_seeds(rows[1:])
+    assert (twice["seeds"], "accuracy sd" in twice) == (1, False)
+
+
 def test_a_layout_is_shown_only_where_the_models_name_does_not_tell_it():
     rows = [
         {"run": name, "model.name": name, "model.blocks": f"[{name}]", "accuracy": 0.5} for name in ("tiny", "base")

@@ -133,7 +133,8 @@ class ImageDataModule(LightningDataModule):
             pinned = self.digests.get(split)
             if pinned and not self.classes and self.fold is None and pinned != array.digest:
                 fetched = self.source.root.is_relative_to(self.cache)
-                way = "delete that folder to fetch them again" if fetched else "use data=folder for pictures of yours"
+                kept = f"delete {self.cache / 'extracted'} and {self.cache / 'downloads'} to fetch them again"
+                way = kept if fetched else "use data=folder for pictures of yours"
                 raise FashionError(
                     f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
                     f"{pinned}); {way}, or set data.digests=null."

@@ -1,6 +1,8 @@
 """A source's pictures on this disk: download resumably, extract safely, find the folder inside."""
 
 import hashlib
+import http.client
+import lzma
 import os
 import shutil
 import tarfile
@@ -22,6 +24,18 @@ MAX_BYTES = 20 * 2**30
 """An archive may not unpack to more."""
 MAX_FILES = 2_000_000
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".tar.xz", ".tar.bz2", ".zip")
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What unpacking raises of archives that are cut off, altered, encrypted, or packed as Python does not know."""
+
 TIMEOUT_S = 30
 CHUNK = 1 << 20
 
@@ -79,7 +93,7 @@ def download(url: str, folder: Path) -> Path:
             part.unlink()
             return download(url, folder)
         raise FashionError(f"{url} answered {error.code} {error.reason}; check data.source.") from error
-    except OSError as error:  # URLError and time-outs are OSErrors
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and time-outs are OSErrors
         reason = getattr(error, "reason", error)
         raise FashionError(
             f"{url} could not be downloaded ({reason}); connect to the network and run again (it continues where it "
@@ -115,16 +129,16 @@ def extract(archive: Path, folder: Path) -> Path:
     result appears under its name only when it is complete.
     """
     target = folder / sha256(archive)[:16]
-    if not target.exists():
+    if not target.exists() or not any(target.iterdir()):  # somebody may have emptied it
         folder.mkdir(parents=True, exist_ok=True)
         with _building(folder) as building:
             try:
                 _unpack(archive, building)
-            except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+            except DAMAGED as error:
                 raise FashionError(
                     f"{archive} is damaged or cannot be unpacked safely ({error}); delete it and fetch it again."
                 ) from error
-            if not target.exists():
+            if not target.exists() or not any(target.iterdir()):  # another process may have been sooner
                 building.rename(target)
     inside = list(target.iterdir())
     # GitHub's archives hold one folder named after the commit.
@@ -177,4 +191,20 @@ def _unpack(archive: Path, folder: Path) -> None:
                     shutil.copyfileobj(content, file, CHUNK)
             else:
                 raise FashionError(f"{archive} holds the link or special file {member.name!r}; it is not unpacked.")
+        _check_end(tar)
     os.utime(folder)
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Refuse an archive of which only a beginning was read: a damaged header looks like an end to tarfile.
+
+    Raises:
+        ReadError, or what the compression's check sum raises.
+    """
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    end = tar.fileobj.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE or any(end):
+        raise tarfile.ReadError(f"it breaks off after {tar.offset:,} bytes of content")
+    while tar.fileobj.read(CHUNK):  # to the end, where the check sum stands
+        pass

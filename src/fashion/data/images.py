@@ -138,7 +138,7 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
 
 
 def _name(source: str | Path | bytes) -> str:
-    return "the picture" if isinstance(source, bytes) else str(source)
+    return "The file" if isinstance(source, bytes) else str(source)
 
 
 def upright(image: Image.Image) -> Image.Image:

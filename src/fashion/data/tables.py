@@ -39,7 +39,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 def _parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return list(microseconds(parquet.read_table(path)).to_pylist())
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # OSError: Arrow's, of damaged pages
         raise FashionError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}).") from error
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashion.data.arrays import PictureArray
-from fashion.evaluation import Evaluation
+from fashion.data.sources import Item
+from fashion.evaluation import Evaluation, rows_in
 from fashion.report.html import Section
 from fashion.report.pictures import confusion_picture, drawn, search_grid
 from fashion.search.results import Hit, SearchResult
@@ -23,8 +24,9 @@ def evaluation_sections(
     gallery: PictureArray,
     root: Path,
     metrics: Mapping[str, float] | None = None,
+    relevance: str = "class",
 ) -> list[Section]:
-    """The sections of one evaluation; `metrics`: only these figures."""  # fmt: skip
+    """The sections of one evaluation; `metrics`: only these figures."""
     counts = f"{len(queries.labels)} {result.split} pictures; 95% bootstrap intervals."
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
@@ -34,30 +36,43 @@ def evaluation_sections(
     if result.per_class:
         sections.insert(1, Section("Per class", table=per_class_rows(result.per_class)))
     if result.gallery is not None and "gallery" in result.retrievals:
-        searches = Searches(result, queries, gallery, root)
+        searches = Searches(result, queries, gallery, root, relevance)
         spread = np.linspace(0, len(queries.labels) - 1, min(SHOWN, len(queries.labels))).astype(int)
-        right = "Green and ✓: the query's class."
-        sections += [
-            Section("Searches", picture=searches.grid(spread), caption=f"Evenly spread queries. {right}"),
-            Section(
-                "Worst queries", picture=searches.grid(worst(result)), caption=f"Lowest average precision. {right}"
-            ),
-        ]
+        right = f"Green and ✓: the query's {relevance}."
+        sections.append(Section("Searches", picture=searches.grid(spread), caption=f"Evenly spread queries. {right}"))
+        if len(lowest := worst(result)):
+            caption = f"Lowest average precision. {right}"
+            sections.append(Section("Worst queries", picture=searches.grid(lowest), caption=caption))
     caption = "Each dot is a picture: the two directions in which embeddings differ most (PCA)."
     return [*sections, Section("Map", picture=embedding_map(result, queries.labels), caption=caption)]
 
 
 def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
-    """The queries [count] whose search in the gallery has the lowest average precision, worst first."""
-    return np.argsort(result.retrievals["gallery"].average_precision, kind="stable")[:count]
+    """The queries [≤ count] whose search in the gallery has the lowest average precision, worst first.
+
+    Those that have nothing to find are none of them.
+    """
+    found = result.retrievals["gallery"]
+    order = np.argsort(found.average_precision, kind="stable")
+    return order[found.relevant[order] > 0][:count]
 
 
 class Searches:
-    """Searches of evaluated pictures in their gallery, as they are drawn."""
+    """Searches of evaluated pictures in their gallery, as they are drawn; none finds itself.
 
-    def __init__(self, result: Evaluation, queries: PictureArray, gallery: PictureArray, root: Path):
+    Args:
+        relevance: what a hit must share with the query to be right: `class`, or a column.
+    """
+
+    def __init__(
+        self, result: Evaluation, queries: PictureArray, gallery: PictureArray, root: Path, relevance: str = "class"
+    ):
         self.result, self.class_names = result, result.class_names
-        self.queries, self.gallery, self.root = queries, gallery, root
+        self.queries, self.gallery, self.root, self.relevance = queries, gallery, root, relevance
+        self.themselves = rows_in(queries, gallery)
+
+    def _sort(self, item: Item) -> str:
+        return item.label if self.relevance == "class" else str(item.extra.get(self.relevance))
 
     def grid(self, rows: NDArray[np.int64], k: int = 6) -> Image.Image:
         return search_grid([self.of(int(row), k) for row in rows], self.class_names, tile=96)
@@ -66,16 +81,17 @@ class Searches:
         """What the query in that row finds."""
         assert self.result.gallery is not None
         scores = self.result.gallery @ self.result.embeddings[row]
-        order = np.argsort(-scores, kind="stable")[:k]
+        order = np.argsort(-scores, kind="stable")[: k + 1]
+        order = order[order != self.themselves[row]][:k]
         items = self.gallery.items
         hits = [
-            Hit(rank, float(scores[at]), int(at), items[at].label, str(self.root / items[at].path), {})
+            Hit(rank, float(scores[at]), int(at), self._sort(items[at]), str(self.root / items[at].path), {})
             for rank, at in enumerate(order, start=1)
         ]
         named = self.class_names[int(self.result.predicted[row])]
         probability = float(self.result.probability[row])
         query = self.queries.items[row]
-        return SearchResult(str(self.root / query.path), named, probability, hits, truth=query.label)
+        return SearchResult(str(self.root / query.path), named, probability, hits, truth=self._sort(query))
 
 
 def figures_table(

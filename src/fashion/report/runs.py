@@ -68,28 +68,39 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float | str | bool) else json.dumps(value, default=str)
 
 
-def over_seeds(rows: Sequence[Row]) -> list[Row]:
-    """One row for each setting: figures as mean, `… sd` (of two seeds and more), and `seeds`; the best run's folder."""
+SMALLER_IS_BETTER = ("search_ms", "train_seconds")
+
+
+def over_seeds(rows: Sequence[Row], best: str = "gallery/map") -> list[Row]:
+    """One row for each setting: figures as mean over seeds, `… sd` (of two seeds and more), and `seeds`.
+
+    Its `run` is the folder of the run that is best by the figure `best`.  Several runs of one seed count as their mean.
+    """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if "error" not in row:
             key = {k: v for k, v in row.items() if k not in (*FIGURES, "run", "seed")}
             groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(row)
-    return [_mean(group) for group in groups.values()]
+    return [_mean(group, best) for group in groups.values()]
 
 
-def _mean(group: Sequence[Row]) -> Row:
+def _mean(group: Sequence[Row], best: str) -> Row:
     first = {key: value for key, value in group[0].items() if key not in (*FIGURES, "seed", "run")}
     mean: Row = {"run": group[0]["run"], **first, "seeds": len({row.get("seed") for row in group})}
     for name in FIGURES:
-        values = [row[name] for row in group if name in row]
+        by_seed: dict[Any, list[float]] = {}
+        for row in group:
+            if name in row:
+                by_seed.setdefault(row.get("seed"), []).append(row[name])
+        values = [float(np.mean(own)) for own in by_seed.values()]
         if values:
             mean[name] = float(np.mean(values))
             if len(values) > 1:
                 mean[f"{name} sd"] = float(np.std(values, ddof=1))
-    ranked = [row for row in group if "accuracy" in row]
-    if ranked:
-        mean["run"] = max(ranked, key=lambda row: float(row.get("gallery/map") or row["accuracy"]))["run"]
+    by = next((name for name in (best, "gallery/map", *FIGURES) if name in FIGURES and name in mean), None)
+    if by is not None:
+        sign = -1 if by in SMALLER_IS_BETTER else 1
+        mean["run"] = max((row for row in group if by in row), key=lambda row: sign * float(row[by]))["run"]
     return mean
 
 

@@ -1,5 +1,6 @@
 """What TensorBoard shows beside the scalars: what the network sees, the graph, confusion, and the HParams tab."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,9 @@ from fashion.report.evaluation import Searches, worst
 from fashion.report.pictures import confusion_picture
 
 THUMBNAIL = 48
+VARIED = re.compile(r"seed$|model\.name$|task\.|loss\.|data\.(batch_size|fold|classes|augment\.)|trainer\.precision$")
+"""Settings that a run of the HParams tab is told by."""
+
 PROJECTED = (8192 // THUMBNAIL) ** 2 // 10
 """Pictures in the Projector: its sprite may have 8192×8192 pixels, and browsers slow down long before."""
 
@@ -41,10 +45,15 @@ class FirstBatch(Callback):
         network.train(training)
 
 
-def log_results(logger: TensorBoardLogger, module: LightningModule, result: Evaluation) -> None:
-    """The final figures: one row of the HParams tab for the run, and the confusion matrix."""
+def log_results(logger: TensorBoardLogger, settings: Mapping[str, Any], result: Evaluation) -> None:
+    """The final figures: one row of the HParams tab for the run, and the confusion matrix.
+
+    Args:
+        settings: the run's, key.key → value; what sweeps vary becomes the tab's columns.
+    """
     figures = {f"final/{name}": result.metrics[name] for name in HEADLINES if name in result.metrics}
-    logger.log_hyperparams(_flat(module.hparams_initial), figures)
+    columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and "_target_" not in key}
+    logger.log_hyperparams(columns, figures)
     picture = np.asarray(confusion_picture(result.confusion, result.class_names))
     logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
     logger.save()
@@ -53,7 +62,8 @@ def log_results(logger: TensorBoardLogger, module: LightningModule, result: Eval
 def log_searches(logger: TensorBoardLogger, result: Evaluation, queries: PictureArray, searches: Searches) -> None:
     """The worst queries, and the Projector's embeddings with their thumbnails."""
     writer = logger.experiment
-    writer.add_image("final/worst_queries", np.asarray(searches.grid(worst(result))), 0, dataformats="HWC")
+    if len(lowest := worst(result)):
+        writer.add_image("final/worst_queries", np.asarray(searches.grid(lowest)), 0, dataformats="HWC")
     some = np.linspace(0, len(queries.labels) - 1, min(PROJECTED, len(queries.labels))).astype(int)
     thumbnails = torch.from_numpy(np.array(queries.pictures[some])).float() / 255
     small = torch.nn.functional.interpolate(thumbnails, size=(THUMBNAIL, THUMBNAIL), mode="area")
@@ -65,7 +75,6 @@ def log_searches(logger: TensorBoardLogger, result: Evaluation, queries: Picture
     logger.save()
 
 
-def _flat(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """The HParams tab takes scalars only: the backbone by its name, lists as text."""
-    flat = {key: value for key, value in hparams.items() if isinstance(value, int | float | str | bool)}
-    return flat | {"model": hparams["backbone"].get("name", ""), "classes": len(hparams["class_names"])}
+def _scalar(value: Any) -> Any:
+    """The HParams tab takes scalars only: all else as text."""
+    return value if isinstance(value, int | float | str | bool) else str(value)

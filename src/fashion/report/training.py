@@ -49,11 +49,14 @@ def curves_picture(curves: Mapping[str, list[tuple[int, float]]]) -> Image.Image
 
 
 def training_sections(folder: Path, settings: Mapping[str, Any]) -> list[Section]:
-    """Curves of the run in `folder`, and the settings that made it."""
+    """Curves of the run in `folder`, and the settings (key.key → value) that made it."""
     picture = curves_picture(read_curves(folder))
-    rows = [[name, str(value)] for name, value in flat(settings).items()]
     curves = [Section("Curves", picture=picture)] if picture else []
-    return [*curves, Section("Settings", table=(["key", "value"], rows))]
+    return [*curves, settings_section(settings)]
+
+
+def settings_section(settings: Mapping[str, Any]) -> Section:
+    return Section("Settings", table=(["key", "value"], [[name, str(value)] for name, value in settings.items()]))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -183,6 +183,7 @@ class Catalog:
                 "dim": self.index.dimension,
                 "metric": "cosine",
                 "index": {"kind": self.index.kind, **self.index.settings},
+                "factory": self.index.factory,
                 "asked": self.asked,
                 "recall": self.index.recall,
                 "sha256": {name: sha256(part / name) for name in files},

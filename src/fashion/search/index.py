@@ -91,6 +91,17 @@ class FAISSIndex:
         if self.kind != "flat":
             self.recall = self.measure_recall(vectors)
 
+    @property
+    def factory(self) -> str:
+        """What FAISS's own `index_factory` calls an index like this one, as it was built."""
+        inner: Any = faiss.downcast_index(self._index.index)
+        if self.kind == "hnsw":
+            return f"IDMap,HNSW{self.settings['m']},Flat"
+        if self.kind == "flat":
+            return "IDMap,Flat"
+        codes = "Flat" if self.kind == "ivf" else f"PQ{inner.pq.M}x{inner.pq.nbits}"
+        return f"IDMap,IVF{inner.nlist},{codes}"
+
     def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
         """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds."""
         vectors = searching.unit_vectors(embeddings, self.dimension)

@@ -39,9 +39,7 @@ def add_items(
         raise FashionError("There is no item to add.")
     names = [str(row["external_id"]) for row in rows]
     for row in rows:
-        check_reserved(row, f"the item {row['external_id']!r}")
-        if row.get("bbox"):
-            raise FashionError(f"The item {row['external_id']!r} has a bbox; give the picture that is in it instead.")
+        check_row(row)
     if len(set(names)) != len(names):
         raise FashionError("An external_id comes more than once; give each item its own.")
     embeddings = np.concatenate([engine.embed_image(path)[None] for path in pictures])
@@ -59,6 +57,28 @@ def add_items(
     return ids
 
 
+def check_row(row: Mapping[str, Any]) -> None:
+    """Refuse an added item whose columns are not its owner's to say.
+
+    Raises:
+        FashionError: that names one.
+    """
+    check_reserved(row, f"the item {row['external_id']!r}")
+    if row.get("bbox"):
+        raise FashionError(f"The item {row['external_id']!r} has a bbox; give the picture that is in it instead.")
+
+
+def check_settable(name: str, columns: Mapping[str, Any]) -> None:
+    """Refuse an update of what an item is.
+
+    Raises:
+        FashionError: that names the column.
+    """
+    fixed = [column for column in columns if column in FIXED]
+    if fixed:
+        raise FashionError(f"{fixed[0]} of {name!r} cannot be set; add the item anew instead.")
+
+
 def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str, Mapping[str, Any]]) -> None:
     """Set columns of items: external_id → column → value.
 
@@ -73,9 +93,7 @@ def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str,
         places = _rows(old, changes, required=True)
         rows = []
         for name, values in changes.items():
-            fixed = [column for column in values if column in FIXED]
-            if fixed:
-                raise FashionError(f"{fixed[0]} of {name!r} cannot be set; add the item anew instead.")
+            check_settable(name, values)
             rows.append(old.items.slice(places[name], 1).to_pylist()[0] | dict(values))
             rows[-1]["product_id"] = as_id(rows[-1]["product_id"])
         touched = np.isin(np.arange(len(old)), list(places.values()))

@@ -56,6 +56,10 @@ class MilvusIndex:
         self._client: Any = None
 
     @property
+    def factory(self) -> None:
+        """FAISS knows no such index."""
+
+    @property
     def client(self) -> Any:
         """The connection; opened when first needed.
 

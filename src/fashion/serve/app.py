@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -21,6 +22,19 @@ STATIC = Path(__file__).parent / "static"
 ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)}
 
 
+ASK_AGAIN = {"Cache-Control": "no-cache"}
+"""Browsers ask whether they have the newest: an old script beside a new page is neither."""
+
+
+class Fresh(StaticFiles):
+    """The page's files, of which nobody keeps an old one."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers.update(ASK_AGAIN)
+        return response
+
+
 def create_app(service: Service) -> FastAPI:
     """The ASGI application that serves `service`."""
 
@@ -31,6 +45,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPIOffline(
         title="fashion", version=versions("fashion")["fashion"], lifespan=lifespan, responses=ERRORS, redoc_url=None,
+        redirect_slashes=False,  # to an address that is not the one behind a proxy
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
     add_handlers(app)
@@ -40,11 +55,11 @@ def create_app(service: Service) -> FastAPI:
     _add_checks(app, service)
     app.add_middleware(Limits, settings=service.settings)
     app.add_middleware(Counting, service=service)  # around the limits: their refusals count too
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", Fresh(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html")
+        return FileResponse(STATIC / "index.html", headers=ASK_AGAIN)
 
     return app
 

@@ -30,6 +30,9 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
             async def handler(request: Request) -> Response:
                 if writes:
                     check_writer(request, service.settings)
+                packed = request.headers.get("content-encoding", "identity").lower()
+                if packed != "identity":
+                    raise ApiError(415, "unsupported", f"Bodies in {packed[:20]} are not read; send it plain.")
                 if json_only and content_type(request) != "application/json":
                     raise ApiError(415, "unsupported", "Send JSON, with Content-Type: application/json.")
                 with service.place():

@@ -3,16 +3,18 @@
 import hashlib
 from typing import Annotated
 
+import numpy as np
 import pyarrow.compute as pc
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response, Security
+from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import rounded, thumbnail_of
-from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, NewItems
-from fashion.serve.search_routes import known, payload
+from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, NewItems, Sample
+from fashion.serve.search_routes import image_url, known, payload
 from fashion.serve.service import Service
 
 SAMPLES = 12
@@ -33,18 +35,24 @@ def reading(service: Service) -> APIRouter:
         found = known(service.engine, number).item(number)
         return ItemAnswer(
             id=number, external_id=found["external_id"], label=found["label"], payload=payload(found),
-            image_url=f"/v1/images/{number}",
+            image_url=image_url(found),
         )  # fmt: skip
 
     @routes.get("/images/{number}", response_class=Response)
-    async def image(number: int, request: Request, size: int | None = Query(None, ge=16, le=1024)) -> Response:
-        """The item's picture as a JPEG, its longer side `size` pixels, rounded up to 64, 128, 256, 512 or 1024."""
+    async def image(
+        number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
+    ) -> Response:
+        """The item's picture as a JPEG, its longer side `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
+
+        `v` changes nothing: addresses have one of their own for each content, so that browsers keep no old picture.
+        """
         catalog = known(service.engine, number)
         found = catalog.item(number)
         wanted = rounded(size or service.settings.thumbnail)
         content = f"{found['sha256']} {found['file_mtime_ns']} {wanted}"  # what others embedded may say anything there
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
-        if request.headers.get("if-none-match") == tag:
+        known_tags = request.headers.get("if-none-match", "").split(",")
+        if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
             return Response(status_code=304, headers={"ETag": tag})
         try:
             with service.place():
@@ -59,7 +67,8 @@ def reading(service: Service) -> APIRouter:
 
 def writing(service: Service) -> APIRouter:
     """What changes the catalogue."""
-    routes = APIRouter(tags=["catalogue"], route_class=bounded(service, writes=True))
+    key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Of servers that have one.")  # to document it
+    routes = APIRouter(tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)])
 
     @routes.post("/items")
     async def add(wanted: NewItems) -> ItemsAnswer:
@@ -83,8 +92,10 @@ def writing(service: Service) -> APIRouter:
 
 def described(service: Service) -> IndexAnswer:
     catalog, encoder = service.catalog, service.engine.encoder
-    counts = pc.value_counts(catalog.items["label"].drop_null()).to_pylist()
-    step = max(len(catalog) // SAMPLES, 1)
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(catalog.items["label"]).to_pylist()}
+    unlabelled = counts.pop(None, 0) + counts.pop("", 0)
+    spread = np.unique(np.linspace(0, len(catalog) - 1, SAMPLES).astype(int))
+    samples = [catalog.item(int(number)) for number in catalog.ids[spread]]
     return IndexAnswer(
         items=len(catalog),
         version=catalog.version,
@@ -93,9 +104,11 @@ def described(service: Service) -> IndexAnswer:
         recall=catalog.index.recall,
         model=encoder.fingerprint,
         classes=list(encoder.class_names),
-        labels={str(row["values"]): row["counts"] for row in sorted(counts, key=lambda row: str(row["values"]))},
+        labels={str(label): counts[label] for label in sorted(counts, key=str)},
+        unlabelled=unlabelled,
         columns=catalog.items.column_names,
-        samples=catalog.ids[::step][:SAMPLES].tolist(),
+        samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in samples],
+        max_k=service.settings.max_k,
         writable=service.settings.writable,
         no_match=encoder.no_match,
     )

@@ -11,8 +11,9 @@ import pyarrow as pa
 from fashion.errors import FashionError, OutageError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.items import add_items, delete_items, update_items
+from fashion.search.items import add_items, check_row, check_settable, delete_items, update_items
 from fashion.search.store import Store
+from fashion.search.table import typed
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import store_picture
 from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, decode
@@ -48,44 +49,88 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
     """Store the pictures and add the items; if that fails, no picture stays."""
     statuses: list[ItemStatus] = []
     rows: dict[str, dict[str, Any]] = {}
+    here = Catalog.open(service.store.folder, items_only=True).items
+    before = set(here["external_id"].to_pylist())
     with pictures_kept() as paths:
         for item in items:
+            row = {**item.columns, "external_id": item.external_id}
             try:
                 if item.external_id in rows:
                     raise FashionError("This external_id comes twice in the request.")
                 check_columns(item.columns)
+                check_row(row)
+                check_fits([*rows.values(), row], here)
                 data = decode(item.image)
                 check_pixels(data, service.settings.max_pixels)
                 paths.append(store_picture(data, service.store.folder / "pictures"))
-                rows[item.external_id] = {**item.columns, "external_id": item.external_id}
             except OutageError:
                 raise
             except (FashionError, ApiError) as error:
-                statuses.append(ItemStatus(external_id=item.external_id, status="refused", message=str(error)))
+                statuses.append(refused(item, error))
+            else:
+                rows[item.external_id] = row
+                status = "replaced" if item.external_id in before else "added"
+                statuses.append(ItemStatus(external_id=item.external_id, status=status))
         if rows:
-            before = known_names(service.store)
-            with fitting():
-                ids = add_items(engine, service.store, paths, list(rows.values()))
-            for name, number in zip(rows, ids, strict=True):
-                status = "replaced" if name in before else "added"
-                statuses.append(ItemStatus(external_id=name, status=status, id=number))
+            ids = iter(add_items(engine, service.store, paths, list(rows.values())))
+            for one in statuses:
+                one.id = None if one.status == "refused" else next(ids)
     return statuses
 
 
 def updated(engine: VisualSearchEngine, service: Service, items: Sequence[ChangedItem]) -> list[ItemStatus]:
     """Set columns of the items that are known."""
-    changes: dict[str, Mapping[str, Any]] = {}
-    for item in items:
-        check_columns(item.columns)
-        if item.external_id in changes:
-            raise FashionError(f"external_id {item.external_id!r} comes twice in the request.")
-        changes[item.external_id] = item.columns
-    here = known_names(service.store)
-    known = {name: columns for name, columns in changes.items() if name in here}
-    if known:
-        with fitting():
-            update_items(engine, service.store, known)
-    return [ItemStatus(external_id=name, status="changed" if name in known else "unknown") for name in changes]
+    statuses: list[ItemStatus] = []
+    changes: dict[str, dict[str, Any]] = {}
+    here = Catalog.open(service.store.folder, items_only=True).items
+    known = set(here["external_id"].to_pylist())
+    rows: dict[int, dict[str, Any]] = {}
+    seen: set[str] = set()
+    wrong: dict[int, FashionError] = {}
+    for at, item in enumerate(items):
+        try:
+            check_columns(item.columns)
+            check_settable(item.external_id, item.columns)
+            if item.external_id in seen:
+                raise FashionError("This external_id comes twice in the request.")
+            seen.add(item.external_id)
+            rows[at] = {**item.columns, "external_id": item.external_id}
+        except FashionError as error:
+            wrong[at] = error
+    wrong |= misfits(rows, here)
+    for at, item in enumerate(items):
+        if at in wrong:
+            statuses.append(refused(item, wrong[at]))
+            continue
+        status = "changed" if item.external_id in known else "unknown"
+        statuses.append(ItemStatus(external_id=item.external_id, status=status))
+        if status == "changed":
+            changes[item.external_id] = item.columns
+    if changes:
+        update_items(engine, service.store, changes)
+    return statuses
+
+
+def misfits(rows: Mapping[int, Mapping[str, Any]], items: pa.Table) -> dict[int, FashionError]:
+    """Which of the numbered rows have columns that do not fit the catalogue's items or the rows before, and why."""
+    try:
+        check_fits(list(rows.values()), items)
+        return {}
+    except FashionError:
+        pass  # some row's, to be found one by one
+    fitting: list[Mapping[str, Any]] = []
+    found = {}
+    for at, row in rows.items():
+        try:
+            check_fits([*fitting, row], items)
+            fitting.append(row)
+        except FashionError as error:
+            found[at] = error
+    return found
+
+
+def refused(item: NewItem | ChangedItem, error: Exception) -> ItemStatus:
+    return ItemStatus(external_id=item.external_id, status="refused", message=str(error))
 
 
 def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) -> list[ItemStatus]:
@@ -128,11 +173,14 @@ def pictures_kept() -> Iterator[list[Path]]:
         raise
 
 
-@contextmanager
-def fitting() -> Iterator[None]:
-    """Arrow's refusal of a value, as a sentence."""
+def check_fits(rows: Sequence[Mapping[str, Any]], items: pa.Table) -> None:
+    """Refuse the last of the rows if its columns do not fit the catalogue's items, or those of the rows before.
+
+    Raises:
+        FashionError: that names a column and its value.
+    """
     try:
-        yield
+        typed(rows, items)
     except (pa.ArrowException, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise FashionError(f"The columns do not fit the catalogue or each other ({reason}); change them.") from error

@@ -1,8 +1,10 @@
 """What is checked of every request before anything is done for it: host, rate, size, origin, key."""
 
 import hmac
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
+import anyio
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,14 +13,16 @@ from fashion.serve.rates import Rates
 from fashion.serve.settings import LOOPBACK, Settings
 
 HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; "
-     b"frame-ancestors 'none'; base-uri 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-]  # fmt: skip
-
-DOCS = ("/docs",)
+]
+POLICY = b"default-src 'self'%s; img-src 'self' data: blob:; object-src 'none'; frame-ancestors 'none'; base-uri 'none'"
+INLINE = {"/docs": b" 'unsafe-inline'"}
 """FastAPI's documentation page starts with a script inside the page."""
+
+
+LINGER_S = 5
+"""Seconds in which the rest of a refused request may still come."""
 
 
 class Limits:
@@ -33,11 +37,17 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seen = 0
+        seen, whole = 0, False
+
+        async def read() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = not message.get("more_body", False)
+            return message
 
         async def limited() -> Message:
             nonlocal seen
-            message = await receive()
+            message = await read()
             seen += len(message.get("body", b""))
             if seen > self.most:
                 raise self.too_large()
@@ -45,8 +55,13 @@ class Limits:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = HEADERS if scope["path"] not in DOCS else HEADERS[1:]
-                message["headers"] = [*message.get("headers", ()), *headers]
+                policy = (b"content-security-policy", POLICY % INLINE.get(scope["path"], b""))
+                message["headers"] = [*message.get("headers", ()), policy, *HEADERS]
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if last and closes(scope) and not whole:
+                await send({**message, "more_body": True})
+                await linger(read, lambda: whole)
+                message = {"type": "http.response.body"}
             await send(message)
 
         refusal = self.refusal(scope)
@@ -70,6 +85,19 @@ class Limits:
 
     def too_large(self) -> ApiError:
         return ApiError(413, "too_large", f"The request is larger than {self.settings.max_upload_mb:g} MB; send less.")
+
+
+def closes(scope: Scope) -> bool:
+    """Whether the connection ends with this request, as its client wants."""
+    wish = dict(scope["headers"]).get(b"connection", b"").lower()
+    return wish == b"close" or (scope.get("http_version") == "1.0" and wish != b"keep-alive")
+
+
+async def linger(read: Callable[[], Awaitable[Message]], done: Callable[[], bool]) -> None:
+    """Read and forget what is left of a request that is answered: closed before, its client would see no answer."""
+    with anyio.move_on_after(LINGER_S):
+        while not done():
+            await read()
 
 
 def host_name(host: bytes) -> str | None:

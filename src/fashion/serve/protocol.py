@@ -1,14 +1,26 @@
 """uvicorn's fast HTTP parser, with limits on a request's head, in bytes and seconds, which it lacks."""
 
 import asyncio
+import json
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST = 65_536
 """Bytes of a request's head, as in uvicorn's other parser; the first read and the last one may be longer."""
 
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+def refusal(status: str, code: str, message: str) -> bytes:
+    """A whole answer in the shape of all errors, of who came to no route."""
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+TOO_LARGE = refusal(
+    "431 Request Header Fields Too Large", "head_too_large", "The request's head is too long; send less."
+)
+TOO_SLOW = refusal("408 Request Timeout", "too_slow", "The request did not arrive in time; send it again.")
+NO_HTTP = refusal("400 Bad Request", "bad_request", "This is no HTTP request that can be read.")
 
 
 def bounded_head(seconds: float) -> type["BoundedHead"]:
@@ -75,6 +87,10 @@ class BoundedHead(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._progress()
         super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(NO_HTTP)
+        self.transport.close()
 
     def on_message_complete(self) -> None:
         self._idle = None

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fashion.serve.errors import ApiError
 
@@ -17,10 +17,21 @@ class How(Body):
     """Which of the nearest items are wanted."""
 
     k: int = Field(10, ge=1, description="At most so many hits.")
-    filter: str | None = Field(None, max_length=2000, description="Only these items: label = 'dress' and price < 50")
-    group_by: str | None = Field(None, description="Only the best item of each value of this column: product_id")
+    # The examples are what the documentation page fills in: nothing, which asks for nothing.
+    filter: str | None = Field(
+        None, max_length=2000, description="Only these items: label = 'dress' and price < 50", examples=[""]
+    )
+    group_by: str | None = Field(
+        None, description="Only the best item of each value of this column: product_id", examples=[""]
+    )
     score_threshold: float | None = Field(None, ge=-1, le=1, description="No items below this cosine.")
     fold_duplicates: bool = Field(False, description="Of nearly identical pictures only the best.")
+
+    @field_validator("filter", "group_by")
+    @classmethod
+    def _none_if_empty(cls, value: str | None) -> str | None:
+        """As a form's empty field is none."""
+        return value or None
 
 
 class Pictures(Body):
@@ -127,9 +138,19 @@ class ItemAnswer(BaseModel):
     image_url: str
 
 
+class Sample(BaseModel):
+    """An item to start from."""
+
+    id: int
+    label: str | None
+    image_url: str
+
+
 class IndexAnswer(BaseModel):
     """The catalogue that is searched.
 
+    labels: how many items each has; unlabelled: how many have none.  samples: items spread over it.  max_k: the most
+    hits that this server gives.
     unused_version: a newer one that this server could not take up, of another model for example; its log says why.
     """
 
@@ -141,7 +162,9 @@ class IndexAnswer(BaseModel):
     model: str
     classes: list[str]
     labels: dict[str, int]
+    unlabelled: int
     columns: list[str]
-    samples: list[int]
+    samples: list[Sample]
+    max_k: int
     writable: bool
     no_match: float | None

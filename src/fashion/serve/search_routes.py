@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 
@@ -41,6 +42,11 @@ def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
 def payload(item: dict[str, Any]) -> dict[str, Any]:
     shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
     return {name: value for name, value in shown.items() if value is not None}
+
+
+def image_url(item: dict[str, Any]) -> str:
+    """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
+    return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
 
 
 def router(service: Service) -> APIRouter:
@@ -137,7 +143,7 @@ def answer(
         hits=[
             HitBody(
                 rank=hit.rank, score=hit.score, id=hit.id, label=hit.label, payload=payload(hit.item),
-                image_url=f"/v1/images/{hit.id}",
+                image_url=image_url(hit.item),
             )
             for hit in hits
         ],

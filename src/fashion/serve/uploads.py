@@ -24,6 +24,9 @@ async def read_request(request: Request, settings: Settings, json_model: type[Mo
     Raises:
         ApiError: 400, 415 or 422, saying what is wrong.
     """
+    if request.query_params:
+        name = next(iter(request.query_params))
+        raise ApiError(422, "invalid", f"{name}: send it in the request's body; nothing of the address is read.")
     kind = content_type(request)
     if kind == "multipart/form-data":
         form = await request.form(max_files=settings.max_pictures, max_fields=20)
@@ -31,8 +34,13 @@ async def read_request(request: Request, settings: Settings, json_model: type[Mo
         if not files:
             raise ApiError(400, "no_picture", "The request has no file named `file`; send a picture.")
         pictures = [await file.read() for file in files]
-        fields = {name: value for name, value in form.items() if name != "file" and value != ""}
-        values = checked(json_model, fields | {"images": ["-"]})
+        fields = {name: form.getlist(name) for name in form if name != "file"}
+        twice = [name for name, given in fields.items() if len(given) > 1 or name == "images"]
+        if twice:
+            wrong = "send pictures as files named `file`" if twice[0] == "images" else "send it once"
+            raise ApiError(422, "invalid", f"{twice[0]}: {wrong}.")
+        given = {name: value for name, (value,) in fields.items() if value != ""}
+        values = checked(json_model, given | {"images": ["-"]})
     elif kind == "application/json":
         values = checked(json_model, await request.body())
         pictures = values.decoded()  # type: ignore[attr-defined]

@@ -42,15 +42,13 @@ def run_task(cfg: DictConfig) -> Any:
     if missing:
         raise FashionError(f"{missing[0]} has no default; add {missing[0]}=… to the command line.")
     try:
-        run = resolve_name(TASKS[cfg.task.name])
+        return resolve_name(TASKS[cfg.task.name])(cfg)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("fashion"):
             raise
         raise FashionError(
-            f"task={cfg.task.name} needs the `train` extra ({error}): pip install -c constraints.txt -e '.[train]'"
+            f"This needs the `train` extra ({error}): pip install -c constraints.txt -e '.[train]'"
         ) from error
-    try:
-        return run(cfg)
     except InstantiationException as error:  # Hydra's, around what a constructor refused
         cause = error.__cause__
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:

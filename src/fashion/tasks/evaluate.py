@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from fashion.baselines import baseline
@@ -21,6 +21,7 @@ from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import confusion_picture, save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
+from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, read_options
 from fashion.tasks.shown import data_shown_to
@@ -70,7 +71,7 @@ def run(cfg: DictConfig) -> float:
         show(search_table(shown, result.intervals))
     if options.metrics is None and result.per_class:
         show(plain_table("Per class", *per_class_rows(result.per_class)))
-    sections = evaluation_sections(result, queries, gallery, data.source.root, shown)
+    sections = evaluation_sections(result, queries, gallery, data.source.root, shown, options.relevance)
     if compared:
         own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}
         columns = list(own)
@@ -78,6 +79,8 @@ def run(cfg: DictConfig) -> float:
                 for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
         show(plain_table("Beside what nobody trained", ["", *columns], rows))
         sections.insert(1, Section("Beside what nobody trained", table=(["", *columns], rows)))
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    sections.append(settings_section(flat(settings)))
     write_page(folder / "report.html", f"Evaluation: {title}", sections)
     log.info("Written to %s: report.html, metrics.json, confusion.png", folder)
     return next(iter(result.metrics.values()))

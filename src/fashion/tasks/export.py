@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fashion.encoder import find_model
+from fashion.encoder import figures_of, find_model
 from fashion.errors import FashionError
 from fashion.files import read_json
 from fashion.search.catalog import Catalog
@@ -47,7 +47,11 @@ def run(cfg: DictConfig) -> str:
     target = Path(options.bundle).expanduser() if options.bundle else run_folder / "bundle"
     from fashion.export.bundle import write_bundle  # torch, which a catalogue's embeddings do not need
 
-    metrics = read_json(run_folder / "metrics.json")
+    metrics = figures_of(checkpoint)
+    if metrics is None:
+        log.warning(
+            "%s has no figures of its own in metrics.json: the bundle will have none, and no threshold.", checkpoint
+        )
     folder = write_bundle(
         checkpoint,
         target,

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from fashion.benchmark.timing import search_ms
+from fashion.data.sources import read_source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
@@ -24,7 +25,7 @@ from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.options import Options, as_typed, read_options
-from fashion.tasks.shown import data_shown_to
+from fashion.tasks.shown import warn_overruled
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +177,13 @@ def _report(changes: Changes, what: str) -> None:
 
 
 def _split(cfg: DictConfig, encoder: Encoder, split: str) -> Listing:
-    source = data_shown_to(encoder, cfg).source
+    warn_overruled(encoder, cfg)
+    data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
+    # Not by the data module, which needs torch.
+    source = read_source(
+        data["kind"], data["source"], cache=Path(data["cache_dir"]).expanduser().resolve(),
+        drawing=data.get("drawing"), classes=data["classes"], validation=data["validation_fraction"], fold=data["fold"],
+    )  # fmt: skip
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
         raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")

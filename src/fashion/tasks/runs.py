@@ -12,13 +12,12 @@ from omegaconf import DictConfig
 from fashion.errors import FashionError
 from fashion.files import replacing
 from fashion.report.html import Section, write_page
-from fashion.report.runs import Row, cells, columns_of, over_seeds, read_runs
+from fashion.report.runs import SMALLER_IS_BETTER, Row, cells, columns_of, over_seeds, read_runs
 from fashion.report.tables import plain_table, show
 from fashion.search.selecting import select
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
-SMALLER_IS_BETTER = ("search_ms", "train_seconds")
 
 
 class RunsOptions(Options):
@@ -38,7 +37,7 @@ def run(cfg: DictConfig) -> int:
         raise FashionError(f"{options.folder} holds no such run; train one, or change folder and filter.")
     failed = [row for row in rows if "error" in row]
     if options.seeds:
-        rows = over_seeds(rows) + failed
+        rows = over_seeds(rows, options.sort) + failed
     rows = ordered(rows, options.sort)
     for title, columns, table in tables_of(rows, options.sort):
         show(plain_table(title, columns, table))

@@ -54,6 +54,13 @@ def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> s
     return str(checkpoint)
 
 
+def done_by(checkpoint: Path) -> dict[str, float]:
+    """The epochs and the seconds of training that are behind a checkpoint: processes that were spawned tell no more."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    seconds = saved["callbacks"]["Timer"]["time_elapsed"]["train"]
+    return {"epochs": saved["epoch"] + 1, "seconds": round(seconds, 1)}
+
+
 def _latest(folder: Path) -> Path:
     """The newest run beside `folder`, or the one in it, where its name is fixed."""
     runs = [run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists()]

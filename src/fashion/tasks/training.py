@@ -14,7 +14,7 @@ from pydantic import Field
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.callbacks import BestCheckpoint, Diverged, Draws
+from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
@@ -30,9 +30,9 @@ from fashion.report.html import write_page
 from fashion.report.progress import progress
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import FirstBatch, log_results, log_searches
-from fashion.report.training import training_sections
+from fashion.report.training import flat, training_sections
 from fashion.tasks.options import Options
-from fashion.tasks.starting import guard_multirun, resume_from, set_aside, warm_start
+from fashion.tasks.starting import done_by, guard_multirun, resume_from, set_aside, warm_start
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     images.array("validation")  # that there are none is said before the training, not after it
     if options.early_stopping and options.epochs < cfg.trainer.check_val_every_n_epoch:
         raise FashionError(
-            f"task.early_stopping looks at validations, and none comes within {options.epochs} epochs; lower "
-            f"trainer.check_val_every_n_epoch ({cfg.trainer.check_val_every_n_epoch})."
+            f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
+            f"lower trainer.check_val_every_n_epoch ({cfg.trainer.check_val_every_n_epoch})."
         )
     resume = resume_from(options.resume, options.epochs, folder, module)
     if options.pretrained:
@@ -73,8 +73,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         module.network.to(memory_format=torch.channels_last)
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
     checkpoints = folder / "checkpoints"
-    timer = Timer()  # which a run that goes on takes along
-    callbacks = [*_callbacks(module, options, checkpoints), timer]
+    callbacks = _callbacks(module, options, checkpoints)
     _quiet()
     keep_freed_memory()
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
@@ -86,20 +85,22 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     except SystemExit:  # how Lightning ends an interrupted run
         if not trainer.interrupted:
             raise
+    if not trainer.is_global_zero:
+        return 0.0  # the first process alone says what became of it
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
         fit_looks(checkpoint, images.array("train"))
     if trainer.interrupted:
         raise KeyboardInterrupt(f"it goes on with resume={folder}" if any(checkpoints.glob("last.ckpt")) else "")
     best = checkpoints / "best.ckpt"
     chosen = best if options.early_stopping and best.exists() else checkpoints / "last.ckpt"
-    encoder = load_encoder(chosen)
+    encoder, done = load_encoder(chosen), done_by(checkpoints / "last.ckpt")
     result = evaluate(encoder, images.array("validation"), images.array("train"))
     facts = {
         "checkpoint": chosen.name,
-        "epochs": trainer.current_epoch,
+        "epochs": done["epochs"],
         "pretrained": options.pretrained,
         "teacher": getattr(options, "teacher", None),
-        "train_seconds": round(timer.time_elapsed(), 1),
+        "train_seconds": done["seconds"],
         "collapsed": getattr(module, "collapsed", False),
         "data_skipped": len(images.array("train").skipped),
         "data_audit": audit(
@@ -107,14 +108,15 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
         ).summary(),
     }
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
-    log_results(logger, module, result)
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    named = flat({str(key): value for key, value in settings.items()})
+    log_results(logger, named, result)
     queries, gallery = images.array("validation"), images.array("train")
     searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)
     sections = evaluation_sections(result, queries, gallery, images.source.root)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
-    sections += training_sections(folder, {str(key): value for key, value in settings.items()})
+    sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
@@ -130,6 +132,9 @@ def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list
         LearningRateMonitor("step"),
         progress(),
         FirstBatch(),
+        Timer(),  # which a run that goes on takes along
+        OneFolder(checkpoints.parent),
+        LastValidated(),
         Diverged(),
         Draws(options.seed),
     ]

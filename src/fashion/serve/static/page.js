@@ -1,154 +1,159 @@
-// The page: a picture or an item goes in, a grid of hits comes out.  All text is set as text, never as HTML.
-const $ = (id) => document.getElementById(id);
-const LARGEST = 1600; // pictures are shrunk before they are sent: the server looks at 64×64 of them
-let asked = null; // what was asked last: {file} or {item, label}
-let turn = 0; // answers to older questions are dropped
+// The page: pictures or an item go in, a grid of hits comes out; what was asked is in the address and in the history.
+import { described, prepared, search, similar } from "./api.js";
+import { card, kinds, naming, sample } from "./cards.js";
 
-async function fetchJson(address, options) {
-  let response;
-  try {
-    response = await fetch(address, options);
-  } catch {
-    throw new Error("The server does not answer; is it still running?");
-  }
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error?.message ?? `The server answered ${response.status}.`);
-  return body;
-}
+const $ = (id) => document.getElementById(id);
+const TITLE = document.title;
+const NARROW = matchMedia("(max-width: 760px)"); // where the results lie below the form
+const KEPT = new Set(["id", "path", "sha256", "file_size", "file_mtime_ns", "origin"]); // of use to the catalogue alone
+const uploads = new Map(); // name in the history → pictures: files are in no address
+
+let asked = null; // {item, image_url, name} or {upload, address, name}
+let running = null; // {question, stop} of the request under way
+let turn = 0; // of files that are read: the last ones given are what is asked
+let version = null; // of the catalogue that the page describes
 
 function say(text, kind = "") {
   $("status").textContent = text;
   $("status").className = kind;
 }
 
-function filterText() {
-  const parts = [];
-  if ($("label").value) parts.push(`label = '${$("label").value.replaceAll("'", "''")}'`);
-  if ($("filter").value.trim()) parts.push(`(${$("filter").value.trim()})`);
-  return parts.join(" and ");
+function how() {
+  const chosen = $("label").selectedOptions[0].dataset.filter, typed = $("filter").value.trim();
+  const filter = [chosen, typed].filter(Boolean).map((part) => `(${part})`).join(" and ");
+  const values = { k: $("k").value, fold_duplicates: $("fold").checked };
+  return filter ? { ...values, filter } : values;
 }
 
-async function shrunk(file) {
-  try {
-    const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
-    const scale = LARGEST / Math.max(picture.width, picture.height);
-    if (scale >= 1) return file;
-    const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));
-    const context = canvas.getContext("2d");
-    context.fillStyle = "#fff"; // JPEG knows no transparency, and the server lays it on white
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    return await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
-  } catch {
-    return file; // not a picture that the browser knows: the server says what is wrong with it
-  }
-}
-
-async function request() {
-  const k = $("k").value, filter = filterText(), fold = $("fold").checked;
-  if (asked.item !== undefined) {
-    const values = new URLSearchParams({ k, fold_duplicates: fold });
-    if (filter) values.set("filter", filter);
-    return fetchJson(`/v1/items/${asked.item}/similar?${values}`);
-  }
-  const form = new FormData();
-  form.set("file", await shrunk(asked.file), "query");
-  form.set("k", k);
-  form.set("fold_duplicates", fold);
-  if (filter) form.set("filter", filter);
-  return fetchJson("/v1/search", { method: "POST", body: form });
-}
-
-async function search() {
-  if (!asked) return;
-  const mine = ++turn;
-  $("hits").classList.add("busy");
+async function ask() {
+  const wanted = how(), question = JSON.stringify([asked.item, asked.upload, wanted]);
+  if (running?.question === question) return; // Enter in the filter's field is a change and a submission
+  running?.stop.abort();
+  const mine = running = { question, stop: new AbortController() };
+  $("results").setAttribute("aria-busy", "true");
   say("Searching…");
   try {
-    const answer = await request();
-    if (mine === turn) show(answer);
+    const { signal } = mine.stop;
+    const answer = asked.upload === undefined
+      ? await similar(asked.item, wanted, signal) : await search(uploads.get(asked.upload), wanted, signal);
+    if (mine === running) show(answer, wanted.filter);
   } catch (error) {
-    if (mine !== turn) return;
-    $("hits").replaceChildren();
-    $("named").hidden = true;
-    say(error.message, "bad");
+    if (mine === running) fail(error);
   } finally {
-    if (mine === turn) $("hits").classList.remove("busy");
+    if (mine === running) {
+      running = null;
+      $("results").removeAttribute("aria-busy");
+      if (NARROW.matches) $("results").scrollIntoView();
+    }
   }
 }
 
-function show(answer) {
-  showName(answer.predicted);
-  $("hits").replaceChildren(...answer.hits.map(card));
+function fail(error) {
+  if (error.code !== "no_such_item") $("hits").replaceChildren(); // else what was found stands, all but that one
+  $("named").hidden = true;
+  say(error.code === "no_such_item" ? "This item is no longer in the catalogue." : error.message, "bad");
+}
+
+function show(answer, filter) {
+  $("named").hidden = !answer.predicted;
+  if (answer.predicted) $("named").replaceChildren(...naming(answer.predicted));
+  document.title = `${answer.predicted?.label ?? asked.name} – ${TITLE}`;
+  $("hits").replaceChildren(...answer.hits.map((hit) => card($("hit"), hit, askItem)));
   $("hits").classList.toggle("weak", answer.match === false);
   const count = `${answer.hits.length} ${answer.hits.length === 1 ? "item" : "items"}`;
-  if (!answer.hits.length) say(filterText() ? "Nothing matches: no item passes the filter." : "Nothing matches.", "doubt");
-  else if (answer.match === false) say(`No match: nothing in the catalogue is near enough. The nearest ${count}:`, "doubt");
+  const where = filter ? "nothing that passes the filter" : "nothing in the catalogue";
+  if (!answer.hits.length) say(filter ? "Nothing matches: no item passes the filter." : "Nothing matches.", "doubt");
+  else if (answer.match === false) say(`No match: ${where} is near enough. The nearest ${count}:`, "doubt");
   else say(`${count} in ${answer.processing_time_ms.toFixed(0)} ms, most alike first.`);
+  if (answer.catalog_version !== version) describe().catch(() => {}); // what was found stands all the same
 }
 
-function showName(predicted) {
-  $("named").hidden = !predicted;
-  if (!predicted) return;
-  const percent = `${Math.round(predicted.probability * 100)}%`;
-  const bar = document.createElement("span"), fill = document.createElement("span");
-  bar.className = "bar";
-  fill.style.width = percent;
-  bar.append(fill);
-  $("named").replaceChildren(`Looks like: ${predicted.label} (${percent})`, bar);
+// A new question: what it was is put into the history, and what is shown of the last one goes.
+function begin(question) {
+  asked = question;
+  history.pushState(asked, "", address());
+  showQuery();
+  ask();
 }
 
-function card(hit) {
-  const node = $("hit").content.cloneNode(true);
-  const name = hit.label ?? "item";
-  const image = node.querySelector("img");
-  image.src = hit.image_url;
-  image.alt = `${name}, ${hit.payload.external_id ?? hit.id}`;
-  node.querySelector(".label").textContent = name;
-  node.querySelector(".score").textContent = hit.score.toFixed(3);
-  const details = Object.entries(hit.payload).filter(([key]) => !["external_id", "split"].includes(key));
-  node.querySelector(".detail").textContent = details.map(([key, value]) => `${key}: ${value}`).join(", ");
-  const button = node.querySelector("button");
-  button.setAttribute("aria-label", `More like this ${name}, rank ${hit.rank}`);
-  button.addEventListener("click", () => askItem(hit.id, `${name}, item ${hit.id}`));
-  return node;
-}
-
-function askFiles(files) {
+async function askFiles(files) {
+  const pictures = [...files].filter((file) => !file.type || file.type.startsWith("image/"));
   if (!files.length) return;
-  const file = [...files].find((one) => one.type.startsWith("image/")) ?? files[0];
-  if (file.type && !file.type.startsWith("image/")) say(`${file.name} is not a picture; give a JPEG, PNG or WebP.`, "bad");
-  else askFile(file); // of a type that the browser does not know the server says what is wrong
+  if (!pictures.length) { say(`${files[0].name} is not a picture; give a JPEG, PNG or WebP.`, "bad"); return; }
+  const mine = ++turn;
+  $("results").setAttribute("aria-busy", "true");
+  try {
+    const contents = await Promise.all(pictures.map(prepared));
+    if (mine !== turn) return;
+    const upload = `${performance.timeOrigin} ${uploads.size}`, others = pictures.length - 1;
+    uploads.set(upload, contents);
+    const name = others ? `Your picture, and ${others} more of the same garment` : "Your picture";
+    begin({ upload, address: URL.createObjectURL(contents[0]), name });
+  } catch (error) {
+    if (!running) $("results").removeAttribute("aria-busy");
+    say(error.message, "bad");
+  }
 }
 
-function askFile(file) {
-  asked = { file };
-  const image = $("query");
-  if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
-  showQuery(URL.createObjectURL(file), "Your picture");
-  search();
-}
-
-function askItem(number, name) {
-  asked = { item: number };
-  showQuery(`/v1/images/${number}`, name);
-  search();
+function askItem(item, name) {
+  begin({ item: item.id, address: item.image_url, name });
   $("results").focus({ preventScroll: true });
-  window.scrollTo({ top: 0 });
+  if (!NARROW.matches) window.scrollTo({ top: 0 });
 }
 
-function showQuery(address, name) {
+function showQuery() {
   const image = $("query");
-  image.onerror = () => { image.hidden = true; $("hint").hidden = false; };
-  image.src = address;
-  image.alt = name;
-  image.hidden = false;
-  $("hint").hidden = true;
+  $("named").hidden = true;
+  image.onerror = () => { image.hidden = true; $("hint").hidden = false; $("another").hidden = true; };
+  image.hidden = $("another").hidden = !asked;
+  $("hint").hidden = Boolean(asked);
+  if (!asked) return;
+  image.src = asked.address;
+  image.alt = asked.name;
+  $("another").textContent = `${asked.name}. Drop, paste or pick another.`;
+}
+
+// The address of what is asked: an item and how, so that it can be sent to others.
+function address() {
+  const values = new URLSearchParams();
+  if (asked?.item !== undefined) values.set("item", asked.item);
+  for (const id of ["label", "filter"]) if ($(id).value.trim()) values.set(id, $(id).value);
+  if (!$("k").selectedOptions[0].defaultSelected) values.set("k", $("k").value);
+  if ($("fold").checked) values.set("fold", "1");
+  return values.size ? `?${values}` : location.pathname;
+}
+
+// What the address says is asked, and what the history keeps of it.
+function restore(state) {
+  const values = new URLSearchParams(location.search), item = values.get("item");
+  for (const id of ["label", "k"]) {
+    const options = [...$(id).options];
+    (options.find((one) => one.value === values.get(id)) ?? options.find((one) => one.defaultSelected) ?? options[0]).selected = true;
+  }
+  $("filter").value = values.get("filter") ?? "";
+  $("more").open ||= Boolean($("filter").value);
+  $("fold").checked = values.has("fold");
+  asked = item === null ? null : { item, address: `/v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
+  if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
+  showQuery();
+  if (asked) { ask(); return; }
+  running?.stop.abort();
+  running = null;
+  document.title = TITLE;
+  $("hits").replaceChildren();
+  say("The most alike garments will be shown here.");
+}
+
+function refine(event) {
+  event.preventDefault();
+  history.replaceState(asked, "", address());
+  if (asked) ask();
+  else if (event.type === "submit") say("Choose a picture first.", "doubt");
 }
 
 function listen() {
   const drop = $("drop");
-  $("file").addEventListener("change", (event) => { askFiles(event.target.files); event.target.value = ""; });
+  $("file").addEventListener("change", async (event) => { await askFiles(event.target.files); event.target.value = ""; });
   // On the whole page: a picture that misses the box must not make the browser leave for it.
   for (const name of ["dragenter", "dragover"]) {
     document.addEventListener(name, (event) => {
@@ -165,34 +170,35 @@ function listen() {
     askFiles(event.dataTransfer.files);
   });
   document.addEventListener("paste", (event) => askFiles(event.clipboardData.files));
-  for (const id of ["label", "k", "fold", "filter"]) $(id).addEventListener("change", search);
-  $("how").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+  for (const id of ["label", "k", "fold", "filter"]) $(id).addEventListener("change", refine);
+  $("how").addEventListener("submit", refine);
+  // By its own address the browser would take it for another entry of the history.
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("results").focus(); });
+  window.addEventListener("popstate", (event) => restore(event.state));
 }
 
-async function start() {
-  listen();
-  try {
-    const index = await fetchJson("/v1/index");
-    $("catalog").textContent = `${index.items.toLocaleString()} items to search`;
-    $("version").textContent = `· catalogue version ${index.version}, model ${index.model}`;
-    $("columns").textContent = `Columns: ${index.columns.join(", ")}`;
-    for (const [label, count] of Object.entries(index.labels)) $("label").add(new Option(`${label} (${count})`, label));
-    $("samples").hidden = !index.samples.length;
-    for (const number of index.samples) {
-      const item = document.createElement("li"), button = document.createElement("button"), image = new Image();
-      image.src = `/v1/images/${number}?size=128`;
-      image.alt = "";
-      button.type = "button";
-      button.setAttribute("aria-label", `Search with item ${number}`);
-      button.append(image);
-      button.addEventListener("click", () => askItem(number, `Item ${number}`));
-      item.append(button);
-      $("sample-list").append(item);
-    }
-  } catch (error) {
-    $("catalog").textContent = "";
-    say(error.message, "bad");
-  }
+async function describe() {
+  const index = await described(), chosen = $("label").value;
+  version = index.version;
+  $("catalog").textContent = `${index.items.toLocaleString()} items to search`;
+  $("version").textContent = `· catalogue version ${index.version}, model ${index.model}`;
+  $("columns").textContent = `Columns: ${index.columns.filter((name) => !KEPT.has(name)).join(", ")}`;
+  $("filter").placeholder = `label = '${Object.keys(index.labels)[0] ?? "dress"}'`;
+  $("label").replaceChildren(...kinds(index));
+  if ([...$("label").options].some((one) => one.value === chosen)) $("label").value = chosen;
+  for (const option of [...$("k").options]) if (option.value > index.max_k && $("k").length > 1) option.remove();
+  if ($("k").value > index.max_k) $("k").replaceChildren(new Option(index.max_k));
+  $("samples").hidden = !index.samples.length;
+  $("sample-list").replaceChildren(
+    ...index.samples.map((item, at) => sample(item, at + 1, index.samples.length, askItem)),
+  );
 }
 
-start();
+listen();
+try {
+  await describe();
+  restore(history.state);
+} catch (error) {
+  $("catalog").textContent = "";
+  say(error.message, "bad");
+}
