@@ -69,9 +69,9 @@ def test_each_route_says_the_same_of_the_same_mistake(keyed_server, method, path
 @pytest.mark.parametrize("head", ["GET /healthz HTTP/1.1\nHost: localhost\nX-A: ", "\n\n", ""])
 def test_a_head_that_does_not_end_is_hung_up_on(keyed_server, head):
     with opened(keyed_server, head) as stalled:
-        received = stalled.recv(100)
+        received = stalled.recv(1000)
         assert received.startswith(b"HTTP/1.1 408 " if head.strip() else b"")
-        assert received == b"" or stalled.recv(100) == b""
+        assert received == b"" or stalled.recv(1000) == b""
 
 
 def test_a_body_has_one_deadline_however_it_drips(keyed_server):

@@ -1,7 +1,8 @@
 """/v1/index, /v1/items, /v1/images: what the catalogue holds, and changes to it."""
 
 import hashlib
-from typing import Annotated
+import itertools
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
+from fashion.search.catalog import Catalog
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.errors import ApiError
@@ -94,8 +96,6 @@ def described(service: Service) -> IndexAnswer:
     catalog, encoder = service.catalog, service.engine.encoder
     counts = {row["values"]: row["counts"] for row in pc.value_counts(catalog.items["label"]).to_pylist()}
     unlabelled = counts.pop(None, 0) + counts.pop("", 0)
-    spread = np.unique(np.linspace(0, len(catalog) - 1, SAMPLES).astype(int))
-    samples = [catalog.item(int(number)) for number in catalog.ids[spread]]
     return IndexAnswer(
         items=len(catalog),
         version=catalog.version,
@@ -107,8 +107,19 @@ def described(service: Service) -> IndexAnswer:
         labels={str(label): counts[label] for label in sorted(counts, key=str)},
         unlabelled=unlabelled,
         columns=catalog.items.column_names,
-        samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in samples],
+        samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
         max_k=service.settings.max_k,
         writable=service.settings.writable,
         no_match=encoder.no_match,
     )
+
+
+def spread(catalog: Catalog) -> list[dict[str, Any]]:
+    """Items from all over the catalogue, of as many labels as there are among some of them."""
+    rows = np.unique(np.linspace(0, len(catalog) - 1, 10 * SAMPLES).astype(int))
+    by_label: dict[Any, list[dict[str, Any]]] = {}
+    for number in catalog.ids[rows]:
+        item = catalog.item(int(number))
+        by_label.setdefault(item["label"], []).append(item)
+    turns = itertools.zip_longest(*by_label.values())
+    return [item for turn in turns for item in turn if item is not None][:SAMPLES]

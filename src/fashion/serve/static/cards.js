@@ -40,7 +40,8 @@ export function card(template, hit, more) {
   patient(image, hit.image_url, () => image.replaceWith(element("span", "gone", "no picture")));
   node.querySelector(".label").textContent = name;
   node.querySelector(".score").textContent = hit.score.toFixed(3);
-  const details = [owners ?? `item ${hit.id}`, ...Object.entries(others).map((pair) => value(...pair))];
+  const details = Object.entries(others).map((pair) => value(...pair));
+  node.querySelector(".owners").textContent = owners ?? `item ${hit.id}`;
   node.querySelector(".detail").append(...details.flatMap((one, at) => (at ? [", ", one] : [one])));
   const button = node.querySelector("button");
   button.setAttribute("aria-label", `More like this ${name}, rank ${hit.rank}`);
