@@ -133,6 +133,9 @@ class TripletModule(LightningModule):
         kinds, _ = self.network.parts(pictures)  # looks are fitted when training has ended
         self._seen[dataloader_idx].append(kinds.cpu())
         self._labels[dataloader_idx].append(labels.cpu())
+        if dataloader_idx == 0 and self.hparams["classification"]:  # else nothing teaches the logits
+            right = self.network.logits(kinds).argmax(dim=1) == labels
+            self.log("val/acc", right.float().mean(), batch_size=len(labels), add_dataloader_idx=False)
 
     def on_validation_epoch_end(self) -> None:
         queries, gallery = (torch.cat(parts).numpy() for parts in self._seen)

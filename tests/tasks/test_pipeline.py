@@ -363,6 +363,9 @@ def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_fold
 
 def test_a_training_leaves_a_report_with_its_curves(run_here, data, tmp_path):
     run_here("task=triplet", *data, "task.epochs=3", out="triplet")
+    from fashion.report.training import read_curves
+
+    assert {"val/acc", "val/top1", "val/map", "train/loss"} <= read_curves(tmp_path / "triplet").keys()
     report = (tmp_path / "triplet/report.html").read_text()
     for heading in ("Curves", "Settings", "Worst queries", "Map"):
         assert f"<h2>{heading}</h2>" in report
