@@ -27,6 +27,14 @@ class How(Body):
     score_threshold: float | None = Field(None, ge=-1, le=1, description="No items below this cosine.")
     fold_duplicates: bool = Field(False, description="Of nearly identical pictures only the best.")
 
+    @field_validator("fold_duplicates", mode="before")
+    @classmethod
+    def _true_or_false(cls, value: Any) -> Any:
+        """In a form and an address too, as the document says: no 1, yes or on."""
+        if isinstance(value, bool) or value in ("true", "false"):
+            return value
+        raise ValueError("it should be true or false")
+
     @field_validator("filter", "group_by")
     @classmethod
     def _none_if_empty(cls, value: str | None) -> str | None:
