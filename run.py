@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
+from fashion.pipes import outlive
 from fashion.tasks import run_task
 from fashion.tasks.multirun import run_job
 from fashion.tasks.options import SECRET
@@ -50,12 +51,14 @@ def main(cfg: DictConfig) -> Any:
             raise FashionError(f"sweep={sweep} is many runs; add -m.")
         return run_task(cfg)
     except KeyboardInterrupt as interrupt:
-        sys.exit(f"interrupted; {interrupt or 'what was finished is kept, and nothing is left half-written'}.")
+        sys.exit(f"interrupted; {str(interrupt) or 'what was finished is kept, and nothing is left half-written'}.")
     except FashionError as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
+    outlive(sys.stdout)
+    outlive(sys.stderr)
     check_overrides(sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
     main()

@@ -6,7 +6,9 @@ import onnxruntime as ort
 import pytest
 import torch
 from helpers import ROOT, TINY, write_checkpoint
+from PIL import Image
 
+from fashion import VisualSearchEngine
 from fashion.encoder import OnnxEncoder, TorchEncoder, figures_of, find_model, load_encoder, softmax
 from fashion.errors import FashionError
 from fashion.export import bundle as bundle_module
@@ -112,7 +114,7 @@ def test_a_bundle_is_complete_and_describes_itself(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["class_names"] == ["dress", "hat", "shoes"]
     assert manifest["training"]["backbone"] == TINY
-    assert (bundle / "README.md").read_text().startswith("---\nlicense: mit")
+    assert (bundle / "README.md").read_text().startswith("---\nlibrary_name: fashion")
 
 
 def test_an_altered_bundle_is_refused(bundle, tmp_path):
@@ -157,3 +159,24 @@ def test_disagreement_on_neighbours_is_noticed():
 def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):
     with pytest.raises(FashionError, match="is no bundle, so it is not overwritten"):
         write_bundle(run_folder / "checkpoints/last.ckpt", pictures)
+
+
+def test_the_cards_code_needs_onnx_runtime_and_pillow_alone(bundle, tmp_path, monkeypatch):
+    """It shows the network what the engine shows it, transparency and orientation too."""
+    random = np.random.default_rng(0)
+    picture = Image.fromarray(random.integers(0, 255, (90, 130, 4), dtype=np.uint8), "RGBA")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lying on its side
+    (tmp_path / "picture.jpg").write_bytes(b"")
+    picture.save(tmp_path / "picture.jpg", "PNG", exif=exif)
+    shutil.copy(bundle / "encoder.onnx", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    card = (bundle / "README.md").read_text()
+    code = next(block.partition("```")[0] for block in card.split("```python")[1:] if "InferenceSession" in block)
+    found: dict = {}
+    exec(code, found)
+    engine = VisualSearchEngine(bundle)
+    np.testing.assert_allclose(found["embedding"][0], engine.embed_image("picture.jpg"), atol=1e-5)
+    label, probability = engine.classify("picture.jpg")[0]
+    assert engine.encoder.class_names[int(found["probabilities"].argmax())] == label
+    assert found["probabilities"].max() == pytest.approx(probability, abs=1e-5)

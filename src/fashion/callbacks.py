@@ -38,6 +38,19 @@ class LastValidated(Callback):
             trainer.check_val_every_n_epoch = 1
 
 
+class SamePace(Callback):
+    """Refuses to go on with a run whose epochs had another number of steps: its rates would rise and fall elsewhere."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        if trainer.global_step != trainer.current_epoch * steps:
+            before = trainer.global_step / trainer.current_epoch
+            raise FashionError(
+                f"The run that resume names took {before:g} steps an epoch, and this one would take {steps}; give "
+                "data.batch_size and data as they were, or start from its weights with task.pretrained."
+            )
+
+
 class OneFolder(Callback):
     """Of processes that were each started by itself, as torchrun does, only the first one's run folder stays.
 

@@ -78,6 +78,10 @@ def evaluate(
         FashionError: if a label has no name in `class_names`, or a picture has no such column.
     """
     embeddings, probabilities = encoder(queries.pictures)
+    if not np.isfinite(embeddings).all():
+        raise FashionError(
+            f"{encoder.source} gives embeddings that are no numbers: its training diverged; lower task.module.lr."
+        )
     truth = queries.labels
     names = tuple(class_names or encoder.class_names)
     if truth.max() >= len(names):

@@ -72,11 +72,15 @@ def optimizer(module: nn.Module, lr: float, weight_decay: float, muon: float | N
     vectors = [p for p in learned if p.ndim <= 1]
     mixing = [p for p in learned if _mixes(p)]
     others = [p for p in learned if p.ndim > 1 and not _mixes(p)]
-    plain = [{"params": others, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    # Their names are what TensorBoard calls their rates.
+    plain = [
+        {"name": "depthwise", "params": others, "weight_decay": weight_decay},
+        {"name": "vectors", "params": vectors, "weight_decay": 0.0},
+    ]
+    matrices = {"name": "mixing", "params": mixing, "weight_decay": weight_decay}
     if muon is None:
-        return torch.optim.AdamW([{"params": mixing, "weight_decay": weight_decay}, *plain], lr=lr, fused=True)
-    matrices = {"params": mixing, "weight_decay": weight_decay, "scale": muon, "orthogonal": True}
-    return Muon([matrices, *plain], lr=lr)
+        return torch.optim.AdamW([matrices, *plain], lr=lr, fused=True)
+    return Muon([matrices | {"scale": muon, "orthogonal": True}, *plain], lr=lr)
 
 
 def _mixes(parameter: nn.Parameter) -> bool:

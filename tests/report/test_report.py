@@ -7,7 +7,7 @@ from PIL import Image
 
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import PLAIN, RIGHT, TEXT, TILE, WRONG, confusion_picture, search_grid
-from fashion.report.tables import search_table, show
+from fashion.report.tables import hits_table, search_table, show
 from fashion.search.engine import Hit, SearchResult
 
 
@@ -103,3 +103,17 @@ def test_worst_queries_have_an_answer_and_none_finds_itself(run_folder, pictures
         assert row not in {hit.id for hit in found.hits}
         assert found.truth == str(row // 2)
         assert {hit.label for hit in found.hits} <= {str(at) for at in range(36)}
+
+
+def test_names_in_brackets_are_shown_as_they_are(capsys):
+    from fashion.report.tables import plain_table
+
+    show(plain_table("of [bold]", ["name [x]", "gallery/top1"], [["dress [/sale]", "[red]"]]))
+    printed = capsys.readouterr().out
+    for text in ("of [bold]", "name [x]", "dress [/sale]", "[red]"):
+        assert text in printed
+    hit = Hit(1, 0.9, 1, "[red] dress", "p/[link].jpg", {})
+    show(hits_table(SearchResult("q.jpg", "dress", 0.5, [hit])))
+    printed = capsys.readouterr().out
+    assert "[red] dress" in printed
+    assert "[link].jpg" in printed

@@ -180,6 +180,23 @@ def test_a_copied_catalogue_can_be_written(engine, source, tmp_path):
     assert len(Catalog.open(tmp_path / "copy")) == 17
 
 
+def test_a_copy_that_followed_links_is_a_catalogue_too(engine, source, tmp_path):
+    """As object stores, archives of some kinds and network drives make it."""
+    for number in range(2):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, tmp_path / "c")
+    copy = shutil.copytree(tmp_path / "c", tmp_path / "copy", symlinks=False)
+    assert not (copy / "current").is_symlink()
+    store = Store(copy)
+    assert len(Catalog.open(copy)) == 16
+    delete_items(engine, store, ["hat/4.png"])
+    assert (len(Catalog.open(copy)), store.number()) == (15, 3)
+    assert json.loads((copy / "manifest.json").read_text())["count"] == 15
+    with store.writer():
+        store.use(1)
+    assert len(Catalog.open(copy)) == 17
+
+
 def test_nothing_to_add_or_delete_is_said(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     for work, words in ((lambda store: add_items(engine, store, [], []), "no item to add"),

@@ -1,6 +1,7 @@
 """Mistakes that people make when they train: one sentence each, before time is lost, and nothing overwritten."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,3 +141,83 @@ def test_a_run_folder_that_is_read_only_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # as root, who runs tests in containers, may write all
     with pytest.raises(SystemExit, match="Permission denied.*hydra.run.dir"):
         make(str(tmp_path), "hydra.run.dir")
+
+
+def test_a_run_does_not_go_on_at_another_pace(run_here, data, tmp_path):
+    run_here("task=classify", *data, "task.epochs=1", out="first")
+    resume = ("task=classify", *data, "task.epochs=2", f"resume={tmp_path / 'first'}")
+    with pytest.raises(FashionError, match="took 3 steps an epoch, and this one would take 2; give data.batch_size"):
+        run_here(*resume, "data.batch_size=18", out="second")
+    run_here(*resume, out="third")
+
+
+def test_triplets_need_no_whole_batch_of_the_classifiers(run_here, data):
+    few = ("data.batch_size=64", "task.epochs=1", "task.batches.pictures_per_class=2")
+    run_here("task=triplet", *data, *few)
+    with pytest.raises(FashionError, match="data.batch_size is 64, and there are 36 training pictures"):
+        run_here("task=classify", *data, *few[:2])
+
+
+def test_one_validation_picture_is_enough_for_a_report(run_here, pictures, tmp_path):
+    for path in (pictures / "validation").glob("*/*.png"):
+        if path.parent.name != "hat" or path.stem != "0":
+            path.unlink()
+    run_here("task=classify", *SMALL, f"data.source={pictures}", "task.epochs=1", out="one")
+    assert (tmp_path / "one/report.html").exists()
+
+
+def test_names_may_be_numbers(run_here, tmp_path):
+    root = write_pictures(tmp_path / "2024", {"train": {"dress": 12, "hat": 12}, "val": {"dress": 2, "hat": 2}})
+    for split in ("train", "val"):
+        for number, name in enumerate(("dress", "hat")):
+            (root / split / name).rename(root / split / str(number))
+    run_here("task=classify", *SMALL, "data.source=2024", "data.classes=[1,0]", "task.epochs=1", out="3")
+    run_here("task=index", "pictures=2024", "encoder=3", "catalog=4", out="5")
+    run_here("task=search", "catalog=4", "query=2024/val/1/0.png", out="6")
+
+
+def test_pictures_outside_the_splits_are_mentioned(run_here, pictures, caplog):
+    (pictures / "misc/hat").mkdir(parents=True)
+    for at in range(3):
+        shutil.copy(pictures / "test/hat/0.png", pictures / f"misc/hat/{at}.png")
+    run_here("task=audit", "data=folder", f"data.source={pictures}")
+    assert "3 pictures lie outside test, train, validation, and are left out (misc)" in caplog.text
+
+
+def test_a_reader_who_leaves_takes_nothing_along(data, run_folder, tmp_path):
+    """As `| head -1` does."""
+    for arguments, written in (
+        (("task=classify", *data, "task.epochs=2"), ("metrics.json", "report.html")),
+        (
+            ("task=evaluate", *data[1:3], *data[5:], f"encoder={run_folder}", "split=test"),
+            ("metrics.json", "report.html"),
+        ),
+    ):
+        out = tmp_path / arguments[0].removeprefix("task=")
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *arguments, f"hydra.run.dir={out}"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=200) == 0
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        process.stderr.close()
+        assert "Traceback" not in errors
+        assert "Logging error" not in errors
+        for name in written:
+            assert (out / name).exists()
+
+
+def test_an_interrupted_task_says_what_is_kept(tmp_path):
+    script = f"""if True:
+        import runpy, sys
+        import fashion.tasks.help as task
+        def interrupted(cfg):
+            raise KeyboardInterrupt
+        task.run = interrupted
+        sys.argv = ["run.py", "task=help"]
+        runpy.run_path({str(ROOT / "run.py")!r}, run_name="__main__")"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "interrupted; what was finished is kept" in done.stderr

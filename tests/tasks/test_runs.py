@@ -67,7 +67,7 @@ def test_a_layout_is_shown_only_where_the_models_name_does_not_tell_it():
 def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, capsys):
     assert run_here("task=runs", "folder=runs", out="table") == 4  # base, tiny, and two that failed
     printed = capsys.readouterr().out
-    assert "0.82 ± 0.028" in printed
+    assert "0.820 ± 0.028" in printed
     assert printed.index("base") < printed.index("tiny")
     assert "the disk is full" in printed
     rows = list(csv.DictReader((tmp_path / "table/runs.csv").open()))
@@ -111,7 +111,7 @@ def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
     run_here("task=runs", "folder=runs", out="one")
     run_here("task=runs", "folder=runs", out="two")
     assert (tmp_path / "one/runs.csv").read_text() == (tmp_path / "two/runs.csv").read_text()
-    assert "0.82 ± 0.028" in capsys.readouterr().out
+    assert "0.820 ± 0.028" in capsys.readouterr().out
 
 
 def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):

@@ -78,8 +78,9 @@ class ImageDataModule(LightningDataModule):
             raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
         if batch_size < 2:
             raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
-        self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
-        self.classes, self.validation_fraction, self.fold = classes, validation_fraction, fold
+        self.kind, self.location, self.drawing = kind, source if source is None else str(source), dict(drawing or {})
+        self.classes = None if classes is None else [str(name) for name in classes]  # which may be numbers
+        self.validation_fraction, self.fold = validation_fraction, fold
         self.image_size, self.training_size = image_size, training_size or image_size
         if self.training_size < image_size or self.training_size % 16:
             raise FashionError(
@@ -158,6 +159,10 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = ImageDataset(self.training_array(), self.augment)
+        if len(dataset) < self.batch_size:
+            raise FashionError(
+                f"data.batch_size is {self.batch_size}, and there are {len(dataset)} training pictures; lower it."
+            )
         return self.loader(dataset, sampler=shuffled(dataset), batch_size=self.batch_size, drop_last=True)
 
     def training_array(self) -> PictureArray:
@@ -165,10 +170,6 @@ class ImageDataModule(LightningDataModule):
         if len(np.unique(array.labels)) < 2:
             raise FashionError(
                 "The training split has one class only; there is nothing to tell apart. Add another class."
-            )
-        if len(array.labels) < self.batch_size:
-            raise FashionError(
-                f"data.batch_size is {self.batch_size}, and there are {len(array.labels)} training pictures; lower it."
             )
         return array
 

@@ -89,7 +89,7 @@ def as_picture(given: Given, size: int, centre: float = 1.0) -> Picture:
         return load_picture(given, size, centre=centre)
     try:
         image = given if isinstance(given, Image.Image) else Image.fromarray(given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise BadPictureError(f"The array is no picture ({error}); give [height,width,3] of uint8.") from error
     return squared(upright(image), size, centre)
 

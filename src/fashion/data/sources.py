@@ -1,6 +1,7 @@
 """Where pictures come from: a folder, an archive, a URL, a table, or our own drawing — one list of items out."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from fashion.data.download import local_root
 from fashion.data.images import find_pictures
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.errors import FashionError
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
@@ -117,13 +120,18 @@ def _folder(root: Path, validation: float) -> Source:
             below = path.relative_to(folder)
             if len(below.parts) < 2:
                 raise FashionError(
-                    f"{path} lies in no class folder; lay pictures out as "
+                    f"{path} lies in no class folder; lay pictures out as {root}/<class>/, or as "
                     f"{root}/{{train,validation,test}}/<class>/ (or use data=table)."
                 )
             name = path.relative_to(root).as_posix()
             items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
     if not split_folders:
         items = _all_judged(items)
+    elif left := len(find_pictures(root)) - len(items):
+        others = [one.name for one in sorted(root.iterdir()) if one.is_dir() and one not in folders]
+        where = f" ({', '.join(others[:3])})" if others else ""
+        splits = ", ".join(one.name for one in folders)
+        log.warning("%s: %d pictures lie outside %s, and are left out%s.", root, left, splits, where)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
 
 

@@ -52,7 +52,7 @@ class TripletDataModule(LightningDataModule):
         array, rank, world = self._alike[0], *place()
         if self.mode == "explicit":
             triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
-            size = max(self.images.batch_size // 3, 1)
+            size = min(max(self.images.batch_size // 3, 1), len(triplets))
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)

@@ -7,6 +7,20 @@ from fashion.network import KIND
 
 SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "margin", "mixup", "classification", "look")
 
+ALONE = """import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGBA")
+picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+width, height = picture.size
+left, top = width * {edge:g}, height * {edge:g}
+picture = picture.resize(({size}, {size}), box=(left, top, width - left, height - top))
+pictures = np.asarray(picture).transpose(2, 0, 1)[None]  # [N,3,{size},{size}] uint8; the network normalises them
+session = onnxruntime.InferenceSession("encoder.onnx")
+embedding, logits = session.run(["embedding", "logits"], {{"pictures": pictures}})
+probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()"""
+
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """A model card, with the front matter that model hubs read."""
@@ -17,7 +31,6 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     recipe = [f"{name} {training[name]}" for name in SETTINGS if name in training]
     int8 = manifest.get("int8", {})
     return f"""---
-license: mit
 library_name: fashion
 pipeline_tag: image-feature-extraction
 tags: [fashion, visual-search, image-classification, onnx]
@@ -37,9 +50,16 @@ engine = VisualSearchEngine("this/folder")
 engine.classify("picture.jpg")
 ```
 
+Without this package, by ONNX Runtime and Pillow alone:
+
+```python
+{ALONE.format(size=size, edge=(1 - manifest["centre"]) / 2)}
+```
+
+{matching(manifest)}
 ## Data and recipe
 {data_sentence(manifest)}
-Backbone `{backbone}`, {origin(manifest)}; the last stage: {", ".join(recipe)}.
+Backbone `{backbone}`, {origin(manifest)}; the last stage ({stage(manifest)}): {", ".join(recipe)}.
 int8: {int8.get("why", "not tried")}.
 
 ## Figures{f" ({manifest['metrics'].get('split', '')} split)" if manifest["metrics"] else ""}
@@ -50,6 +70,21 @@ int8: {int8.get("why", "not tried")}.
 - Pictures of none of its classes, of several garments, or of people are named with confidence too; look at `match`.
 - The figures are of pictures from the data that it was trained on: expect less from other photographers' pictures.
 """
+
+
+def matching(manifest: Mapping[str, Any]) -> str:
+    """When the nearest item is an answer, as far as that was calibrated."""
+    no_match = manifest.get("no_match") or {}
+    if "threshold" not in no_match:
+        return ""
+    return f"The nearest item counts as an answer (`match`) from a cosine of {no_match['threshold']:.3f} on.\n"
+
+
+def stage(manifest: Mapping[str, Any]) -> str:
+    """What the last stage of training was: names or triplets, and how long."""
+    kind = "triplets or another loss of pairs" if "classification" in manifest["training"] else "a classifier"
+    epochs = manifest["metrics"].get("epochs")
+    return f"{kind}, {epochs} epochs" if epochs else kind
 
 
 def origin(manifest: Mapping[str, Any]) -> str:

@@ -119,6 +119,7 @@ def embedding_map(result: Evaluation, labels: NDArray[np.int64]) -> Image.Image:
     centred = result.embeddings - result.embeddings.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     places = centred @ directions[:2].T
+    places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))  # of a single picture
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.add_subplot()
     colours = colormaps["tab20" if len(result.class_names) > 10 else "tab10"]

@@ -19,10 +19,17 @@ class ProgressLines(Callback):
     """Logs one line after each validation: epoch, metrics so far, time a training epoch took and time left."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._validated = False
         self._first, self._started = trainer.current_epoch, time.perf_counter()
 
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._validated = False
+
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.sanity_checking:
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self._validated:  # its figures come here only together with the epoch's own loss
             return
         done = trainer.current_epoch + 1
         pace = (time.perf_counter() - self._started) / (done - self._first)

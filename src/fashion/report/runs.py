@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"
-_HYDRAS = re.compile(r"(^|\.)_\w+_$")
+HYDRAS = re.compile(r"(^|\.)_\w+_$")
 """Hydra's own keys, such as `_target_`."""
 
 UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
@@ -39,7 +40,7 @@ def read_runs(folder: Path) -> list[Row]:
             row["error"] = ".hydra/config.yaml cannot be read"
         if isinstance(settings, dict):
             named = flat({str(key): value for key, value in settings.items()})
-            row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and not _HYDRAS.search(key)}
+            row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and not HYDRAS.search(key)}
         row = outcome(run) | row
         if row.get("error") == UNFINISHED and row.get("task.name") not in ("classify", "triplet", "evaluate"):
             continue  # a task that gives no figures
@@ -114,6 +115,22 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return ["run", *differing, *(["seeds"] if "seeds" in names else []), *figures, *tail]
 
 
+def briefly(rows: Sequence[Row], columns: Sequence[str], most: int = 6) -> tuple[list[Row], list[str]]:
+    """Rows and columns for a terminal: of more than `most` settings one column, with those that are seldom so."""
+    settings = [
+        name for name in columns if name not in ("run", "seeds", "error") and name.removesuffix(" sd") not in FIGURES
+    ]
+    if len(settings) <= most:
+        return list(rows), list(columns)
+    usual = {name: Counter(str(row.get(name)) for row in rows).most_common(1)[0][0] for name in settings}
+    short = []
+    for row in rows:
+        odd = [f"{name}={row[name]}" for name in settings if name in row and str(row[name]) != usual[name]]
+        short.append(row | {"settings": " ".join(odd)})
+    left = [name for name in columns if name not in settings]
+    return short, [left[0], "settings", *left[1:]]
+
+
 def _values(rows: Sequence[Row], *names: str) -> set[tuple[str, ...]]:
     """What the rows hold in these columns."""
     return {tuple(json.dumps(row.get(name), default=str) for name in names) for row in rows}
@@ -130,7 +147,8 @@ def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     texts = []
     for name in columns:
         value = row.get(name)
-        text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        digits = ".3f" if "/" in name or name in ("accuracy", "f1_macro") else ".4g"
+        text = "" if value is None else format(value, digits) if isinstance(value, float) else str(value)
         if isinstance(value, float) and f"{name} sd" in row:
             text += f" ± {row[f'{name} sd']:.2g}"
         texts.append(text)

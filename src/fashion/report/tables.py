@@ -27,25 +27,31 @@ def hits_table(result: "SearchResult") -> Group:
     table.add_column("label")
     table.add_column("item", overflow="fold")
     for hit in result.hits:
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.name)
+        add(table, str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.name)
     return Group(Text(title, overflow="fold"), table)  # a table's own title would be broken at the table's width
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Text in the first column, figures in the others."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        header = Text(column.replace("/", "/\n").replace(".", ".\n"))  # in two lines where it has two parts
+        table.add_column(header, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        add(table, *row)
     return table
+
+
+def add(table: Table, *cells: str) -> None:
+    """Add a row of plain text: brackets in a shop's names are no markup."""
+    table.add_row(*map(Text, cells))
 
 
 def metrics_table(
     title: str, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
 ) -> Table:
     """Figures with their 95% intervals where they have one."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("metric")
     table.add_column("value (95% interval)", justify="right")
     for name, value in metrics.items():

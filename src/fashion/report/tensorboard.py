@@ -15,6 +15,7 @@ from fashion.data.arrays import PictureArray
 from fashion.evaluation import HEADLINES, Evaluation
 from fashion.report.evaluation import Searches, worst
 from fashion.report.pictures import confusion_picture
+from fashion.report.runs import HYDRAS
 
 THUMBNAIL = 48
 VARIED = re.compile(r"seed$|model\.name$|task\.|loss\.|data\.(batch_size|fold|classes|augment\.)|trainer\.precision$")
@@ -45,15 +46,15 @@ class FirstBatch(Callback):
         network.train(training)
 
 
-def log_results(logger: TensorBoardLogger, settings: Mapping[str, Any], result: Evaluation) -> None:
+def log_results(logger: TensorBoardLogger, settings: Mapping[str, Any], result: Evaluation, step: int) -> None:
     """The final figures: one row of the HParams tab for the run, and the confusion matrix.
 
     Args:
         settings: the run's, key.key → value; what sweeps vary becomes the tab's columns.
     """
     figures = {f"final/{name}": result.metrics[name] for name in HEADLINES if name in result.metrics}
-    columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and "_target_" not in key}
-    logger.log_hyperparams(columns, figures)
+    columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and not HYDRAS.search(key)}
+    logger.log_hyperparams(columns, figures, step=step)
     picture = np.asarray(confusion_picture(result.confusion, result.class_names))
     logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
     logger.save()

@@ -11,7 +11,7 @@ from fashion.report.html import Section
 from fashion.report.pictures import drawn
 
 CURVES = (("train/loss", "val/loss"), ("val/acc", "val/top1", "val/map", "val/f1"),
-          ("train/positive_distance", "train/negative_distance"), ("lr-Muon/pg1", "lr-AdamW/pg1"))  # fmt: skip
+          ("train/positive_distance", "train/negative_distance"), ("lr-Muon/mixing", "lr-AdamW/mixing"))  # fmt: skip
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -44,7 +44,7 @@ from fashion.search.store import Store
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(repr=False)
 class Catalog:
     """Searchable items, as they were at one moment.
 
@@ -73,6 +73,10 @@ class Catalog:
 
     def __len__(self) -> int:
         return self.items.num_rows
+
+    def __repr__(self) -> str:
+        kind, root = self.index.kind, str(self.root)
+        return f"Catalog({len(self)} items of {root!r}, index {kind}, version {self.version}, model {self.fingerprint})"
 
     def __contains__(self, number: int) -> bool:
         """Whether there is an item with that id."""

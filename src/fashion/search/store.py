@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fashion.errors import BusyError, FashionError
-from fashion.files import explained
+from fashion.files import explained, read_json
 
 
 class Store:
@@ -48,7 +48,14 @@ class Store:
     def current(self) -> Path | None:
         """The folder of the current version; None where nothing was ever written."""
         link = self.folder / "current"
-        return self.folder / link.readlink() if link.is_symlink() else None
+        if link.is_symlink():
+            return self.folder / link.readlink()
+        if not link.is_dir():
+            return None
+        # A copy that followed links: the version that it is a copy of.
+        said = read_json(link / "manifest.json")
+        same = [self._version(number) for number in reversed(self.numbers())]
+        return next((one for one in same if said and read_json(one / "manifest.json") == said), None)
 
     def numbers(self) -> list[int]:
         """The versions that are kept, oldest first."""
@@ -137,10 +144,13 @@ class Store:
         for path in version.iterdir():
             link = self.folder / path.name
             if not link.is_symlink():
+                link.unlink(missing_ok=True)  # a copy's
                 link.symlink_to(Path("current") / path.name)
         fresh = self.folder / ".current"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(version.relative_to(self.folder))
+        if (self.folder / "current").is_dir() and not (self.folder / "current").is_symlink():
+            shutil.rmtree(self.folder / "current")
         fresh.replace(self.folder / "current")
         _flush(self.folder)
 

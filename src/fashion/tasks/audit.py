@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> int:
         )
     found = audit({split: data.array(split) for split in SPLITS if data.has(split)}, data.class_names, encoder)
     summary = found.summary()
-    rows = [[name.replace("_", " "), str(value)] for name, value in summary.items()]
+    rows = summary_rows(summary)
     show(plain_table(f"Audit of {data.source.root}", ["", ""], rows))
     folder = Path(HydraConfig.get().runtime.output_dir)
     write_text(folder / "audit.json", json.dumps({"summary": summary, **asdict(found)}, indent=2) + "\n")
@@ -56,9 +56,20 @@ def run(cfg: DictConfig) -> int:
     return int(summary["across_splits"])
 
 
+def summary_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """[what, how many]; of a figure for each split, one after the other."""
+    return [
+        [
+            name.replace("_", " "),
+            ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value),
+        ]
+        for name, value in summary.items()
+    ]
+
+
 def sections(found: Audit, root: Path) -> list[Section]:
     """The page: a summary, then everything that was found, with its pictures."""
-    rows = [[name.replace("_", " "), str(value)] for name, value in found.summary().items()]
+    rows = summary_rows(found.summary())
     labels = list(next(iter(found.balance.values()), {}))
     balance = [[label, *(str(found.balance[split][label]) for split in found.balance)] for label in labels]
     page = [

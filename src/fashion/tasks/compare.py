@@ -47,7 +47,8 @@ def run(cfg: DictConfig) -> float:
     rows = [[name, *(f"{row[key]:.3f}" for key in ("a", "b", "difference", "low", "high", "p"))]
             for name, row in table.items()]  # fmt: skip
     columns = ["figure", "run", "run_b", "difference", "95% from", "to", "p"]
-    show(plain_table(f"run_b against run on {len(queries.labels)} {options.split} pictures", columns, rows))
+    named = f"run = {options.run}, run_b = {options.run_b}, on {len(queries.labels)} {options.split} pictures"
+    show(plain_table(named, columns, rows))
     sentence = (
         f"McNemar: {naming['only_first']} pictures are named right by run alone, {naming['only_second']} by run_b "
         f"alone (p = {naming['p']:.3f})."
@@ -58,7 +59,7 @@ def run(cfg: DictConfig) -> float:
     content = {"run": options.run, "run_b": options.run_b, "split": options.split, "paired_bootstrap": table,
                "mcnemar": naming}  # fmt: skip
     write_text(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
-    sections = [Section("Figures", text=sentence, table=(columns, rows))]
+    sections = [Section("Figures", text=f"{named}, of {data.source.root}.  {sentence}", table=(columns, rows))]
     for title, mine, other in (("Only run is right", 0, 1), ("Only run_b is right", 1, 0)):
         at = np.flatnonzero(rights[mine] & ~rights[other])[:SHOWN]
         if len(at):

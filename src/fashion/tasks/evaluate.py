@@ -75,7 +75,7 @@ def run(cfg: DictConfig) -> float:
     if compared:
         own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}
         columns = list(own)
-        rows = [[name, *(f"{figures.get(c, float('nan')):.3f}" for c in columns)]
+        rows = [[name, *(f"{figures[c]:.3f}" if c in figures else "" for c in columns)]
                 for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
         show(plain_table("Beside what nobody trained", ["", *columns], rows))
         sections.insert(1, Section("Beside what nobody trained", table=(["", *columns], rows)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
 from fashion.files import explained
@@ -21,6 +21,9 @@ class RunFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         make(config.hydra.sweep.dir, "hydra.sweep.dir")
+        storage = str(OmegaConf.select(config, "hydra.sweeper.storage", default=""))
+        if storage.startswith("sqlite:///"):  # SQLite makes the file, and not the folder
+            make(str(Path(storage.removeprefix("sqlite:///")).parent), "hydra.sweeper.storage")
 
 
 def make(folder: str, key: str) -> None:

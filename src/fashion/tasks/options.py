@@ -18,7 +18,7 @@ SECRET = ("api_key",)
 class Options(BaseModel):
     """Keys that every task has."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     name: str
     seed: int = Field(ge=0)

@@ -3,6 +3,7 @@
 import csv
 import logging
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from fashion.errors import FashionError
 from fashion.files import replacing
 from fashion.report.html import Section, write_page
-from fashion.report.runs import SMALLER_IS_BETTER, Row, cells, columns_of, over_seeds, read_runs
+from fashion.report.runs import SMALLER_IS_BETTER, Row, briefly, cells, columns_of, over_seeds, read_runs
 from fashion.report.tables import plain_table, show
 from fashion.search.selecting import select
 from fashion.tasks.options import Options, read_options
@@ -45,7 +46,7 @@ def run(cfg: DictConfig) -> int:
     with replacing(folder / "runs.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         names = columns_of(rows)
         csv.writer(file).writerows([names, *([row.get(name) for name in names] for row in rows)])
-    whole = tables_of(rows, options.sort, most_failed=len(rows))
+    whole = tables_of(rows, options.sort, most_failed=len(rows), brief=False)
     write_page(
         folder / "runs.html", "Runs", [Section(title, table=(columns, table)) for title, columns, table in whole]
     )
@@ -53,12 +54,15 @@ def run(cfg: DictConfig) -> int:
     return len(rows)
 
 
-def tables_of(rows: list[Row], best: str, most_failed: int = 10) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+def tables_of(
+    rows: list[Row], best: str, most_failed: int = 10, brief: bool = True
+) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """(title, columns, cells) of one table a task, whose settings are its own, and of the runs that failed."""
     tasks = dict.fromkeys(row.get("task.name") for row in rows if "error" not in row)
     for task in tasks:
         own = [row for row in rows if "error" not in row and row.get("task.name") == task]
         columns = [name for name in columns_of(own) if not name.endswith(" sd")]
+        own, columns = briefly(own, columns) if brief else (own, columns)
         yield f"{task}: {len(own)} rows, best {best} first", columns, [cells(row, columns) for row in own]
     failed = [row for row in rows if "error" in row]
     if failed:
@@ -94,8 +98,9 @@ def ordered(rows: list[Row], key: str) -> list[Row]:
     """
     having = [row for row in rows if row.get(key) is not None]
     if not having:
-        known = ", ".join(columns_of(rows))
-        raise FashionError(f"sort is {key!r}, which no run has; choose from {known}.")
+        known = columns_of(rows)
+        like = get_close_matches(key, known) or known
+        raise FashionError(f"sort is {key!r}, which no run has; choose from {', '.join(like)}.")
     numbers = all(isinstance(row[key], int | float) for row in having)
     having.sort(
         key=lambda row: row[key] if numbers else str(row[key]), reverse=numbers and key not in SMALLER_IS_BETTER

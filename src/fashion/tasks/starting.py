@@ -54,6 +54,13 @@ def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> s
     return str(checkpoint)
 
 
+def how_to_go_on(folder: Path, sweep_name: str) -> str:
+    """What an interrupted run says; nothing if not one epoch was done."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return f"the same command with sweep_name={sweep_name} goes on, and skips the jobs that had finished"
+    return f"it goes on with resume={folder}" if (folder / "checkpoints/last.ckpt").exists() else ""
+
+
 def done_by(checkpoint: Path) -> dict[str, float]:
     """The epochs and the seconds of training that are behind a checkpoint: processes that were spawned tell no more."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)

@@ -11,10 +11,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
-from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    Timer,
+)
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder
+from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
 from fashion.data.datamodules import ImageDataModule
@@ -32,7 +39,7 @@ from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import FirstBatch, log_results, log_searches
 from fashion.report.training import flat, training_sections
 from fashion.tasks.options import Options
-from fashion.tasks.starting import done_by, guard_multirun, resume_from, set_aside, warm_start
+from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +83,10 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     callbacks = _callbacks(module, options, checkpoints)
     _quiet()
     keep_freed_memory()
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder))
+    shown = {
+        "enable_progress_bar": any(isinstance(one, ProgressBar) for one in callbacks)
+    }  # else Lightning adds its own
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder), **shown)
     guard_multirun(trainer)
     if resume is None:
         set_aside(folder)
@@ -90,7 +100,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
         fit_looks(checkpoint, images.array("train"))
     if trainer.interrupted:
-        raise KeyboardInterrupt(f"it goes on with resume={folder}" if any(checkpoints.glob("last.ckpt")) else "")
+        raise KeyboardInterrupt(how_to_go_on(folder, options.sweep_name))
     best = checkpoints / "best.ckpt"
     chosen = best if options.early_stopping and best.exists() else checkpoints / "last.ckpt"
     encoder, done = load_encoder(chosen), done_by(checkpoints / "last.ckpt")
@@ -111,7 +121,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     named = flat({str(key): value for key, value in settings.items()})
-    log_results(logger, named, result)
+    log_results(logger, named, result, trainer.global_step)
     queries, gallery = images.array("validation"), images.array("train")
     searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)
@@ -137,6 +147,7 @@ def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list
         LastValidated(),
         Diverged(),
         Draws(options.seed),
+        SamePace(),
     ]
     if options.ema:
         # First, so that it has put its average into the network when others validate or save.
@@ -161,7 +172,7 @@ def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
 def _quiet() -> None:
     """Advice of Lightning and torch that does not fit here: batches come from memory, without workers."""
     for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
-                 ".*already exists and is not empty.*", ".*`lr_scheduler.step.*",
+                 ".*exists and is not empty.*", ".*`lr_scheduler.step.*",
                  ".*dirpath has changed.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message=text)
     for name in (
