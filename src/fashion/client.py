@@ -50,7 +50,8 @@ class Client:
 
     def similar(self, number: int, k: int = 10, **how: Any) -> dict[str, Any]:
         """What looks like the catalogue's item of that id."""
-        values = {name: value for name, value in {"k": k, **how}.items() if value is not None}
+        given = {name: value for name, value in {"k": k, **how}.items() if value is not None}
+        values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
         return self._json("GET", f"/v1/items/{number}/similar?{urlencode(values)}")
 
     def classify(self, *pictures: Picture) -> list[list[dict[str, Any]]]:

@@ -32,6 +32,10 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("data.num_workers=-1", "data.num_workers is -1"),
         ("data.batch_size=0", "data.batch_size is 0; it should be 2 at least"),
         ("data.validation_fraction=0", "data.validation_fraction is 0"),
+        ("data.batch_size=abc", "data.batch_size is 'abc': Input should be a valid integer"),
+        ("data.augment.colour=abc", "data.augment.colour is 'abc': Input should be a valid number"),
+        ("data.augment=none", "data.augment is 'none': Input should be a valid"),
+        ("+data.sizes=3", "data.sizes is 3: Unexpected keyword argument"),
         ("data.classes=dress", r"data.classes=\[dress,…\]"),
         ("trainer.accelerator=tpu", "trainer is refused"),
         ("task.early_stopping=2", "task.early_stopping looks at validations, and none but the last comes within 2"),
@@ -184,6 +188,7 @@ def test_pictures_outside_the_splits_are_mentioned(run_here, pictures, caplog):
     assert "3 pictures lie outside test, train, validation, and are left out (misc)" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_takes_nothing_along(data, run_folder, tmp_path):
     """As `| head -1` does."""
     for arguments, written in (

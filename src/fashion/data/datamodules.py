@@ -10,6 +10,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fashion.arguments import checked
 from fashion.data.arrays import PictureArray, chosen, picture_array
 from fashion.data.datasets import ImageDataset
 from fashion.data.samplers import shuffled
@@ -41,6 +42,7 @@ class ImageDataModule(LightningDataModule):
         digests: split → digest that its pictures must have, where a source is pinned; None checks nothing.
     """
 
+    @checked("data")
     def __init__(
         self,
         kind: str,
@@ -48,7 +50,7 @@ class ImageDataModule(LightningDataModule):
         *,
         cache_dir: str,
         drawing: Mapping[str, Any] | None = None,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | str | None = None,
         validation_fraction: float = 0.15,
         fold: str | None = None,
         image_size: int = 64,
@@ -62,8 +64,6 @@ class ImageDataModule(LightningDataModule):
         digests: Mapping[str, str] | None = None,
     ):
         super().__init__()
-        if on_bad_image not in ("fail", "skip"):
-            raise FashionError(f"data.on_bad_image is {on_bad_image!r}; it should be fail or skip.")
         if image_size < 32 or image_size % 16:
             raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
         if not 0.5 <= centre <= 1:
@@ -78,8 +78,8 @@ class ImageDataModule(LightningDataModule):
             raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
         if batch_size < 2:
             raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
-        self.kind, self.location, self.drawing = kind, source if source is None else str(source), dict(drawing or {})
-        self.classes = None if classes is None else [str(name) for name in classes]  # which may be numbers
+        self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
+        self.classes = classes
         self.validation_fraction, self.fold = validation_fraction, fold
         self.image_size, self.training_size = image_size, training_size or image_size
         if self.training_size < image_size or self.training_size % 16:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize
 
+from fashion.arguments import checked
 from fashion.errors import FashionError
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
@@ -39,6 +40,7 @@ class Augmentation:
         FashionError: for a value outside its range.
     """
 
+    @checked("data.augment")
     def __init__(
         self,
         size: int,

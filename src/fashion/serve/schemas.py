@@ -5,6 +5,7 @@ import binascii
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from fashion.serve.errors import ApiError
 
@@ -31,9 +32,9 @@ class How(Body):
     @classmethod
     def _true_or_false(cls, value: Any) -> Any:
         """In a form and an address too, as the document says: no 1, yes or on."""
-        if isinstance(value, bool) or value in ("true", "false"):
+        if isinstance(value, bool) or str(value).lower() in ("true", "false"):
             return value
-        raise ValueError("it should be true or false")
+        raise PydanticCustomError("boolean", "Input should be true or false")
 
     @field_validator("filter", "group_by")
     @classmethod
