@@ -1,6 +1,7 @@
 """What turns pictures into unit vectors and class probabilities: torch or ONNX Runtime behind one call."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,8 @@ from fashion.files import read_json, sha256
 
 if TYPE_CHECKING:
     from fashion.network import SiameseEncoder
+
+log = logging.getLogger(__name__)
 
 BATCH = 64
 """Pictures of one forward pass of torch."""
@@ -62,6 +65,7 @@ class TorchEncoder:
             network_arrays(network), self.image_size, self.class_names, self.centre, network.look
         )
         self.no_match = _no_match(figures_of(checkpoint))
+        self.names = hparams.get("classification") != 0
         self.device = device
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -108,6 +112,7 @@ class OnnxEncoder:
         self.image_size, self.centre = int(manifest["image_size"]), float(manifest.get("centre", 1.0))
         self.fingerprint = str(manifest["fingerprint"])
         self.no_match = _no_match(manifest)
+        self.names = manifest.get("training", {}).get("classification") != 0
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -218,5 +223,9 @@ def load_encoder(path: Path) -> Encoder:
     """The encoder that `find_model` finds there."""
     model = find_model(path)
     if model.is_dir():
-        return OnnxEncoder(model)
-    return OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model)
+        encoder: TorchEncoder | OnnxEncoder = OnnxEncoder(model)
+    else:
+        encoder = OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model)
+    if not encoder.names:
+        log.warning("%s was trained with task.module.classification=0: it searches, and its names mean nothing.", path)
+    return encoder

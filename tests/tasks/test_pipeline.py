@@ -193,8 +193,9 @@ def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):
         ("loss._target_=pytorch_metric_learning.losses.MultiSimilarityLoss", "~loss.margin", "~loss.miner"),
     ],
 )
-def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice):
+def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice, caplog):
     run_here("task=triplet", *data, "trainer.max_epochs=1", *choice, out="triplet")
+    assert ("its names mean nothing" in caplog.text) == ("task.module.classification=0" in choice)
     assert metrics(tmp_path / "triplet")["epochs"] == 1
 
 

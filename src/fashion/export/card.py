@@ -66,7 +66,7 @@ int8: {int8.get("why", "not tried")}.
 {figures(manifest)}
 
 ## Limits
-- It tells {len(classes)} kinds of garments apart and sees {size}×{size} pixels: no brands, no weave, no fine prints.
+- {tells(manifest)}It sees {size}×{size} pixels: no brands, no weave, no fine prints.
 - Pictures of none of its classes, of several garments, or of people are named with confidence too; look at `match`.
 - The figures are of pictures from the data that it was trained on: expect less from other photographers' pictures.
 """
@@ -78,6 +78,12 @@ def matching(manifest: Mapping[str, Any]) -> str:
     if "threshold" not in no_match:
         return ""
     return f"The nearest item counts as an answer (`match`) from a cosine of {no_match['threshold']:.3f} on.\n"
+
+
+def tells(manifest: Mapping[str, Any]) -> str:
+    if manifest["training"].get("classification") == 0:
+        return "Nothing taught its logits, so its names mean nothing: search with it.  "
+    return f"It tells {len(manifest['class_names'])} kinds of garments apart.  "
 
 
 def stage(manifest: Mapping[str, Any]) -> str:
