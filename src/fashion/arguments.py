@@ -1,6 +1,7 @@
 """Arguments that come from a configuration: one of another type than annotated is a sentence, not Python's words."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -20,6 +21,7 @@ def checked(prefix: str) -> Callable[[AnyCallable], AnyCallable]:
     settings = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
 
     def wrap(function: AnyCallable) -> AnyCallable:
+        names = list(inspect.signature(function).parameters)
         valid = validate_call(config=settings)(function)
 
         @functools.wraps(function)
@@ -28,8 +30,10 @@ def checked(prefix: str) -> Callable[[AnyCallable], AnyCallable]:
                 return valid(*arguments, **options)
             except ValidationError as error:
                 first = error.errors()[0]
-                key = ".".join([prefix, *(str(part) for part in first["loc"][:1])])
-                raise FashionError(f"{key} is {first['input']!r}: {first['msg']}.") from None
+                name = first["loc"][0]
+                key = f"{prefix}.{names[name] if isinstance(name, int) else name}"
+                given = "" if first["type"].startswith("missing") else f" is {first['input']!r}"
+                raise FashionError(f"{key}{given}: {first['msg']}.") from None
 
         return cast(AnyCallable, call)
 

@@ -41,13 +41,19 @@ class LastValidated(Callback):
 class SamePace(Callback):
     """Refuses to go on with a run whose epochs had another number of steps: its rates would rise and fall elsewhere."""
 
+    begun, done = 0, 0
+    """Epochs that had begun, and steps that were done, where the run goes on."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning's own count of epochs is one behind in a checkpoint that a validation made.
+        self.begun, self.done = checkpoint["epoch"] + 1, checkpoint["global_step"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        if trainer.global_step != trainer.current_epoch * steps:
-            before = trainer.global_step / trainer.current_epoch
+        if self.begun and not (self.begun - 1) * steps < self.done <= self.begun * steps:
             raise FashionError(
-                f"The run that resume names took {before:g} steps an epoch, and this one would take {steps}; give "
-                "data.batch_size and data as they were, or start from its weights with task.pretrained."
+                f"The run that resume names took {self.done / self.begun:g} steps an epoch, and this one would take "
+                f"{steps}; give data.batch_size and data as they were, or start from its weights with task.pretrained."
             )
 
 

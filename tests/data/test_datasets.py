@@ -252,3 +252,11 @@ def test_the_report_of_skipped_pictures_is_plain_json(source, tmp_path):
     ((at, path, reason),) = json.loads(report.read_text())
     assert (source.split("train")[at].path, path) == ("train/hat/3.png", "train/hat/3.png")
     assert "3.png" in reason
+
+
+def test_arguments_are_paths_or_missing(pictures, tmp_path):
+    assert ImageDataModule("folder", pictures, cache_dir=tmp_path).class_names == ("dress", "hat", "shoes")
+    with pytest.raises(FashionError, match=r"^data.cache_dir: Missing required keyword only argument.$"):
+        ImageDataModule("folder", pictures)
+    with pytest.raises(FashionError, match=r"^data.source is \[3\]"):
+        ImageDataModule("folder", [3], cache_dir=tmp_path)

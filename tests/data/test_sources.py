@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import functools
+import gzip
 import http.server
 import io
 import shutil
@@ -136,7 +137,7 @@ def test_a_corrupt_archive_is_refused_and_leaves_nothing(pictures, tmp_path, nam
     assert not list((tmp_path / "c" / "extracted").iterdir())
 
 
-@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "zip"])
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
 def test_an_archive_with_a_hole_is_refused(pictures, tmp_path, ending):
     """A damaged header looks like the archive's end to tarfile, and pictures after it would be missing silently."""
     archive = tmp_path / f"a.{ending}"
@@ -155,6 +156,19 @@ def test_an_archive_with_a_hole_is_refused(pictures, tmp_path, ending):
         archive.write_bytes(content[:at])  # cut off where a member would begin
         with pytest.raises(FashionError, match="breaks off"):
             read_source("folder", str(archive), cache=tmp_path / "c")
+
+
+def test_archives_of_untidy_tools_are_read(pictures, tmp_path):
+    """Without the empty blocks at the end, or with something after it: the check sum says that all is there."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        tar.add(pictures, "repo-123")
+        end = tar.offset
+    whole = plain.getvalue()
+    for name, content in {"cut": gzip.compress(whole[:end]), "more": gzip.compress(whole) + b"x" * 9}.items():
+        archive = tmp_path / f"{name}.tar.gz"
+        archive.write_bytes(content)
+        assert len(read_source("folder", str(archive), cache=tmp_path / name).items) == 57
 
 
 def test_an_emptied_folder_is_unpacked_again(pictures, tmp_path):

@@ -197,6 +197,28 @@ def test_a_copy_that_followed_links_is_a_catalogue_too(engine, source, tmp_path)
     assert len(Catalog.open(copy)) == 17
 
 
+def test_a_kill_while_a_copy_gets_its_link_loses_nothing(engine, source, tmp_path, monkeypatch):
+    sync(engine, source, tmp_path / "c")
+    copy = shutil.copytree(tmp_path / "c", tmp_path / "copy", symlinks=False)
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        rename(path, target)
+        if path.name == "current":
+            raise KeyboardInterrupt
+        return target
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            delete_items(engine, Store(copy), ["hat/4.png"])
+    assert not (copy / "current").exists()
+    assert len(Catalog.open(copy)) in (17, 18)
+    delete_items(engine, Store(copy), ["hat/1.png"])
+    assert not (copy / ".copied").exists()
+    assert (copy / "current").is_symlink()
+
+
 def test_nothing_to_add_or_delete_is_said(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     for work, words in ((lambda store: add_items(engine, store, [], []), "no item to add"),

@@ -108,6 +108,10 @@ def test_columns_are_changed_without_a_picture(keyed_server):
     assert answer["catalog_version"] == before + 1
     (hit,) = client.search(jpeg(), filter="price = 30")["hits"]
     assert hit["payload"]["external_id"] == "hat/0.png"
+    numbered = client.update({"nobody": {"size": 1}, "hat/0.png": {"size": "L", "product_id": 123}})["items"]
+    assert [one["status"] for one in numbered] == ["unknown", "changed"]  # who is unknown decides no type
+    assert client.search(jpeg(), k=1, filter="size = 'L'")["hits"][0]["payload"]["product_id"] == "123"
+    assert client.add({"new": jpeg()}, {"new": {"product_id": 5}})["items"][0]["status"] == "added"
     changes = {"hat/0.png": {"path": "/etc/passwd"}, "hat/1.png": {"price": "cheap"}, "hat/2.png": {"price": 5}}
     statuses = client.update(changes)["items"]
     assert [one["status"] for one in statuses] == ["refused", "refused", "changed"]

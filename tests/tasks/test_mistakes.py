@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, SMALL, command, write_pictures
 
+from fashion.data.sources import read_source
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.folder import make
@@ -153,6 +154,12 @@ def test_a_run_does_not_go_on_at_another_pace(run_here, data, tmp_path):
     with pytest.raises(FashionError, match="took 3 steps an epoch, and this one would take 2; give data.batch_size"):
         run_here(*resume, "data.batch_size=18", out="second")
     run_here(*resume, out="third")
+    every = "trainer.check_val_every_n_epoch=2"  # its checkpoint is made before Lightning counts the epoch as done
+    run_here("task=classify", *data, "task.epochs=4", every, out="long")
+    best = f"resume={tmp_path / 'long/checkpoints/best.ckpt'}"
+    run_here("task=classify", *data, "task.epochs=5", every, best, out="fourth")
+    with pytest.raises(FashionError, match="steps an epoch"):
+        run_here("task=classify", *data, "task.epochs=5", every, best, "data.batch_size=18", out="fifth")
 
 
 def test_triplets_need_no_whole_batch_of_the_classifiers(run_here, data):
@@ -176,7 +183,7 @@ def test_names_may_be_numbers(run_here, tmp_path):
         for number, name in enumerate(("dress", "hat")):
             (root / split / name).rename(root / split / str(number))
     run_here("task=classify", *SMALL, "data.source=2024", "data.classes=[1,0]", "task.epochs=1", out="3")
-    run_here("task=index", "pictures=2024", "encoder=3", "catalog=4", out="5")
+    run_here("task=index", "data=folder", "data.source=2024", "data.classes=[1,0]", "encoder=3", "catalog=4", out="5")
     run_here("task=search", "catalog=4", "query=2024/val/1/0.png", out="6")
 
 
@@ -186,6 +193,16 @@ def test_pictures_outside_the_splits_are_mentioned(run_here, pictures, caplog):
         shutil.copy(pictures / "test/hat/0.png", pictures / f"misc/hat/{at}.png")
     run_here("task=audit", "data=folder", f"data.source={pictures}")
     assert "3 pictures lie outside test, train, validation, and are left out (misc)" in caplog.text
+
+
+def test_split_folders_may_be_links(pictures, tmp_path, caplog):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for split in ("train", "validation"):
+        (linked / split).symlink_to(pictures / split)
+    source = read_source("folder", str(linked), cache=tmp_path)
+    assert len(source.items) == 48
+    assert "left out" not in caplog.text
 
 
 @pytest.mark.slow

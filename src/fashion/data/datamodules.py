@@ -46,9 +46,9 @@ class ImageDataModule(LightningDataModule):
     def __init__(
         self,
         kind: str,
-        source: str | None = None,
+        source: str | Path | None = None,
         *,
-        cache_dir: str,
+        cache_dir: str | Path,
         drawing: Mapping[str, Any] | None = None,
         classes: Sequence[str] | str | None = None,
         validation_fraction: float = 0.15,
@@ -78,7 +78,7 @@ class ImageDataModule(LightningDataModule):
             raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
         if batch_size < 2:
             raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
-        self.kind, self.location, self.drawing = kind, source, dict(drawing or {})
+        self.kind, self.location, self.drawing = kind, None if source is None else str(source), dict(drawing or {})
         self.classes = classes
         self.validation_fraction, self.fold = validation_fraction, fold
         self.image_size, self.training_size = image_size, training_size or image_size

@@ -1,5 +1,6 @@
 """A source's pictures on this disk: download resumably, extract safely, find the folder inside."""
 
+import gzip
 import hashlib
 import http.client
 import lzma
@@ -191,12 +192,15 @@ def _unpack(archive: Path, folder: Path) -> None:
                     shutil.copyfileobj(content, file, CHUNK)
             else:
                 raise FashionError(f"{archive} holds the link or special file {member.name!r}; it is not unpacked.")
-        _check_end(tar)
+        _check_end(tar, plain=archive.name.lower().endswith(".tar"))
     os.utime(folder)
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
+def _check_end(tar: tarfile.TarFile, plain: bool) -> None:
     """Refuse an archive of which only a beginning was read: a damaged header looks like an end to tarfile.
+
+    Args:
+        plain: it is not compressed, so no check sum says that it is whole, and an empty block must.
 
     Raises:
         ReadError, or what the compression's check sum raises.
@@ -204,7 +208,11 @@ def _check_end(tar: tarfile.TarFile) -> None:
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     end = tar.fileobj.read(tarfile.BLOCKSIZE)
-    if len(end) < tarfile.BLOCKSIZE or any(end):
+    if any(end) or (plain and len(end) < tarfile.BLOCKSIZE):
         raise tarfile.ReadError(f"it breaks off after {tar.offset:,} bytes of content")
-    while tar.fileobj.read(CHUNK):  # to the end, where the check sum stands
-        pass
+    try:
+        while tar.fileobj.read(CHUNK):  # to the end, where the check sum stands
+            pass
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):  # what follows a whole stream is nobody's
+            raise

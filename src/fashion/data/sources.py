@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion.data.download import local_root
-from fashion.data.images import find_pictures
+from fashion.data.images import SUFFIXES, find_pictures
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.errors import FashionError
 
@@ -127,9 +127,11 @@ def _folder(root: Path, validation: float) -> Source:
             items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
     if not split_folders:
         items = _all_judged(items)
-    elif left := len(find_pictures(root)) - len(items):
-        others = [one.name for one in sorted(root.iterdir()) if one.is_dir() and one not in folders]
-        where = f" ({', '.join(others[:3])})" if others else ""
+        return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+    others = [one for one in sorted(root.iterdir()) if one not in folders]
+    left = sum(path.suffix.lower() in SUFFIXES for one in others for path in (one, *one.rglob("*")))
+    if left:
+        where = f" ({', '.join(one.name for one in others[:3])})"
         splits = ", ".join(one.name for one in folders)
         log.warning("%s: %d pictures lie outside %s, and are left out%s.", root, left, splits, where)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))

@@ -50,8 +50,9 @@ class Store:
         link = self.folder / "current"
         if link.is_symlink():
             return self.folder / link.readlink()
-        if not link.is_dir():
-            return None
+        if not link.is_dir():  # none, or `_point` was killed where it makes a link of a copy
+            fresh = self.folder / ".current"
+            return self.folder / fresh.readlink() if fresh.is_symlink() else None
         # A copy that followed links: the version that it is a copy of.
         said = read_json(link / "manifest.json")
         same = [self._version(number) for number in reversed(self.numbers())]
@@ -149,9 +150,12 @@ class Store:
         fresh = self.folder / ".current"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(version.relative_to(self.folder))
-        if (self.folder / "current").is_dir() and not (self.folder / "current").is_symlink():
-            shutil.rmtree(self.folder / "current")
-        fresh.replace(self.folder / "current")
+        copied, aside = self.folder / "current", self.folder / ".copied"
+        if copied.is_dir() and not copied.is_symlink():
+            shutil.rmtree(aside, ignore_errors=True)
+            copied.rename(aside)
+        fresh.replace(copied)
+        shutil.rmtree(aside, ignore_errors=True)
         _flush(self.folder)
 
     def line(self) -> list[int]:

@@ -13,7 +13,7 @@ from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, check_row, check_settable, delete_items, update_items
 from fashion.search.store import Store
-from fashion.search.table import typed
+from fashion.search.table import as_id, typed
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import store_picture
 from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, decode
@@ -53,13 +53,13 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
     before = set(here["external_id"].to_pylist())
     with pictures_kept() as paths:
         for item in items:
-            row = {**item.columns, "external_id": item.external_id}
+            row = as_row(item)
             try:
                 if item.external_id in rows:
                     raise FashionError("This external_id comes twice in the request.")
                 check_columns(item.columns)
                 check_row(row)
-                check_fits([*rows.values(), row], here)
+                typed([*rows.values(), row], here)
                 data = decode(item.image)
                 check_pixels(data, service.settings.max_pixels)
                 paths.append(store_picture(data, service.store.folder / "pictures"))
@@ -80,50 +80,55 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
 
 def updated(engine: VisualSearchEngine, service: Service, items: Sequence[ChangedItem]) -> list[ItemStatus]:
     """Set columns of the items that are known."""
-    statuses: list[ItemStatus] = []
-    changes: dict[str, dict[str, Any]] = {}
     here = Catalog.open(service.store.folder, items_only=True).items
     known = set(here["external_id"].to_pylist())
     rows: dict[int, dict[str, Any]] = {}
     seen: set[str] = set()
     wrong: dict[int, FashionError] = {}
     for at, item in enumerate(items):
+        if item.external_id not in known:
+            continue
         try:
             check_columns(item.columns)
             check_settable(item.external_id, item.columns)
             if item.external_id in seen:
                 raise FashionError("This external_id comes twice in the request.")
             seen.add(item.external_id)
-            rows[at] = {**item.columns, "external_id": item.external_id}
+            rows[at] = as_row(item)
         except FashionError as error:
             wrong[at] = error
     wrong |= misfits(rows, here)
-    for at, item in enumerate(items):
-        if at in wrong:
-            statuses.append(refused(item, wrong[at]))
-            continue
-        status = "changed" if item.external_id in known else "unknown"
-        statuses.append(ItemStatus(external_id=item.external_id, status=status))
-        if status == "changed":
-            changes[item.external_id] = item.columns
+    changes = {items[at].external_id: items[at].columns for at in rows if at not in wrong}
     if changes:
         update_items(engine, service.store, changes)
-    return statuses
+    return [
+        refused(item, wrong[at])
+        if at in wrong
+        else ItemStatus(external_id=item.external_id, status="changed" if at in rows else "unknown")
+        for at, item in enumerate(items)
+    ]
+
+
+def as_row(item: NewItem | ChangedItem) -> dict[str, Any]:
+    """What the item says of itself, as the catalogue holds it."""
+    row: dict[str, Any] = {**item.columns, "external_id": item.external_id}
+    return row | {"product_id": as_id(row["product_id"])} if "product_id" in row else row
 
 
 def misfits(rows: Mapping[int, Mapping[str, Any]], items: pa.Table) -> dict[int, FashionError]:
     """Which of the numbered rows have columns that do not fit the catalogue's items or the rows before, and why."""
     try:
-        check_fits(list(rows.values()), items)
+        typed(list(rows.values()), items)
         return {}
     except FashionError:
         pass  # some row's, to be found one by one
-    fitting: list[Mapping[str, Any]] = []
+    founders: list[Mapping[str, Any]] = []  # the first row of each column that is new
     found = {}
     for at, row in rows.items():
         try:
-            check_fits([*fitting, row], items)
-            fitting.append(row)
+            typed([*founders, row], items)
+            if set(row) - set(items.column_names) - {name for one in founders for name in one}:
+                founders.append(row)
         except FashionError as error:
             found[at] = error
     return found
@@ -171,16 +176,3 @@ def pictures_kept() -> Iterator[list[Path]]:
         for path in paths:
             path.unlink(missing_ok=True)
         raise
-
-
-def check_fits(rows: Sequence[Mapping[str, Any]], items: pa.Table) -> None:
-    """Refuse the last of the rows if its columns do not fit the catalogue's items, or those of the rows before.
-
-    Raises:
-        FashionError: that names a column and its value.
-    """
-    try:
-        typed(rows, items)
-    except (pa.ArrowException, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise FashionError(f"The columns do not fit the catalogue or each other ({reason}); change them.") from error

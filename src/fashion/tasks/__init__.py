@@ -32,6 +32,19 @@ TASKS = {
 }
 
 
+TRAINING = (
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "tensorboard",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+)
+"""What the `train` extra brings."""
+
+
 def run_task(cfg: DictConfig) -> Any:
     """Run the task that `cfg.task.name` names, and return what it returns (for a training: the metric of a sweep).
 
@@ -44,7 +57,7 @@ def run_task(cfg: DictConfig) -> Any:
     try:
         return resolve_name(TASKS[cfg.task.name])(cfg)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("fashion"):
+        if (error.name or "").partition(".")[0] not in TRAINING:
             raise
         raise FashionError(
             f"This needs the `train` extra ({error}): pip install -c constraints.txt -e '.[train]'"

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from fashion.benchmark.timing import search_ms
-from fashion.data.sources import read_source
+from fashion.data.sources import Source, read_source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
@@ -25,7 +26,7 @@ from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.options import Options, as_typed, read_options
-from fashion.tasks.shown import warn_overruled
+from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
 
@@ -176,14 +177,22 @@ def _report(changes: Changes, what: str) -> None:
             log.info("  %s: and %d more", words, len(values) - 5)
 
 
-def _split(cfg: DictConfig, encoder: Encoder, split: str) -> Listing:
-    warn_overruled(encoder, cfg)
+def _read(cfg: DictConfig) -> Source:
+    """The configured data where there is no torch, and hence no data module."""
     data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
-    # Not by the data module, which needs torch.
-    source = read_source(
-        data["kind"], data["source"], cache=Path(data["cache_dir"]).expanduser().resolve(),
-        drawing=data.get("drawing"), classes=data["classes"], validation=data["validation_fraction"], fold=data["fold"],
-    )  # fmt: skip
+    return read_source(
+        data["kind"],
+        None if data["source"] is None else str(data["source"]),
+        cache=Path(data["cache_dir"]).expanduser().resolve(),
+        drawing=data.get("drawing"),
+        classes=data["classes"] and [str(name) for name in data["classes"]],
+        validation=float(data["validation_fraction"]),
+        fold=data["fold"],
+    )
+
+
+def _split(cfg: DictConfig, encoder: Encoder, split: str) -> Listing:
+    source = data_shown_to(encoder, cfg).source if find_spec("torch") else _read(cfg)
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
         raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")

@@ -23,16 +23,11 @@ def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDa
     Args:
         settings: further arguments of the data module, in place of the configuration's.
     """
-    data: ImageDataModule = instantiate(cfg.data, **warn_overruled(encoder, cfg), **settings)
-    return data
-
-
-def warn_overruled(encoder: Encoder, cfg: DictConfig) -> dict[str, Any]:
-    """What the encoder was trained for, as arguments of the data module; says which keys of the command line differ."""
     own = {"image_size": encoder.image_size, "centre": encoder.centre}
     named = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
     for key, value in own.items():
         asked = cfg.data[key]
         if f"data.{key}" in named and asked != value:
             log.warning("data.%s=%s does nothing here: %s was trained for %s.", key, asked, encoder.source, value)
-    return own
+    data: ImageDataModule = instantiate(cfg.data, **own, **settings)
+    return data

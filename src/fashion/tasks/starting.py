@@ -62,10 +62,10 @@ def how_to_go_on(folder: Path, sweep_name: str) -> str:
 
 
 def done_by(checkpoint: Path) -> dict[str, float]:
-    """The epochs and the seconds of training that are behind a checkpoint: processes that were spawned tell no more."""
+    """The epochs, steps and seconds of training behind a checkpoint: processes that were spawned tell no more."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     seconds = saved["callbacks"]["Timer"]["time_elapsed"]["train"]
-    return {"epochs": saved["epoch"] + 1, "seconds": round(seconds, 1)}
+    return {"epochs": saved["epoch"] + 1, "steps": saved["global_step"], "seconds": round(seconds, 1)}
 
 
 def _latest(folder: Path) -> Path:

@@ -121,7 +121,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     named = flat({str(key): value for key, value in settings.items()})
-    log_results(logger, named, result, trainer.global_step)
+    log_results(logger, named, result, int(done["steps"]))
     queries, gallery = images.array("validation"), images.array("train")
     searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)

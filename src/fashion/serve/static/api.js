@@ -17,6 +17,17 @@ async function fetchJson(address, options) {
   throw refusal;
 }
 
+async function decoded(content) {
+  try {
+    return await createImageBitmap(content, { imageOrientation: "from-image" });
+  } catch {
+    const image = new Image(); // it knows drawings (SVG) too
+    image.src = URL.createObjectURL(content);
+    await image.decode();
+    return image;
+  }
+}
+
 // The file's content as it is sent, read once: the file may be gone when the next filter asks for it.
 export async function prepared(file) {
   let content;
@@ -26,7 +37,7 @@ export async function prepared(file) {
     throw new Error(`${file.name} cannot be read any more; pick it again.`);
   }
   try {
-    const picture = await createImageBitmap(content, { imageOrientation: "from-image" });
+    const picture = await decoded(content);
     const scale = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
     if (scale === 1 && KNOWN.includes(file.type)) return content;
     const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));

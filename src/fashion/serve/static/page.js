@@ -70,6 +70,7 @@ function show(answer, filter) {
 
 // A new question: what it was is put into the history, and what is shown of the last one goes.
 function begin(question) {
+  turn++; // files that are still being read were given before
   asked = question;
   history.pushState(asked, "", address());
   showQuery();
@@ -90,6 +91,7 @@ async function askFiles(files) {
     const name = others ? `Your picture, and ${others} more of the same garment` : "Your picture";
     begin({ upload, address: URL.createObjectURL(contents[0]), name });
   } catch (error) {
+    if (mine !== turn) return;
     if (!running) $("results").removeAttribute("aria-busy");
     say(error.message, "bad");
   }
@@ -117,7 +119,8 @@ function showQuery() {
 function address() {
   const values = new URLSearchParams();
   if (asked?.item !== undefined) values.set("item", asked.item);
-  for (const id of ["label", "filter"]) if ($(id).value.trim()) values.set(id, $(id).value);
+  if ($("label").value) values.set("label", $("label").value);
+  if ($("filter").value.trim()) values.set("filter", $("filter").value.trim());
   if (!$("k").selectedOptions[0].defaultSelected) values.set("k", $("k").value);
   if ($("fold").checked) values.set("fold", "1");
   return values.size ? `?${values}` : location.pathname;
@@ -125,6 +128,7 @@ function address() {
 
 // What the address says is asked, and what the history keeps of it.
 function restore(state) {
+  turn++;
   const values = new URLSearchParams(location.search), item = values.get("item");
   for (const id of ["label", "k"]) {
     const options = [...$(id).options];
@@ -139,6 +143,7 @@ function restore(state) {
   if (asked) { ask(); return; }
   running?.stop.abort();
   running = null;
+  $("results").removeAttribute("aria-busy");
   document.title = TITLE;
   $("hits").replaceChildren();
   say("The most alike garments will be shown here.");
