@@ -88,7 +88,7 @@ def test_a_malformed_table_is_refused(blocks, words):
 
 
 def test_an_unknown_setting_is_refused():
-    with pytest.raises(FashionError, match="model=base"):
+    with pytest.raises(FashionError, match="model.widht is 2: Unexpected keyword argument"):
         build_backbone({"name": "base", "stem": 8, "blocks": TINY["blocks"], "widht": 2})
 
 

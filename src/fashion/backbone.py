@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fashion.activation import ReLU6
+from fashion.arguments import checked
 from fashion.errors import FashionError
 
 FEATURES = 64
@@ -94,8 +95,11 @@ class Backbone(Trunk):
         FashionError: if a row is malformed or the strides do not multiply to 8.
     """
 
+    @checked("model")
     def __init__(self, stem: int, blocks: Sequence[Sequence[int]]):
         super().__init__()
+        if stem < 1:
+            raise FashionError(f"model.stem is {stem}; it should be 1 at least.")
         check_table(blocks)
         channels = stem
         layers: list[nn.Module] = [ConvNormAct(3, stem, stride=2)]

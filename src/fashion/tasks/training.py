@@ -68,6 +68,9 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     images.array("validation")  # that there are none is said before the training, not after it
+    every = cfg.trainer.check_val_every_n_epoch
+    if not isinstance(every, int) or every < 1:
+        raise FashionError(f"trainer.check_val_every_n_epoch is {every}; it should be a whole number from 1 on.")
     if options.early_stopping and options.epochs < cfg.trainer.check_val_every_n_epoch:
         raise FashionError(
             f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
