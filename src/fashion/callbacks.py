@@ -53,7 +53,8 @@ class SamePace(Callback):
         if self.begun and not (self.begun - 1) * steps < self.done <= self.begun * steps:
             raise FashionError(
                 f"The run that resume names took {self.done / self.begun:g} steps an epoch, and this one would take "
-                f"{steps}; give data.batch_size and data as they were, or start from its weights with task.pretrained."
+                f"{steps}; give data.batch_size, trainer.devices and data as they were, or start from its weights with "
+                "task.pretrained."
             )
 
 

@@ -79,8 +79,7 @@ class ImageDataModule(LightningDataModule):
         if batch_size < 2:
             raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
         self.kind, self.location, self.drawing = kind, None if source is None else str(source), dict(drawing or {})
-        self.classes = classes
-        self.validation_fraction, self.fold = validation_fraction, fold
+        self.classes, self.validation_fraction, self.fold = classes, validation_fraction, fold
         self.image_size, self.training_size = image_size, training_size or image_size
         if self.training_size < image_size or self.training_size % 16:
             raise FashionError(
@@ -134,8 +133,8 @@ class ImageDataModule(LightningDataModule):
             pinned = self.digests.get(split)
             if pinned and not self.classes and self.fold is None and pinned != array.digest:
                 fetched = self.source.root.is_relative_to(self.cache)
-                kept = f"delete {self.cache / 'extracted'} and {self.cache / 'downloads'} to fetch them again"
-                way = kept if fetched else "use data=folder for pictures of yours"
+                again = f"delete {self.cache / 'extracted'} and {self.cache / 'downloads'} to fetch them again"
+                way = again if fetched else "use data=folder for pictures of yours"
                 raise FashionError(
                     f"The {split} pictures in {self.source.root} are not the pinned ones (digest {array.digest}, not "
                     f"{pinned}); {way}, or set data.digests=null."

@@ -69,12 +69,12 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     folder = Path(HydraConfig.get().runtime.output_dir)
     images.array("validation")  # that there are none is said before the training, not after it
     every = cfg.trainer.check_val_every_n_epoch
-    if not isinstance(every, int) or every < 1:
+    if every is not None and (not isinstance(every, int) or every < 1):
         raise FashionError(f"trainer.check_val_every_n_epoch is {every}; it should be a whole number from 1 on.")
-    if options.early_stopping and options.epochs < cfg.trainer.check_val_every_n_epoch:
+    if options.early_stopping and every and options.epochs < every:
         raise FashionError(
             f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
-            f"lower trainer.check_val_every_n_epoch ({cfg.trainer.check_val_every_n_epoch})."
+            f"lower trainer.check_val_every_n_epoch ({every})."
         )
     resume = resume_from(options.resume, options.epochs, folder, module)
     if options.pretrained:
@@ -86,10 +86,10 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     callbacks = _callbacks(module, options, checkpoints)
     _quiet()
     keep_freed_memory()
-    shown = {
-        "enable_progress_bar": any(isinstance(one, ProgressBar) for one in callbacks)
-    }  # else Lightning adds its own
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder), **shown)
+    watched = any(isinstance(one, ProgressBar) for one in callbacks)  # else Lightning would add a bar of its own
+    trainer = instantiate(
+        cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=str(folder), enable_progress_bar=watched
+    )
     guard_multirun(trainer)
     if resume is None:
         set_aside(folder)
