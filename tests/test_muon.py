@@ -38,6 +38,19 @@ def test_orthogonal_keeps_directions_and_levels_their_sizes() -> None:
     assert orthogonal(torch.zeros(1, 2, 3)).abs().max() == 0
 
 
+def test_bfloat16_takes_nearly_the_same_steps() -> None:
+    full, half = network().float(), network().float()
+    before = full[2].weight.detach().clone()
+    for net, bf16 in ((full, False), (half, True)):
+        optimise = Muon([{"params": [net[0].weight, net[2].weight], "orthogonal": True}], lr=0.01, bf16=bf16)
+        torch.manual_seed(0)
+        net(torch.rand(4, 3, 6, 6)).square().mean().backward()
+        optimise.step()
+    step, rounded = full[2].weight - before, half[2].weight - before
+    assert 0 < (step - rounded).norm() < 0.02 * step.norm()
+    assert rounded.dtype == torch.float32
+
+
 def test_steps_of_a_matrix_are_what_the_definition_says() -> None:
     net, lr, scale = network(), 0.01, 2.0
     optimise = optimizer(net, scale, lr)

@@ -48,20 +48,24 @@ def one_cycle(
     module: LightningModule, lr: float, weight_decay: float, warmup: float, muon: float | None
 ) -> dict[str, Any]:
     """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine."""
-    chosen = optimizer(module, lr, weight_decay, muon)
+    bf16 = "bf16" in str(module.trainer.precision)
+    chosen = optimizer(module, lr, weight_decay, muon, bf16)
     steps = max(int(module.trainer.estimated_stepping_batches), 2)
     # A rise of one step is none: OneCycleLR would divide by its length, 0.
     schedule = OneCycle(chosen, lr, total_steps=steps, pct_start=float(warmup) if warmup * steps > 1 else 0.0)
     return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def optimizer(module: nn.Module, lr: float, weight_decay: float, muon: float | None) -> torch.optim.Optimizer:
+def optimizer(
+    module: nn.Module, lr: float, weight_decay: float, muon: float | None, bf16: bool = False
+) -> torch.optim.Optimizer:
     """Muon for convolutions that mix channels and AdamW for the rest, or AdamW throughout.
 
     Biases, batch-norm weights and the logits' scale are not decayed: shrinking them regularises nothing.
 
     Args:
         muon: how much larger Muon's steps are than `lr`; None: AdamW throughout.
+        bf16: whether Muon computes in bfloat16, as a network does that trains so.
 
     Raises:
         FashionError: if `muon` is not above 0.
@@ -80,7 +84,7 @@ def optimizer(module: nn.Module, lr: float, weight_decay: float, muon: float | N
     matrices = {"name": "mixing", "params": mixing, "weight_decay": weight_decay}
     if muon is None:
         return torch.optim.AdamW([matrices, *plain], lr=lr, fused=True)
-    return Muon([matrices | {"scale": muon, "orthogonal": True}, *plain], lr=lr)
+    return Muon([matrices | {"scale": muon, "orthogonal": True}, *plain], lr=lr, bf16=bf16)
 
 
 def _mixes(parameter: nn.Parameter) -> bool:

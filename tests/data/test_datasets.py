@@ -7,13 +7,16 @@ import pytest
 import torch
 from helpers import write_pictures
 from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
 
 from fashion.data import arrays
 from fashion.data.arrays import picture_array
+from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset
 from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
+from fashion.data.transforms import Augmentation
 from fashion.data.triplets import TripletDataModule
 from fashion.errors import FashionError
 
@@ -192,6 +195,51 @@ def test_evaluation_sees_the_middle_and_crops_are_drawn_from_the_whole(pictures,
     np.testing.assert_array_equal(images.training_array().pictures[0], load_picture(path, 32))
     plain = module(pictures, tmp_path, centre=0.8, augment=None)  # without crops, training looks as evaluation does
     np.testing.assert_array_equal(plain.training_array().pictures[0], load_picture(path, 32, centre=0.8))
+
+
+class Onlooker(LightningModule):
+    """Trains nothing; notes the pictures it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {"train": [], "validation": []}
+
+    def training_step(self, batch, batch_idx):
+        self.seen["train"].append(batch[0])
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.seen["validation"].append(batch[0])
+
+    def configure_optimizers(self):
+        return None
+
+
+@pytest.mark.parametrize("kind", ["images", "triplets"])
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path, monkeypatch, kind, accelerator):
+    calls = []
+    images = module(pictures, tmp_path, stored_scale=1.25, augment={})
+    data = images if kind == "images" else TripletDataModule(images, pictures_per_class=4)
+    augment, call = images.augment, Augmentation.__call__
+    monkeypatch.setattr(Augmentation, "__call__", lambda self, x: calls.append(x.shape[2]) or call(augment, x))
+    monkeypatch.setattr(AugmentingDataModule, "_on_accelerator", accelerator)
+    loaded = next(iter(data.train_dataloader()))[0]
+    assert loaded.shape[2] == (40 if accelerator else 32)  # as they are stored, or as the network sees them
+    calls.clear()
+    model = Onlooker()
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    Trainer(accelerator="cpu", max_epochs=1, num_sanity_val_steps=1, default_root_dir=tmp_path, **quiet).fit(
+        model, data
+    )
+    assert calls == [40] * len(model.seen["train"])
+    assert {batch.shape[2] for seen in model.seen.values() for batch in seen} == {32}
+    first = torch.from_numpy(images.array("validation").pictures)
+    assert torch.equal(model.seen["validation"][-2], first)
 
 
 def test_workers_give_batches_too(pictures, tmp_path):

@@ -25,6 +25,13 @@ def test_it_keeps_the_type_changes_pictures_and_follows_the_seed(pictures):
     assert not torch.equal(augment(pictures), first)
 
 
+def test_its_numbers_are_drawn_where_the_pictures_are(pictures):
+    # Tensors of the device "meta" have no content, and refuse, as a GPU's do, to meet those of the CPU.
+    assert Augmentation(32)(pictures.to("meta")).device.type == "meta"
+    with pytest.raises(RuntimeError, match="on device cpu"):
+        pictures.to("meta") + torch.ones(40)
+
+
 def test_with_all_off_pictures_stay(pictures):
     assert torch.equal(Augmentation(40, **OFF)(pictures), pictures)
 

@@ -6,22 +6,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fashion.arguments import checked
 from fashion.data.arrays import PictureArray, chosen, picture_array
+from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
 from fashion.data.samplers import shuffled
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
 
-Batch = tuple[Tensor, Tensor]
 
-
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(AugmentingDataModule):
     """Pictures and labels of a data source, decoded once, in batches.
 
     Validation gives two loaders: the validation pictures, then the training pictures without augmentation, which
@@ -157,7 +154,7 @@ class ImageDataModule(LightningDataModule):
         return np.bincount(self.array("train").labels, minlength=len(self.class_names)).tolist()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = ImageDataset(self.training_array(), self.augment)
+        dataset = ImageDataset(self.training_array(), self.on_loading)
         if len(dataset) < self.batch_size:
             raise FashionError(
                 f"data.batch_size is {self.batch_size}, and there are {len(dataset)} training pictures; lower it."

@@ -5,17 +5,17 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from fashion.data.arrays import PictureArray, relabelled
-from fashion.data.datamodules import Batch, ImageDataModule
+from fashion.data.augmenting import AugmentingDataModule, Batch
+from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset, members_of
 from fashion.data.samplers import PKBatchSampler, place, shuffled
 from fashion.errors import FashionError
 
 
-class TripletDataModule(LightningDataModule):
+class TripletDataModule(AugmentingDataModule):
     """Batches that hold triplets, over the pictures of an `ImageDataModule`.
 
     Args:
@@ -41,7 +41,7 @@ class TripletDataModule(LightningDataModule):
         super().__init__()
         if mode not in ("mined", "explicit"):
             raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
-        self.images = images
+        self.images, self.augment = images, images.augment
         self.mode, self.seed, self.by = mode, seed, by
         self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
 
@@ -51,14 +51,14 @@ class TripletDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         array, rank, world = self._alike[0], *place()
         if self.mode == "explicit":
-            triplets = TripletDataset(array, self.images.augment, seed=self.seed + rank)
+            triplets = TripletDataset(array, self.on_loading, seed=self.seed + rank)
             size = min(max(self.images.batch_size // 3, 1), len(triplets))
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)
         before = self.trainer.current_epoch if self.trainer else 0
         batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, before)
-        return self.images.loader(ImageDataset(array, self.images.augment), batch_sampler=batches)
+        return self.images.loader(ImageDataset(array, self.on_loading), batch_sampler=batches)
 
     @cached_property
     def _alike(self) -> tuple[PictureArray, NDArray[np.int64] | None]:
