@@ -1,5 +1,6 @@
 """The entry point: compose the configuration, then run its task.  `python run.py --help` lists what there is."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
 from fashion.pipes import outlive
 from fashion.tasks import run_task
+from fashion.tasks.hints import hint
 from fashion.tasks.multirun import run_job
 from fashion.tasks.options import SECRET
 
@@ -61,4 +63,8 @@ if __name__ == "__main__":
     outlive(sys.stderr)
     check_overrides(sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
-    main()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then leaves it to us to say what it refuses
+    try:
+        main()
+    except CompactHydraException as error:
+        sys.exit(f"error: {hint(error, Path(__file__).parent / 'conf', sys.argv[1:])}")

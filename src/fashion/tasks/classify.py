@@ -45,7 +45,10 @@ def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | No
     if not options.teacher:
         return None
     paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
-    networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
+    try:
+        networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
+    except FashionError as error:
+        raise FashionError(f"task.teacher: {error}  (experiment=best wants the run of experiment=teacher.)") from None
     for one in trained:
         check_teacher(one, images)
     return Teacher(networks, options.teacher_bf16)

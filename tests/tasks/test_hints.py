@@ -1,0 +1,52 @@
+"""What Hydra refuses is said in one sentence, with what was probably meant."""
+
+import pytest
+from helpers import ROOT, command
+from hydra import compose, initialize_config_dir
+from hydra.errors import CompactHydraException
+
+from fashion.tasks.hints import hint
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("lr=0.1", "there is no key lr; did you mean task.module.lr? --help lists all."),
+        ("task.epoch=3", "there is no key task.epoch; did you mean task.epochs? --help lists all."),
+        ("~task.epoch", "there is no key task.epoch; did you mean task.epochs? --help lists all."),
+        ("nothing.like.it=3", "there is no key nothing.like.it; --help lists all."),
+        (
+            "data.batchsize=8",
+            "there is no key data.batchsize; did you mean data.batch_size? --help lists all; an argument of its class "
+            "that is not listed is added as +data.batchsize=….",
+        ),
+        ("trainer=gpus", "there is no trainer=gpus; did you mean gpu? there are cpu, ddp, gpu, smoke."),
+        ("+task.epochs=3", "Could not append to config. An item is already at 'task.epochs'. Either remove + prefix: "),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(override, sentence):
+    with (
+        initialize_config_dir(str(ROOT / "conf"), version_base=None),
+        pytest.raises(CompactHydraException) as caught,
+    ):
+        compose("config", ["task=classify", override])
+    said = hint(caught.value, ROOT / "conf", ["-m", "task=classify", override])
+    assert "\n" not in said
+    assert said == sentence or (sentence.endswith(" ") and said.startswith(sentence))
+
+
+def test_keys_are_those_of_the_chosen_task():
+    with (
+        initialize_config_dir(str(ROOT / "conf"), version_base=None),
+        pytest.raises(CompactHydraException) as caught,
+    ):
+        compose("config", ["task=search", "miner=hard"])
+    assert "did you mean" not in hint(caught.value, ROOT / "conf", ["task=search"])
+    assert "did you mean loss.miner?" in hint(caught.value, ROOT / "conf", ["task=triplet"])
+    assert "did you mean" not in hint(caught.value, ROOT / "conf", ["task=nonsense"])
+
+
+def test_the_command_line_says_it(tmp_path):
+    done = command("task=classify", "lr=0.1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: there is no key lr; did you mean task.module.lr? --help lists all.\n"
