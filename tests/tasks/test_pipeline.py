@@ -55,6 +55,27 @@ def test_train_evaluate_export_index_and_search(run_here, data, pictures, tmp_pa
     assert (tmp_path / "search/results.html").exists()
 
 
+def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes((run_folder / "checkpoints/last.ckpt").read_bytes())
+    config = tmp_path / "run/.hydra/config.yaml"
+    config.parent.mkdir()
+    config.write_text(
+        "seed: 5\ntask: {epochs: 9}\n"
+        "data: {source: /somewhere/else, cache_dir: /tmp/c, batch_size: 32, augment: {flip: 0.5}}\n"
+    )
+    run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=noted", "heads=false")
+    manifest = json.loads((tmp_path / "noted/manifest.json").read_text())
+    assert manifest["run"] == {"seed": 5, "task.epochs": 9, "data.batch_size": 32, "data.augment": {"flip": 0.5}}
+    card = (tmp_path / "noted/README.md").read_text()
+    assert "batch_size 32, seed 5" in card
+    assert "somewhere" not in card + (tmp_path / "noted/manifest.json").read_text()
+    config.write_text("{: [")
+    run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=unknown", "heads=false")
+    assert json.loads((tmp_path / "unknown/manifest.json").read_text())["run"] == {}
+
+
 def test_a_catalogue_is_synced_edited_and_gone_back_to(run_here, bundle, pictures, caplog):
     index = ("task=index", f"encoder={bundle}", f"pictures={pictures}/train", "catalog=c")
     assert run_here(*index) == 36

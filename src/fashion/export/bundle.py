@@ -37,6 +37,7 @@ def write_bundle(
     pictures: NDArray[np.uint8] | None = None,
     data: "ImageDataModule | None" = None,
     metrics: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
     note: str | None = None,
     heads: bool = True,
 ) -> Path:
@@ -47,6 +48,7 @@ def write_bundle(
             that are drawn.
         data: what the model was trained on, to judge an int8 version by; None: there is none.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
+        run: what else the run was configured with: its data's settings, its seed.
         note: what the model card says of the data and the commands.
         heads: write `embedder.onnx` and `classifier.onnx` too, which give one of the two answers each.
 
@@ -78,6 +80,7 @@ def write_bundle(
             "preprocessing": "the middle (a share `centre` of both sides) stretched to a square, RGB, uint8, [N,3,S,S]",
             "note": note,
             "training": _hparams(checkpoint),
+            "run": {**(run or {})},
             "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
             "no_match": (metrics or {}).get("no_match"),
             "versions": versions("fashion", "torch", "onnx", "onnxruntime", "pillow"),

@@ -6,6 +6,8 @@ from typing import Any
 from fashion.network import KIND
 
 SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "margin", "mixup", "classification", "look")
+RUN = ("data.batch_size", "data.training_size", "seed")
+"""What a card says of the recipe; a manifest says all."""
 
 ALONE = """import numpy as np
 import onnxruntime
@@ -29,6 +31,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     training = manifest["training"]
     backbone = training.get("backbone", {}).get("name", "")
     recipe = [f"{name} {training[name]}" for name in SETTINGS if name in training]
+    run = manifest.get("run", {})
+    recipe += [f"{name.removeprefix('data.')} {run[name]}" for name in RUN if run.get(name) is not None]
     int8 = manifest.get("int8", {})
     return f"""---
 library_name: fashion
