@@ -63,8 +63,11 @@ if __name__ == "__main__":
     outlive(sys.stderr)
     check_overrides(sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then leaves it to us to say what it refuses
+    asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves it to us to say what it refuses
     try:
         main()
     except CompactHydraException as error:
+        if asked:
+            raise
         sys.exit(f"error: {hint(error, Path(__file__).parent / 'conf', sys.argv[1:])}")

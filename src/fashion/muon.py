@@ -40,8 +40,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         bf16: bool = False,
     ):
-        self.bf16 = bf16
-        defaults = {"lr": lr, "scale": scale, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "scale": scale, "betas": betas, "eps": eps, "weight_decay": weight_decay, "bf16": bf16}
         super().__init__(groups, defaults | {"orthogonal": False})
 
     @torch.no_grad()
@@ -64,7 +63,7 @@ class Muon(torch.optim.Optimizer):
         lr, decay = group["lr"], group["betas"][0]
         for shape, members in alike.items():
             momenta = torch.stack([self._momentum(parameter, decay).flatten(1) for parameter in members])
-            steps = orthogonal(momenta.bfloat16() if self.bf16 else momenta).to(momenta.dtype)
+            steps = orthogonal(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
             steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5  # numbers of an orthogonal one: 1/√(longer side)
             for parameter, step in zip(members, steps, strict=True):
                 parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.reshape(shape))

@@ -1,6 +1,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -215,16 +216,16 @@ class Onlooker(LightningModule):
 
 
 @pytest.mark.parametrize("kind", ["images", "triplets"])
-@pytest.mark.parametrize("accelerator", [False, True])
-def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path, monkeypatch, kind, accelerator):
+@pytest.mark.parametrize("gpu", [False, True])
+def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path, monkeypatch, kind, gpu):
     calls = []
     images = module(pictures, tmp_path, stored_scale=1.25, augment={})
     data = images if kind == "images" else TripletDataModule(images, pictures_per_class=4)
     augment, call = images.augment, Augmentation.__call__
     monkeypatch.setattr(Augmentation, "__call__", lambda self, x: calls.append(x.shape[2]) or call(augment, x))
-    monkeypatch.setattr(AugmentingDataModule, "_on_accelerator", accelerator)
+    monkeypatch.setattr(AugmentingDataModule, "_on_gpu", gpu)
     loaded = next(iter(data.train_dataloader()))[0]
-    assert loaded.shape[2] == (40 if accelerator else 32)  # as they are stored, or as the network sees them
+    assert loaded.shape[2] == (40 if gpu else 32)  # as they are stored, or as the network sees them
     calls.clear()
     model = Onlooker()
     quiet = {
@@ -240,6 +241,14 @@ def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path
     assert {batch.shape[2] for seen in model.seen.values() for batch in seen} == {32}
     first = torch.from_numpy(images.array("validation").pictures)
     assert torch.equal(model.seen["validation"][-2], first)
+
+
+@pytest.mark.parametrize(("device", "late"), [("cpu", False), ("mps", False), ("cuda:1", True)])
+def test_only_a_gpu_augments_by_itself(pictures, tmp_path, device, late):
+    images = module(pictures, tmp_path, augment={})
+    assert images.on_loading is images.augment  # without a trainer, too
+    images.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    assert (images.on_loading is None) == late
 
 
 def test_workers_give_batches_too(pictures, tmp_path):

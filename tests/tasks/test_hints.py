@@ -21,23 +21,28 @@ from fashion.tasks.hints import hint
             "that is not listed is added as +data.batchsize=….",
         ),
         ("trainer=gpus", "there is no trainer=gpus; did you mean gpu? there are cpu, ddp, gpu, smoke."),
+        ("~data.batchsize", "there is no key data.batchsize; did you mean data.batch_size? --help lists all."),
+        ("loss=triplet", "loss is no part of this task's configuration; --help says what is."),
+        ("hydra.launcher.batchsize=2", "there is no key hydra.launcher.batchsize; --cfg hydra lists those of Hydra."),
+        ("model=my/net", "there is no model=my/net; there are base, "),
+        ("hydra.job.chdir=maybe", "Error merging override hydra.job.chdir=maybe Value 'maybe' "),
         ("+task.epochs=3", "Could not append to config. An item is already at 'task.epochs'. Either remove + prefix: "),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(override, sentence):
     with (
-        initialize_config_dir(str(ROOT / "conf"), version_base=None),
+        initialize_config_dir(str(ROOT / "conf"), version_base="1.3"),
         pytest.raises(CompactHydraException) as caught,
     ):
-        compose("config", ["task=classify", override])
-    said = hint(caught.value, ROOT / "conf", ["-m", "task=classify", override])
+        compose("config", ["task=classify", override], return_hydra_config=True)
+    said = hint(caught.value, ROOT / "conf", ["-m", "", "task=classify", "model=tiny,small", override])
     assert "\n" not in said
     assert said == sentence or (sentence.endswith(" ") and said.startswith(sentence))
 
 
 def test_keys_are_those_of_the_chosen_task():
     with (
-        initialize_config_dir(str(ROOT / "conf"), version_base=None),
+        initialize_config_dir(str(ROOT / "conf"), version_base="1.3"),
         pytest.raises(CompactHydraException) as caught,
     ):
         compose("config", ["task=search", "miner=hard"])

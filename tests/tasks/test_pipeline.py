@@ -62,14 +62,16 @@ def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
     config = tmp_path / "run/.hydra/config.yaml"
     config.parent.mkdir()
     config.write_text(
-        "seed: 5\ntask: {epochs: 9}\n"
+        'seed: 5\ntask: {epochs: 9, ema: "${oc.env:HOME}"}\n'
         "data: {source: /somewhere/else, cache_dir: /tmp/c, batch_size: 32, augment: {flip: 0.5}}\n"
     )
     run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=noted", "heads=false")
     manifest = json.loads((tmp_path / "noted/manifest.json").read_text())
-    assert manifest["run"] == {"seed": 5, "task.epochs": 9, "data.batch_size": 32, "data.augment": {"flip": 0.5}}
+    assert manifest["run"] == {
+        "seed": 5, "task.epochs": 9, "task.ema": "${oc.env:HOME}", "data.batch_size": 32, "data.augment": {"flip": 0.5},
+    }  # fmt: skip
     card = (tmp_path / "noted/README.md").read_text()
-    assert "batch_size 32, seed 5" in card
+    assert "seed 5." in card
     assert "somewhere" not in card + (tmp_path / "noted/manifest.json").read_text()
     config.write_text("{: [")
     run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=unknown", "heads=false")

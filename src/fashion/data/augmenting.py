@@ -1,4 +1,4 @@
-"""Where training batches are augmented: with their loading on the CPU, and on an accelerator where that trains."""
+"""Where training batches are augmented: as they are loaded, or on the GPU that trains."""
 
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -19,16 +19,16 @@ class AugmentingDataModule(LightningDataModule):
 
     @property
     def on_loading(self) -> Augmentation | None:
-        """What datasets should do; None where it is done on the accelerator, or not at all."""
-        return None if self._on_accelerator else self.augment
+        """What datasets should do; None where it is done on the GPU, or not at all."""
+        return None if self._on_gpu else self.augment
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook, for each batch that has reached the device; batches of evaluations stay as they are."""
-        if self.augment is None or not self._on_accelerator or not (self.trainer and self.trainer.training):
+        if self.augment is None or not self._on_gpu or not (self.trainer and self.trainer.training):
             return batch
         pictures, labels = batch
         return self.augment(pictures), labels
 
     @property
-    def _on_accelerator(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -33,7 +33,8 @@ class ImageDataModule(AugmentingDataModule):
         stored_scale: training pictures are kept larger by this factor, so that crops lose no sharpness.
         cache_dir: where downloads, extracted archives and decoded pictures are kept.
         batch_size: training pictures a batch (of one process).
-        num_workers: processes that prepare training batches; 0 prepares them between steps, and is fastest on a CPU.
+        num_workers: processes that load training batches (and augment them, unless a GPU does); 0 does it
+            between steps, and is fastest.
         augment: arguments of `Augmentation`, or None for none.
         on_bad_image: `fail` stops at the first picture that cannot be read; `skip` leaves such out and lists them.
         digests: split → digest that its pictures must have, where a source is pinned; None checks nothing.

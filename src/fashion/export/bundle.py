@@ -48,7 +48,7 @@ def write_bundle(
             that are drawn.
         data: what the model was trained on, to judge an int8 version by; None: there is none.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
-        run: what else the run was configured with: its data's settings, its seed.
+        run: what else made the model: seed, epochs, batches, augmentation.
         note: what the model card says of the data and the commands.
         heads: write `embedder.onnx` and `classifier.onnx` too, which give one of the two answers each.
 

@@ -6,8 +6,8 @@ from typing import Any
 from fashion.network import KIND
 
 SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "margin", "mixup", "classification", "look")
-RUN = ("data.batch_size", "data.training_size", "seed")
-"""What a card says of the recipe; a manifest says all."""
+RUN = ("data.training_size", "seed")
+"""What else a card says of the recipe; a manifest says more."""
 
 ALONE = """import numpy as np
 import onnxruntime

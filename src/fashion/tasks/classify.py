@@ -16,6 +16,9 @@ from fashion.network import load_network
 from fashion.tasks.options import read_options
 from fashion.tasks.training import TrainingOptions, train
 
+TEACHER = "outputs/teacher"
+"""Where `experiment=teacher` trains it, and `experiment=best` looks for it."""
+
 
 class ClassifyOptions(TrainingOptions):
     balance: bool
@@ -45,10 +48,10 @@ def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | No
     if not options.teacher:
         return None
     paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
-    try:
-        networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
-    except FashionError as error:
-        raise FashionError(f"task.teacher: {error}  (experiment=best wants the run of experiment=teacher.)") from None
+    for path in paths:
+        if not Path(path).exists() and path == TEACHER:
+            raise FashionError(f"task.teacher: {path} does not exist; make it first: python run.py experiment=teacher")
+    networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
     for one in trained:
         check_teacher(one, images)
     return Teacher(networks, options.teacher_bf16)

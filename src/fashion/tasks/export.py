@@ -1,7 +1,6 @@
 """task=export: turn a training run into a bundle that embeds and names pictures without torch."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ def run(cfg: DictConfig) -> str:
     target = Path(options.bundle).expanduser() if options.bundle else run_folder / "bundle"
     from fashion.export.bundle import write_bundle  # torch, which a catalogue's embeddings do not need
 
-    metrics, config = figures_of(checkpoint), _config_of(run_folder)
+    metrics = figures_of(checkpoint)
     if metrics is None:
         log.warning(
             "%s has no figures of its own in metrics.json: the bundle will have none, and no threshold.", checkpoint
@@ -60,9 +59,9 @@ def run(cfg: DictConfig) -> str:
     folder = write_bundle(
         checkpoint,
         target,
-        data=_data_of(config) if options.check else None,
+        data=_data_of(run_folder) if options.check else None,
         metrics=metrics,
-        run=_recipe(config),
+        run=_recipe(run_folder),
         note=options.note,
         heads=options.heads,
     )
@@ -76,44 +75,49 @@ def run(cfg: DictConfig) -> str:
     return str(folder)
 
 
-def _config_of(run_folder: Path) -> dict[str, Any]:
-    """What the run was configured with, as far as it was noted: plain values."""
+def _recipe(run_folder: Path) -> dict[str, Any]:
+    """What the run was configured with that made the model and is not among the network's own settings.
+
+    Interpolations stay as they are written: a run folder may come from elsewhere, and a bundle goes elsewhere.
+    """
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(run_folder / ".hydra" / "config.yaml"), resolve=True)
+        config = OmegaConf.to_container(_config_of(run_folder), resolve=False)
     except (OSError, OmegaConfBaseException, YAMLError):
         return {}
-    return {str(key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
-
-
-def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of it made the model and is not among the network's own settings."""
     wanted = {
         "": ("seed",),
         "task": ("epochs", "ema", "batches"),
         "data": RECIPE,
+        "trainer": ("precision",),
         "loss": ("_target_", "margin", "miner"),
     }
     found: dict[str, Any] = {}
     for group, names in wanted.items():
-        values = config.get(group) if group else config
+        values = config.get(group) if group and isinstance(config, dict) else config
         if isinstance(values, dict):
             found |= {f"{group}.{name}".strip("."): values[name] for name in names if name in values}
     return found
 
 
-def _data_of(config: Mapping[str, Any]) -> "ImageDataModule | None":
+def _data_of(run_folder: Path) -> "ImageDataModule | None":
     """The pictures that the run was trained on; None where they cannot be had any more."""
     from fashion.data.datamodules import ImageDataModule
 
     try:
+        settings = OmegaConf.to_container(_config_of(run_folder), resolve=True)
+        assert isinstance(settings, dict)
         # Not instantiated: a run folder may come from elsewhere, and what it names must not be run.
-        options = {name: value for name, value in config["data"].items() if not name.startswith("_")}
+        options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
         data = ImageDataModule(**options | {"augment": None})
         data.array("validation"), data.array("train")
-    except (OSError, KeyError, TypeError, AttributeError, FashionError) as error:
+    except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException, YAMLError) as error:
         log.info("The run's own pictures cannot be had (%s); drawn ones stand in, and int8 is not tried.", error)
         return None
     return data
+
+
+def _config_of(run_folder: Path) -> Any:
+    return OmegaConf.load(run_folder / ".hydra" / "config.yaml")
 
 
 def _embeddings(catalog_folder: Path, target: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 
 def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> str:
@@ -20,24 +20,35 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
         overrides: the command line's, `key=value`.
     """
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
-        options = [*error.options]
-        return f"there is no {group}={choice}; {_meant(choice, options)}there are {', '.join(options)}."
-    unknown = re.match("Could not (?:override|delete from config.) '(.+?)'", str(error))
+        asked = error.missing_cfg_file.removesuffix(".yaml")
+        group = next((g for g in _parents(asked) if (conf / g).is_dir()), asked.rpartition("/")[0])
+        if group.startswith("hydra/"):
+            return f"there is no {asked}; the plugins that sweeps need come with the `sweep` extra."
+        choice = asked.removeprefix(f"{group}/")
+        return f"there is no {group}={choice}; {_meant(choice, error.options)}there are {', '.join(error.options)}."
+    unknown = re.match("Could not (override|delete from config).? '(.+?)'", str(error))
     if not unknown:
-        return " ".join(str(error).split())
-    key, known = unknown[1], keys(conf, overrides)
-    extra = f"; an argument of its class that is not listed is added as +{key}=…"
-    behind = f"{key.rpartition('.')[0]}._target_" in known
-    return f"there is no key {key}; {_meant(key, known)}--help lists all{extra if behind else ''}."
+        cause = str(error.__cause__ or "").split("\n")[0]
+        return " ".join([*str(error).split(), *cause.split()]) or type(error).__name__
+    deleted, key = unknown[1] != "override", unknown[2]
+    if (conf / key).is_dir():
+        return f"{key} is no part of this task's configuration; --help says what is."
+    if key.startswith("hydra."):
+        return f"there is no key {key}; --cfg hydra lists those of Hydra."
+    known = keys(conf, overrides)
+    more = f"; an argument of its class that is not listed is added as +{key}=…"
+    behind = not deleted and f"{key.rpartition('.')[0]}._target_" in known
+    return f"there is no key {key}; {_meant(key, known)}--help lists all{more if behind else ''}."
 
 
 def keys(conf: Path, overrides: Sequence[str]) -> list[str]:
     """The keys, key.key, of the configuration that the overrides choose; none if their choices cannot be composed."""
-    chosen = [text for text in overrides if (conf / text.partition("=")[0]).is_dir()]
+    pairs = [text.partition("=") for text in overrides if "=" in text]
+    # Of a sweep's choices the first stands for all.
+    chosen = [f"{group}={value.split(',')[0]}" for group, _, value in pairs if (conf / group).is_dir()]
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf.resolve()), version_base=None):
+        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
             return [*_flat(compose("config", chosen))]
     except CompactHydraException:
         return []
@@ -46,10 +57,16 @@ def keys(conf: Path, overrides: Sequence[str]) -> list[str]:
 def _flat(cfg: DictConfig, before: str = "") -> Iterator[str]:
     for key in cfg:
         yield f"{before}{key}"
-        if OmegaConf.is_dict(cfg) and not OmegaConf.is_missing(cfg, key):
-            value = cfg._get_node(key)  # unresolved: interpolations are values, not keys
-            if isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation():
-                yield from _flat(value, f"{before}{key}.")
+        value = cfg._get_node(key)  # unresolved: interpolations are values, not keys
+        if isinstance(value, DictConfig) and not (value._is_none() or value._is_interpolation() or value._is_missing()):
+            yield from _flat(value, f"{before}{key}.")
+
+
+def _parents(path: str) -> Iterator[str]:
+    """a/b/c → a/b, a."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _meant(wrong: str, right: Sequence[str]) -> str:
