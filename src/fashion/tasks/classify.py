@@ -17,7 +17,7 @@ from fashion.tasks.options import read_options
 from fashion.tasks.training import TrainingOptions, train
 
 TEACHER = "outputs/teacher"
-"""Where `experiment=teacher` trains it, and `experiment=best` looks for it."""
+"""Where `experiment=teacher` trains it, and `experiment=taught` looks for it."""
 
 
 class ClassifyOptions(TrainingOptions):

@@ -55,7 +55,7 @@ def keys(conf: Path, overrides: Sequence[str]) -> list[str]:
 
 
 def _flat(cfg: DictConfig, before: str = "") -> Iterator[str]:
-    for key in cfg:
+    for key in map(str, cfg):
         yield f"{before}{key}"
         value = cfg._get_node(key)  # unresolved: interpolations are values, not keys
         if isinstance(value, DictConfig) and not (value._is_none() or value._is_interpolation() or value._is_missing()):
