@@ -2,10 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast, get_type_hints
 
-from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 
 from fashion.errors import FashionError
 
@@ -38,3 +38,19 @@ def checked(prefix: str) -> Callable[[AnyCallable], AnyCallable]:
         return cast(AnyCallable, call)
 
     return wrap
+
+
+def check_types(prefix: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Of a library's function: that values are of the types that it annotates, which not every library looks at.
+
+    Raises:
+        FashionError: naming the first that is not.
+    """
+    hints = get_type_hints(function)
+    for name in [name for name in values if name in hints]:
+        kind: TypeAdapter[Any] = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
+        try:
+            kind.validate_python(values[name])
+        except ValidationError as error:
+            wrong = "; or ".join(dict.fromkeys(one["msg"] for one in error.errors()))  # of each type that it may have
+            raise FashionError(f"{prefix}.{name} is {values[name]!r}: {wrong}.") from None

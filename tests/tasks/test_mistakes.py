@@ -42,6 +42,8 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("model.stem=0", "model.stem is 0; it should be 1 at least"),
         ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch is 0"),
         ("trainer.accelerator=tpu", "trainer is refused"),
+        ("trainer.max_epochs=many", "trainer.max_epochs is 'many': Input should be a valid integer"),
+        ("trainer.precision=17", "trainer.precision is 17: Input should be .*; or Input should be 'transformer"),
         ("task.early_stopping=2", "task.early_stopping looks at validations, and none but the last comes within 2"),
     ],
 )

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
@@ -21,6 +22,7 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from fashion.arguments import check_types
 from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
@@ -68,14 +70,7 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     images.array("validation")  # that there are none is said before the training, not after it
-    every = cfg.trainer.check_val_every_n_epoch
-    if every is not None and (not isinstance(every, int) or every < 1):
-        raise FashionError(f"trainer.check_val_every_n_epoch is {every}; it should be a whole number from 1 on.")
-    if options.early_stopping and every and options.epochs < every:
-        raise FashionError(
-            f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
-            f"lower trainer.check_val_every_n_epoch ({every})."
-        )
+    _check_trainer(cfg.trainer, options)
     resume = resume_from(options.resume, options.epochs, folder, module)
     if options.pretrained:
         warm_start(module.network, find_model(Path(options.pretrained)))
@@ -135,6 +130,19 @@ def train(cfg: DictConfig, options: TrainingOptions, module: Any, data: Any, ima
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
     log.info("Run folder: %s (open report.html)", folder)
     return result.metrics[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
+
+
+def _check_trainer(trainer: DictConfig, options: TrainingOptions) -> None:
+    settings: dict[str, Any] = OmegaConf.to_container(trainer, resolve=True)  # type: ignore[assignment]
+    check_types("trainer", Trainer.__init__, settings)
+    every = settings["check_val_every_n_epoch"]
+    if every is not None and every < 1:
+        raise FashionError(f"trainer.check_val_every_n_epoch is {every}; it should be a whole number from 1 on.")
+    if options.early_stopping and every and options.epochs < every:
+        raise FashionError(
+            f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
+            f"lower trainer.check_val_every_n_epoch ({every})."
+        )
 
 
 def _callbacks(module: Any, options: TrainingOptions, checkpoints: Path) -> list[Callback]:
