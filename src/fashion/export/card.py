@@ -72,7 +72,7 @@ int8: {int8.get("why", "not tried")}.
 ## Limits
 - {tells(manifest)}It sees {size}×{size} pixels: no brands, no weave, no fine prints.
 - Pictures of none of its classes, of several garments, or of people are named with confidence too; look at `match`.
-- The figures are of pictures from the data that it was trained on: expect less from other photographers' pictures.
+- The figures are of held-out pictures of the same collection: expect less from other photographers' pictures.
 """
 
 
