@@ -87,6 +87,17 @@ def test_other_parameters_move_as_with_adamw() -> None:
             torch.testing.assert_close(parameter, same)
 
 
+def test_a_loaded_state_is_where_the_parameters_are() -> None:
+    saved = optimizer(network())
+    for group in saved.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    saved.step()
+    away = optimizer(network().to("meta"))  # a device as good as any to tell from the CPU
+    away.load_state_dict(saved.state_dict())
+    assert {value.device.type for state in away.state.values() for value in state.values()} == {"meta"}
+
+
 def test_a_saved_state_goes_on_as_if_never_saved() -> None:
     net = network()
     optimise = optimizer(net)

@@ -50,7 +50,7 @@ def check_types(prefix: str, function: Callable[..., Any], values: Mapping[str, 
     for name in [name for name in values if name in hints]:
         kind: TypeAdapter[Any] = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
         try:
-            kind.validate_python(values[name])
+            kind.validate_python(values[name], strict=True)
         except ValidationError as error:
             wrong = "; or ".join(dict.fromkeys(one["msg"] for one in error.errors()))  # of each type that it may have
             raise FashionError(f"{prefix}.{name} is {values[name]!r}: {wrong}.") from None

@@ -11,6 +11,7 @@ from fashion.errors import FashionError
 
 Pictures = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
+Embed = Callable[[Pictures], Vectors]
 
 
 def random_vectors(pictures: Pictures) -> Vectors:
@@ -52,7 +53,7 @@ def imagenet(pictures: Pictures) -> Vectors:
     return _unit(np.concatenate(parts))
 
 
-BASELINES: dict[str, Callable[[Pictures], Vectors]] = {
+BASELINES: dict[str, Embed] = {
     "random": random_vectors,
     "pixels": raw_pixels,
     "histogram": colour_histogram,
@@ -60,7 +61,7 @@ BASELINES: dict[str, Callable[[Pictures], Vectors]] = {
 }
 
 
-def baseline(name: str) -> Callable[[Pictures], Vectors]:
+def baseline(name: str) -> Embed:
     """The baseline of that name.
 
     Raises:

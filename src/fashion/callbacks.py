@@ -35,6 +35,8 @@ class LastValidated(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
+            if trainer.check_val_every_n_epoch is None:  # validations come by steps, and these do not end here
+                trainer.val_check_batch = int(trainer.num_training_batches)
             trainer.check_val_every_n_epoch = 1
 
 
@@ -83,12 +85,18 @@ class Draws(Callback):
     Else every process would draw the same crops, and a resumed run those of its first epochs once more.
     """
 
+    epoch = 0
+    """Epochs that had begun where the run goes on."""
+
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch or trainer.global_rank:
-            sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.epoch = checkpoint["epoch"] + 1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # before loaders draw their order
+        if self.epoch or trainer.global_rank:
+            sequence = np.random.SeedSequence([self.seed, self.epoch, trainer.global_rank])
             torch.manual_seed(int(sequence.generate_state(1)[0]))  # all draws of a training are torch's
 
 

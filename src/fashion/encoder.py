@@ -50,9 +50,9 @@ class Encoder(Protocol):
 
 
 class TorchEncoder:
-    """The network of a checkpoint, run by torch on the CPU (or on `device`)."""
+    """The network of a checkpoint, run by torch on the CPU."""
 
-    def __init__(self, checkpoint: Path, device: str = "cpu"):
+    def __init__(self, checkpoint: Path):
         import torch
 
         from fashion.network import fingerprint, load_network
@@ -66,8 +66,7 @@ class TorchEncoder:
         )
         self.no_match = _no_match(figures_of(checkpoint))
         self.names = hparams.get("classification") != 0
-        self.device = device
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
         return _named(self.raw(pictures))
@@ -79,9 +78,8 @@ class TorchEncoder:
         parts = []
         with torch.inference_mode():
             for at in range(0, len(pictures), BATCH):
-                batch = torch.from_numpy(np.array(pictures[at : at + BATCH])).to(self.device)
-                embeddings, logits = self.network(batch)
-                parts.append((embeddings.cpu().numpy(), logits.cpu().numpy()))
+                embeddings, logits = self.network(torch.from_numpy(np.array(pictures[at : at + BATCH])))
+                parts.append((embeddings.numpy(), logits.numpy()))
         return _joined(parts, len(self.class_names))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fashion.arguments import checked
 from fashion.errors import FashionError
 
 
@@ -121,6 +122,7 @@ class TripletLoss(nn.Module):
         miner: a name in `MINERS`.
     """
 
+    @checked("loss")
     def __init__(self, margin: float = 1.0, miner: str = "semihard"):
         super().__init__()
         if miner not in MINERS:

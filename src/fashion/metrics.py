@@ -1,6 +1,6 @@
 """Names of metrics, how well pictures are named, and from which score on a hit is an answer: pure functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,13 @@ def classification(matrix: NDArray[np.int64]) -> dict[str, Any]:
     return scores
 
 
+def check_names(names: Sequence[str], known: Collection[str] | None = None) -> None:
+    """Raise FashionError for a name that is none of those known; None: that no evaluation can give."""
+    for name in names:
+        if not (name.rpartition("/")[2] in (*NAMING, *SEARCH) if known is None else name in known):
+            raise FashionError(f"metrics names {name!r}; choose from {', '.join((*NAMING, *SEARCH))}.")
+
+
 def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[str, float]:
     """Those of `metrics` that `names` asks for; `map` without a protocol means `gallery/map` and `loo/map`.
 
@@ -71,8 +78,5 @@ def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[st
     """
     if names is None:
         return dict(metrics)
-    known = {key.rpartition("/")[2] for key in metrics} | set(metrics)
-    for name in names:
-        if name not in known:
-            raise FashionError(f"metrics names {name!r}; choose from {', '.join((*NAMING, *SEARCH))}.")
+    check_names(names, {key.rpartition("/")[2] for key in metrics} | set(metrics))
     return {key: value for key, value in metrics.items() if key in names or key.rpartition("/")[2] in names}

@@ -43,6 +43,16 @@ class Muon(torch.optim.Optimizer):
         defaults = {"lr": lr, "scale": scale, "betas": betas, "eps": eps, "weight_decay": weight_decay, "bf16": bf16}
         super().__init__(groups, defaults | {"orthogonal": False})
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; counts of steps come to where their parameters are.
+
+        Torch leaves them where they were read, on the CPU, unless a group says that it is fused.
+        """
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            if "step" in state:
+                state["step"] = state["step"].to(parameter.device)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step, after `closure` has computed the gradients; returns what it returned."""

@@ -22,6 +22,7 @@ class Settings(BaseModel):
     weight_decay: float = Field(ge=0)
     warmup: float = Field(ge=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
+    muon: float | None = Field(None, gt=0)
     margin: float = Field(0.0, ge=0, le=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0, le=1)
@@ -49,7 +50,7 @@ def one_cycle(
 ) -> dict[str, Any]:
     """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine."""
     bf16 = "bf16" in str(module.trainer.precision)
-    chosen = optimizer(module, lr, weight_decay, muon, bf16)
+    chosen = optimizer(module, lr, weight_decay, muon, bf16, fused=not module.trainer.gradient_clip_val)
     steps = max(int(module.trainer.estimated_stepping_batches), 2)
     # A rise of one step is none: OneCycleLR would divide by its length, 0.
     schedule = OneCycle(chosen, lr, total_steps=steps, pct_start=float(warmup) if warmup * steps > 1 else 0.0)
@@ -57,7 +58,7 @@ def one_cycle(
 
 
 def optimizer(
-    module: nn.Module, lr: float, weight_decay: float, muon: float | None, bf16: bool = False
+    module: nn.Module, lr: float, weight_decay: float, muon: float | None, bf16: bool = False, fused: bool = True
 ) -> torch.optim.Optimizer:
     """Muon for convolutions that mix channels and AdamW for the rest, or AdamW throughout.
 
@@ -66,12 +67,8 @@ def optimizer(
     Args:
         muon: how much larger Muon's steps are than `lr`; None: AdamW throughout.
         bf16: whether Muon computes in bfloat16, as a network does that trains so.
-
-    Raises:
-        FashionError: if `muon` is not above 0.
+        fused: whether AdamW throughout steps in one call, which mixed precision cannot clip gradients for.
     """
-    if muon is not None and muon <= 0:
-        raise FashionError(f"task.module.muon is {muon}; it should be above 0, or null for AdamW throughout.")
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
     vectors = [p for p in learned if p.ndim <= 1]
     mixing = [p for p in learned if _mixes(p)]
@@ -83,7 +80,7 @@ def optimizer(
     ]
     matrices = {"name": "mixing", "params": mixing, "weight_decay": weight_decay}
     if muon is None:
-        return torch.optim.AdamW([matrices, *plain], lr=lr, fused=True)
+        return torch.optim.AdamW([matrices, *plain], lr=lr, fused=fused)
     return Muon([matrices | {"scale": muon, "orthogonal": True}, *plain], lr=lr, bf16=bf16)
 
 

@@ -44,12 +44,71 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("trainer.accelerator=tpu", "trainer is refused"),
         ("trainer.max_epochs=many", "trainer.max_epochs is 'many': Input should be a valid integer"),
         ("trainer.precision=17", "trainer.precision is 17: Input should be .*; or Input should be 'transformer"),
+        ("trainer.max_epochs=0", "trainer.max_epochs is 0; it should be a whole number from 1"),
+        ("trainer.precision=bf16-true", "keeps no moving average.*task.ema=null"),
+        ("+trainer.default_root_dir=here", "trainer.default_root_dir is the run's own"),
+        ("+trainer.limit_val_batches=0.01", "trainer is refused: You requested to check 0.01 of the `val_dataloader`"),
+        ("+trainer.limit_train_batches=0", "Not one epoch was trained"),
+        ("task.module.muon=abc", "task.module.muon is 'abc'"),
+        ("task.module.muon=-1", "task.module.muon is -1"),
+        ("seed=4294967296", "seed is 4294967296: Input should be less than 4294967296"),
+        ("sweep_name='${nowhere}'", "The configuration is incomplete: .*nowhere"),
         ("task.early_stopping=2", "task.early_stopping looks at validations, and none but the last comes within 2"),
     ],
 )
 def test_settings_that_cannot_be_are_named(run_here, data, override, words):
     with pytest.raises(FashionError, match=words):
         run_here("task=classify", *data, "task.epochs=2", "trainer.check_val_every_n_epoch=3", override)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("loss.margin=abc", "loss.margin is 'abc': Input should be a valid number"),
+        ("task.batches.pictures_per_class=2.5", "task.batches.pictures_per_class is 2.5"),
+        ("task.batches.mode=mind", "task.batches.mode is 'mind': Input should be 'mined' or 'explicit'"),
+    ],
+)
+def test_settings_of_triplets_that_cannot_be_are_named(run_here, data, override, words):
+    with pytest.raises(FashionError, match=words):
+        run_here("task=triplet", *data, "task.epochs=1", override)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.drawing.products=abc", "data.drawing.products is 'abc'"),
+        ("+data.drawing.colour=3", "data.drawing.colour is 3: Unexpected"),
+        ("data.drawing.seed=-1", "a seed of 0 at least"),
+    ],
+)
+def test_drawings_that_cannot_be_are_named(run_here, tmp_path, override, words):
+    with pytest.raises(FashionError, match=words):
+        run_here("task=audit", "data=synthetic", f"data.source={tmp_path / 'drawn'}", override)
+
+
+def test_what_nothing_can_be_found_for_is_noticed_before_the_training(run_here, tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 12, "hat": 12}, "validation": {"shoes": 3}})
+    with pytest.raises(FashionError, match=r"No class of the validation pictures \(shoes\) has a training picture"):
+        run_here("task=triplet", *SMALL, f"data.source={root}", "task.epochs=1")
+    assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_each_process_needs_a_batch(run_here, data, monkeypatch):
+    monkeypatch.setattr("fashion.data.datamodules.place", lambda: (0, 2))
+    with pytest.raises(FashionError, match="data.batch_size is 20 for each of 2 processes, and there are 36"):
+        run_here("task=classify", *data, "task.epochs=1", "data.batch_size=20")
+
+
+def test_a_teacher_that_was_not_trained_is_named(run_here, data):
+    with pytest.raises(FashionError, match="outputs/teacher does not exist; make it first: .*experiment=teacher"):
+        run_here("experiment=taught", *data, "data.training_size=null", "task.epochs=1")
+
+
+def test_what_is_asked_for_wrongly_is_noticed_before_the_evaluation(run_here):
+    for override, words in (("metrics=[acuracy]", "metrics names 'acuracy'"), ("baselines=[pixel]", "names 'pixel'")):
+        with pytest.raises(FashionError, match=words):
+            run_here("task=evaluate", "encoder=nowhere", override)
 
 
 def test_no_warm_up_is_fine(run_here, data):

@@ -1,6 +1,7 @@
 """The whole way in a temporary folder: train, train on, evaluate, export, index, search."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,10 +151,13 @@ def test_a_run_goes_on_where_it_stopped(run_here, data, tmp_path):
         for out in ("first", "second")
     ]
     assert steps == [3, 9]
-    run_here("task=classify", *data, "trainer.max_epochs=4", "resume=latest", out="third")
-    assert metrics(tmp_path / "third")["epochs"] == 4
-    seconds = [metrics(tmp_path / out)["train_seconds"] for out in ("first", "second", "third")]
+    shutil.copytree(tmp_path / "second", tmp_path / "classify/second")
+    run_here("task=classify", *data, "trainer.max_epochs=4", "resume=latest", out="classify/third")
+    assert metrics(tmp_path / "classify/third")["epochs"] == 4
+    seconds = [metrics(tmp_path / out)["train_seconds"] for out in ("first", "second", "classify/third")]
     assert seconds == sorted(seconds)  # of all epochs, not of the last ones alone
+    with pytest.raises(FashionError, match="no run in .*elsewhere or of this task beside it"):  # there are others'
+        run_here("task=classify", *data, "trainer.max_epochs=4", "resume=latest", out="elsewhere")
 
 
 def test_a_run_that_goes_on_remembers_its_best_epoch(run_here, data, tmp_path):
@@ -228,6 +232,21 @@ def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice, caplog):
 def test_classifier_options_train(run_here, data, tmp_path, choice):
     run_here("task=classify", *data, "trainer.max_epochs=1", *choice, out="classify")
     assert metrics(tmp_path / "classify")["epochs"] == 1
+
+
+def test_a_run_may_have_callbacks_and_loggers_of_the_users(run_here, data, tmp_path):
+    logger = ("+trainer.logger._target_=pytorch_lightning.loggers.CSVLogger", "+trainer.logger.save_dir=csv")
+    callback = "+trainer.callbacks=[{_target_: pytorch_lightning.callbacks.Timer, duration: '00:00:00:00'}]"
+    run_here("task=classify", *data, "task.epochs=9", *logger, callback, out="more")
+    assert metrics(tmp_path / "more")["epochs"] == 1  # the timer ended it
+    assert "val/acc" in next((tmp_path / "csv").rglob("metrics.csv")).read_text()
+    assert list((tmp_path / "more").glob("events.*"))
+
+
+def test_gradients_are_clipped_in_mixed_precision(run_here, data, tmp_path):
+    mixed = ("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "task.module.muon=null")
+    run_here("task=classify", *data, "task.epochs=1", *mixed, out="mixed")
+    assert metrics(tmp_path / "mixed")["epochs"] == 1
 
 
 def test_a_student_learns_from_a_teacher_that_sees_more(run_here, data, tmp_path):

@@ -114,6 +114,12 @@ def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
     assert "0.820 ± 0.028" in capsys.readouterr().out
 
 
+def test_a_run_that_failed_after_its_figures_counts_as_failed(tmp_path):
+    write_run(tmp_path / "a", "seed: 1", 0.9)
+    (tmp_path / "a/error.txt").write_text("The disk is full.")
+    assert read_runs(tmp_path)[0]["error"] == "The disk is full."
+
+
 def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):
     data = (*SMALL[1:2], f"data.source={pictures}")
     run_here("task=classify", *SMALL, "data.image_size=64", f"data.source={pictures}", "task.epochs=12",

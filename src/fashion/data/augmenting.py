@@ -17,6 +17,9 @@ class AugmentingDataModule(LightningDataModule):
     augment: Augmentation | None
     """What is drawn anew for each picture of a training batch; None: nothing."""
 
+    epochs_done = 0
+    """By the run that this one goes on with; Lightning does not know them yet when it asks for the loaders."""
+
     @property
     def on_loading(self) -> Augmentation | None:
         """What datasets should do; None where it is done on the GPU, or not at all."""

@@ -12,7 +12,7 @@ from fashion.arguments import checked
 from fashion.data.arrays import PictureArray, chosen, picture_array
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
-from fashion.data.samplers import shuffled
+from fashion.data.samplers import place, shuffled
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
@@ -146,7 +146,7 @@ class ImageDataModule(AugmentingDataModule):
     def prepare_data(self) -> None:
         """Download, draw and decode; on one process of a machine, before the others map the files."""
         self._training_pictures()
-        for split in SPLITS:
+        for split in ("train", "validation"):
             if self.has(split):
                 self.array(split)
 
@@ -156,9 +156,11 @@ class ImageDataModule(AugmentingDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = ImageDataset(self.training_array(), self.on_loading)
-        if len(dataset) < self.batch_size:
+        processes = place()[1]
+        if len(dataset) // processes < self.batch_size:
+            each = f" for each of {processes} processes" if processes > 1 else ""
             raise FashionError(
-                f"data.batch_size is {self.batch_size}, and there are {len(dataset)} training pictures; lower it."
+                f"data.batch_size is {self.batch_size}{each}, and there are {len(dataset)} training pictures; lower it."
             )
         return self.loader(dataset, sampler=shuffled(dataset), batch_size=self.batch_size, drop_last=True)
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from fashion.arguments import checked
 from fashion.data.garments import SHAPES, Point
 from fashion.errors import FashionError
 from fashion.files import replacing_folder
@@ -152,6 +153,7 @@ def _background(side: int, random: np.random.Generator) -> Image.Image:
     return picture
 
 
+@checked("data.drawing")
 def write_dataset(root: Path, products: int = 300, views: int = 6, seed: int = 0, size: int = 96) -> Path:
     """Draw a dataset: root/<split>/<class>/<product_id>_<view>.jpg and root/items.csv; once, then it is kept.
 
@@ -169,10 +171,10 @@ def write_dataset(root: Path, products: int = 300, views: int = 6, seed: int = 0
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FashionError(f"{root} holds something other than this drawing; name another folder as data.source.")
-    if products < 3 * len(CLASSES) or views < 1 or size < 16:
+    if products < 3 * len(CLASSES) or views < 1 or size < 16 or seed < 0:
         raise FashionError(
-            f"data.drawing: {products} products in {views} views of {size} pixels are too few; "
-            f"draw {3 * len(CLASSES)} products at least, of 16 pixels."
+            f"data.drawing: {products} products in {views} views of {size} pixels, seed {seed}, cannot be; "
+            f"draw {3 * len(CLASSES)} products at least, of 16 pixels, and a seed of 0 at least."
         )
     splits = _splits(products)
     from rich.progress import track

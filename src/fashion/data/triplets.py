@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from fashion.arguments import checked
 from fashion.data.arrays import PictureArray, relabelled
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset, members_of
 from fashion.data.samplers import PKBatchSampler, place, shuffled
-from fashion.errors import FashionError
 
 
 class TripletDataModule(AugmentingDataModule):
@@ -28,6 +28,7 @@ class TripletDataModule(AugmentingDataModule):
         seed: of the draws.
     """
 
+    @checked("task.batches")
     def __init__(
         self,
         images: ImageDataModule,
@@ -39,8 +40,6 @@ class TripletDataModule(AugmentingDataModule):
         seed: int = 0,
     ):
         super().__init__()
-        if mode not in ("mined", "explicit"):
-            raise FashionError(f"task.batches.mode is {mode!r}; it should be mined or explicit.")
         self.images, self.augment = images, images.augment
         self.mode, self.seed, self.by = mode, seed, by
         self.classes_per_batch, self.pictures_per_class = classes_per_batch, pictures_per_class
@@ -52,12 +51,11 @@ class TripletDataModule(AugmentingDataModule):
         array, rank, world = self._alike[0], *place()
         if self.mode == "explicit":
             triplets = TripletDataset(array, self.on_loading, seed=self.seed + rank)
-            size = min(max(self.images.batch_size // 3, 1), len(triplets))
+            size = min(max(self.images.batch_size // 3, 1), max(len(triplets) // world, 1))
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)
-        before = self.trainer.current_epoch if self.trainer else 0
-        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, before)
+        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, self.epochs_done)
         return self.images.loader(ImageDataset(array, self.on_loading), batch_sampler=batches)
 
     @cached_property

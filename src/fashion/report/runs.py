@@ -50,12 +50,14 @@ def read_runs(folder: Path) -> list[Row]:
 
 def outcome(run: Path) -> Row:
     """The figures of a run's `metrics.json`, or the `error` for which it has none."""
+    error = run / "error.txt"
+    if error.exists():  # also where figures had been written before it failed
+        return {"error": error.read_text(encoding="utf-8")}
     try:
         content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         values = {**content, **content.get("metrics", {})}
     except (OSError, ValueError, AttributeError, TypeError):
-        error = run / "error.txt"
-        return {"error": error.read_text(encoding="utf-8") if error.exists() else UNFINISHED}
+        return {"error": UNFINISHED}
     figures = {name: values[name] for name in FIGURES if is_figure(values.get(name))}
     return figures or {"error": "metrics.json holds no figure"}
 

@@ -24,8 +24,9 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
         events = EventAccumulator(str(folder), size_guidance={SCALARS: 2000})
         events.Reload()
     finally:
-        if before is None:
-            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+        del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+        if before is not None:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = before
     return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 

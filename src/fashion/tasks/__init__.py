@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fashion.errors import FashionError
 
@@ -51,10 +52,10 @@ def run_task(cfg: DictConfig) -> Any:
     Raises:
         FashionError: if a value that has no default was not given, or whatever the task refuses.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise FashionError(f"{missing[0]} has no default; add {missing[0]}=… to the command line.")
     try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing:
+            raise FashionError(f"{missing[0]} has no default; add {missing[0]}=… to the command line.")
         return resolve_name(TASKS[cfg.task.name])(cfg)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING:
@@ -62,6 +63,8 @@ def run_task(cfg: DictConfig) -> Any:
         raise FashionError(
             f"This needs the `train` extra ({error}): pip install -c constraints.txt -e '.[train]'"
         ) from error
+    except OmegaConfBaseException as error:  # a ${…} that leads nowhere, a key that was deleted
+        raise FashionError(f"The configuration is incomplete: {str(error).splitlines()[0]}.") from error
     except InstantiationException as error:  # Hydra's, around what a constructor refused
         cause = error.__cause__
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:

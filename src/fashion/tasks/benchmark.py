@@ -95,8 +95,9 @@ def _evaluation(options: BenchmarkOptions, folder: Path) -> Any:
 
 def _server(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import server
+    from fashion.tasks.serve import bundle_of
 
-    figures, rows = server.run(Path(options.encoder), options.items, options.rounds)
+    figures, rows = server.run(bundle_of(Path(options.encoder)), options.items, options.rounds)
     show(plain_table(f"A server of {options.items:,} items", ["figure", "value"], rows))
     return figures
 

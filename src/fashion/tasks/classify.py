@@ -14,7 +14,8 @@ from fashion.encoder import find_model
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.options import read_options
-from fashion.tasks.training import TrainingOptions, train
+from fashion.tasks.trainer import TrainingOptions
+from fashion.tasks.training import train
 
 TEACHER = "outputs/teacher"
 """Where `experiment=teacher` trains it, and `experiment=taught` looks for it."""

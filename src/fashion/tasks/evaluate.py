@@ -1,7 +1,7 @@
 """task=evaluate: what a trained model is worth on a split, with intervals."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from fashion.baselines import baseline
+from fashion.baselines import Embed, baseline
 from fashion.data.arrays import PictureArray
 from fashion.data.datamodules import asked_and_searched
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
-from fashion.metrics import select
+from fashion.metrics import check_names, select
 from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import confusion_picture, save_picture
@@ -43,6 +43,8 @@ class EvaluateOptions(Options):
 def run(cfg: DictConfig) -> float:
     """Print and write the figures; returns the accuracy, or a search figure where there is none."""
     options = read_options(cfg, EvaluateOptions)
+    check_names(options.metrics or ())
+    beside = {name: baseline(name) for name in options.baselines}
     encoder = load_encoder(Path(options.encoder))
     data = data_shown_to(encoder, cfg)
     strangers = [name for name in data.class_names if name not in encoder.class_names]
@@ -56,7 +58,7 @@ def run(cfg: DictConfig) -> float:
     )  # fmt: skip
     shown = select(result.metrics, options.metrics)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    compared = compare_baselines(options, queries, gallery)
+    compared = compare_baselines(beside, options, queries, gallery)
     facts = {
         "encoder": str(encoder.source), "fingerprint": encoder.fingerprint, "relevance": options.relevance,
         "baselines": compared,
@@ -97,14 +99,14 @@ def check_strangers(options: EvaluateOptions, strangers: Sequence[str]) -> None:
 
 
 def compare_baselines(
-    options: EvaluateOptions, queries: PictureArray, gallery: PictureArray
+    beside: Mapping[str, Embed], options: EvaluateOptions, queries: PictureArray, gallery: PictureArray
 ) -> dict[str, dict[str, float]]:
     """baseline → search figure → value."""
     wanted, gallery_wanted = relevant_numbers(queries, gallery, options.relevance)
     themselves = rows_in(queries, gallery)
     table: dict[str, dict[str, float]] = {}
-    for name in options.baselines:
-        embed, table[name] = baseline(name), {}
+    for name, embed in beside.items():
+        table[name] = {}
         asked = embed(queries.pictures)
         for protocol in options.protocols:
             if protocol == "filtered":  # needs a class that the query is named

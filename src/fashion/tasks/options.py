@@ -21,7 +21,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     name: str
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
     cache_dir: str
     sweep_name: str
 

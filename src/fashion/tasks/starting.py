@@ -1,6 +1,7 @@
 """Where a training starts from: another's weights, a run that is to go on, or an empty folder."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,15 @@ def done_by(checkpoint: Path) -> dict[str, float]:
 
 
 def _latest(folder: Path) -> Path:
-    """The newest run beside `folder`, or the one in it, where its name is fixed."""
+    """The run in `folder`, where its name is fixed; else the newest one beside it, in the folder of all the task's."""
     runs = [run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists()]
-    if not runs:
-        raise FashionError(f"resume=latest finds no run in {folder.parent}; name one, or leave it out.")
-    return max(runs, key=lambda run: (run == folder, (run / "checkpoints/last.ckpt").stat().st_mtime))
+    if folder in runs:
+        return folder
+    if not runs or folder.parent.name != HydraConfig.get().runtime.choices["task"]:
+        raise FashionError(
+            f"resume=latest finds no run in {folder} or of this task beside it; name one, or leave it out."
+        )
+    return max(runs, key=lambda run: (run / "checkpoints/last.ckpt").stat().st_mtime)
 
 
 @rank_zero_only
@@ -87,15 +92,22 @@ def set_aside(folder: Path) -> None:
         path.replace(path.parent / "before" / path.name)
 
 
-def warm_start(network: nn.Module, checkpoint: Path) -> None:
+def warm_start(network: nn.Module, checkpoint: Path, class_names: Sequence[str]) -> None:
     """Copy into `network` what the checkpoint's network shares with it: at least the whole backbone.
+
+    Of the classes those of the same names, wherever they stand.
 
     Raises:
         FashionError: if the backbones differ.
     """
     trained, hparams = load_network(checkpoint)
-    own = network.state_dict()
-    shared = {k: v for k, v in trained.state_dict().items() if k in own and own[k].shape == v.shape}
+    own, theirs = network.state_dict(), trained.state_dict()
+    directions = own["directions"].clone()
+    for row, name in enumerate(class_names):
+        if name in hparams["class_names"]:
+            directions[row] = theirs["directions"][list(hparams["class_names"]).index(name)]
+    theirs["directions"] = directions
+    shared = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
     if {k for k in own if k.startswith("backbone.")} - shared.keys():
         raise FashionError(
             f"{checkpoint} holds the backbone {hparams['backbone'].get('name')!r}, another than this run's; "

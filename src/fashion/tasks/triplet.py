@@ -6,7 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.tasks.options import read_options
-from fashion.tasks.training import TrainingOptions, train
+from fashion.tasks.trainer import TrainingOptions
+from fashion.tasks.training import train
 
 
 def run(cfg: DictConfig) -> float:

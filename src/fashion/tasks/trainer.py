@@ -1,0 +1,145 @@
+"""The Lightning trainer of both training tasks: its settings checked, with what watches and logs a run."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    Timer,
+)
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from fashion.arguments import check_types
+from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
+from fashion.errors import FashionError
+from fashion.optim import Averaging
+from fashion.report.progress import progress
+from fashion.report.tensorboard import FirstBatch
+from fashion.tasks.options import Options
+
+OURS = ("default_root_dir", "enable_progress_bar")
+"""Arguments of the trainer that the run itself gives."""
+
+ADDED = ("callbacks", "logger")
+"""Arguments of the trainer that come beside the run's own."""
+
+
+class TrainingOptions(Options):
+    """Keys of a training task, beside those of its module, data and trainer."""
+
+    resume: str | None
+    epochs: int = Field(ge=1)
+    pretrained: str | None
+    ema: float | None = Field(ge=0, lt=1)
+    early_stopping: int | None = Field(ge=1)
+    channels_last: bool
+    match_precision: float = Field(gt=0, le=1)
+
+
+def make_trainer(cfg: DictConfig, options: TrainingOptions, module: Any, folder: Path) -> Trainer:
+    """The trainer that `cfg` describes; its first logger writes TensorBoard's events into the run's `folder`.
+
+    Raises:
+        FashionError: for a setting that no training can have.
+    """
+    _quiet()
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    check_trainer(settings, options)
+    callbacks, loggers = (_listed(instantiate(settings.pop(name, None))) for name in ADDED)
+    callbacks = [*_callbacks(module, options, folder), *callbacks]
+    first: Logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
+    watched = any(isinstance(one, ProgressBar) for one in callbacks)  # else Lightning would add a bar of its own
+    named = OmegaConf.create({"trainer": settings})  # so that what Lightning refuses is said to be the trainer's
+    trainer: Trainer = instantiate(
+        named.trainer,
+        callbacks=callbacks,
+        logger=[first, *loggers],
+        default_root_dir=str(folder),
+        enable_progress_bar=watched,
+    )
+    return trainer
+
+
+def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
+    """Refuse settings that Lightning would take, or stumble over later.
+
+    Raises:
+        FashionError: naming the first.
+    """
+    check_types("trainer", Trainer.__init__, {k: v for k, v in settings.items() if k not in ADDED})
+    for name in OURS:
+        if name in settings:
+            raise FashionError(f"trainer.{name} is the run's own; leave it out.")
+    for name in ("max_epochs", "check_val_every_n_epoch"):
+        value = settings[name]
+        if value is not None and value < 1:
+            raise FashionError(f"trainer.{name} is {value}; it should be a whole number from 1 on.")
+    precision = str(settings["precision"])
+    if options.ema and (precision == "64" or (precision.endswith("-true") and precision != "32-true")):
+        raise FashionError(
+            f"trainer.precision={precision} keeps no moving average of the weights; use 32-true or bf16-mixed, or "
+            "task.ema=null."
+        )
+    every = settings["check_val_every_n_epoch"]
+    if options.early_stopping and every and options.epochs < every:
+        raise FashionError(
+            f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
+            f"lower trainer.check_val_every_n_epoch ({every})."
+        )
+
+
+def _listed(given: Any) -> list[Any]:
+    """None, one or many as a list; many may have names, as Hydra's overrides give them."""
+    values = given.values() if isinstance(given, dict) else given
+    return [] if values is None else list(values) if hasattr(values, "__iter__") else [values]
+
+
+def _callbacks(module: Any, options: TrainingOptions, folder: Path) -> list[Callback]:
+    common: dict[str, Any] = {
+        "dirpath": folder / "checkpoints",
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+    }
+    callbacks: list[Callback] = [
+        BestCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
+        LearningRateMonitor("step"),
+        progress(),
+        FirstBatch(),
+        Timer(),  # which a run that goes on takes along
+        OneFolder(folder),
+        LastValidated(),
+        Diverged(),
+        Draws(options.seed),
+        SamePace(),
+    ]
+    if options.ema:
+        # First, so that it has put its average into the network when others validate or save.
+        callbacks.insert(0, Averaging(options.ema))
+    if options.early_stopping:
+        callbacks.append(EarlyStopping(module.monitor, mode=module.mode, patience=options.early_stopping))
+    return callbacks
+
+
+def _quiet() -> None:
+    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers."""
+    for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
+                 ".*exists and is not empty.*", ".*`lr_scheduler.step.*",
+                 ".*dirpath has changed.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message=text)
+    for name in (
+        "pytorch_lightning.utilities.rank_zero",
+        "pytorch_lightning.callbacks.weight_averaging",
+        "tensorboard",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,71 @@
+"""A training that goes on, or starts from another's weights: what it draws next, and what it takes over."""
+
+import pytest
+import torch
+from helpers import SMALL, TINY, write_checkpoint
+
+from fashion.classifier import ClassifierModule
+from fashion.network import SiameseEncoder, load_network
+from fashion.tasks.starting import warm_start
+from fashion.triplet import TripletModule
+
+PLAIN = ("data.augment=null", "trainer.check_val_every_n_epoch=5")
+
+
+@pytest.fixture
+def data(pictures) -> tuple[str, ...]:
+    return (*SMALL, f"data.source={pictures}")
+
+
+def record(monkeypatch: pytest.MonkeyPatch, kind: type) -> list[float]:
+    """The mean brightness of each training batch, as it comes."""
+    seen: list[float] = []
+    step = kind.training_step
+
+    def training_step(self, batch, batch_idx):
+        seen.append(batch[0].float().mean().item())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(kind, "training_step", training_step)
+    return seen
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_that_goes_on_draws_another_order(run_here, data, monkeypatch, workers):
+    seen = record(monkeypatch, ClassifierModule)
+    run = ("task=classify", *data, *PLAIN, f"data.num_workers={workers}")
+    run_here(*run, "task.epochs=1", out="first")
+    run_here(*run, "task.epochs=2", "resume=first", out="second")
+    assert len(seen) == 6
+    assert seen[:3] != seen[3:]
+
+
+def test_triplets_go_on_with_the_batches_that_come_next(run_here, data, monkeypatch):
+    seen = record(monkeypatch, TripletModule)
+    run = ("task=triplet", *data, *PLAIN, "task.batches.pictures_per_class=2")
+    run_here(*run, "task.epochs=2", out="whole")
+    whole = list(seen)
+    seen.clear()
+    run_here(*run, "task.epochs=1", out="first")
+    run_here(*run, "task.epochs=2", "resume=first", out="second")
+    assert seen == whole
+    assert len(set(whole)) > len(whole) // 2
+
+
+def test_classes_are_taken_over_by_their_names(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "a.ckpt", ("dress", "hat", "shoes"))
+    theirs = load_network(checkpoint)[0].directions
+    torch.manual_seed(1)
+    network = SiameseEncoder(TINY, 4)
+    own = network.directions.detach().clone()
+    warm_start(network, checkpoint, ["shoes", "belt", "hat", "dress"])
+    assert torch.equal(network.directions[[0, 2, 3]], theirs[[2, 1, 0]])
+    assert torch.equal(network.directions[1], own[1])  # nobody knows belts
+
+
+def test_validations_by_steps_still_end_with_one(run_here, data, tmp_path):
+    by_steps = ("trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=5")
+    run_here("task=classify", *data, "task.epochs=3", *by_steps, out="steps")  # 9 steps: at 5, and at the end
+    from fashion.report.training import read_curves
+
+    assert [step for step, _ in read_curves(tmp_path / "steps")["val/acc"]] == [4, 8]
