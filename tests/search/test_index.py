@@ -1,3 +1,5 @@
+import tracemalloc
+
 import faiss
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def test_few_queries_use_one_of_few_threads(threads, count, used, monkeypatch):
         seen.append(faiss.omp_get_max_threads())
         raise RuntimeError("the search fails")
 
-    monkeypatch.setattr(searching, "_nearest", watched)
+    monkeypatch.setattr(searching, "_exact", watched)
     try:
         faiss.omp_set_num_threads(threads)
         with pytest.raises(RuntimeError, match="the search fails"):
@@ -101,6 +103,30 @@ def test_a_restricted_search_finds_the_best_of_what_is_allowed(kind, share):
     truth = np.argsort(-np.where(allowed, queries @ vectors.T, -2), axis=1)[:, :7]
     agreement = np.mean([len(np.intersect1d(a, b // 3)) / 7 for a, b in zip(truth, found, strict=True)])
     assert agreement == 1 if kind != "ivfpq" else agreement > 0.4
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("hnsw", {}), ("ivf", {"nprobe": 1})])
+def test_as_many_are_found_as_there_are_where_the_lists_near_the_query_hold_too_few(kind, settings):
+    """Two families far apart: a filter allows the one that the queries are not of."""
+    family = np.arange(2000) % 2
+    vectors = unit(2000) + 6 * unit(2, 1)[family]
+    index = built(vectors, kind, **settings)
+    scores, found = index.search(vectors[family == 0][:20], 10, family == 1)
+    assert (family[found] == 1).all()
+    assert (found >= 0).all()
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert (np.sort(index.search(vectors[:3], 2000)[1], axis=1) == np.arange(2000)).all()
+
+
+def test_a_filter_that_allows_nearly_all_copies_no_vectors():
+    vectors = unit(2000)
+    index, allowed = built(vectors, "hnsw"), np.arange(2000) > 0
+    tracemalloc.start()
+    _, found = index.search(vectors[7], 5, allowed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[0] == 7
+    assert peak < vectors.nbytes / 4
 
 
 def test_a_restricted_search_gives_fewer_where_fewer_are_allowed():

@@ -152,14 +152,14 @@ class FAISSIndex:
         vectors = searching.unit_vectors(array[None] if array.ndim == 1 else array, self.dimension)
         rows = None if allowed is None else np.flatnonzero(allowed)
         most = len(self) if rows is None else len(rows)
-        k, fetch = min(k, most), min(k + 1, most)
+        exact = self.kind == "flat" or (self.kind == "hnsw" and rows is not None)
+        k, fetch = min(k, most), min(k + exact, most)
         if not k:
             empty = np.zeros((len(vectors), 0))
             scores, ids = empty.astype(np.float32), empty.astype(np.int64)
         else:
             scores, ids = self._ranked(vectors, fetch, rows)
             # Where the last place is shared by equal scores, all that share it must be seen to take the lowest ids.
-            exact = self.kind == "flat" or (self.kind == "hnsw" and rows is not None)
             while exact and fetch < most and (scores[:, k - 1] == scores[:, -1]).any():
                 fetch = min(4 * fetch, most)
                 scores, ids = self._ranked(vectors, fetch, rows)
