@@ -11,12 +11,12 @@ import pytest
 from helpers import unit, write_checkpoint
 from PIL import Image
 
-from fashion import VisualSearchEngine
+from fashion import FAISSIndex, VisualSearchEngine
 from fashion.data.images import BadPictureError
 from fashion.errors import FashionError
 from fashion.search import catalog as catalog_module
 from fashion.search.catalog import Catalog
-from fashion.search.items import delete_items
+from fashion.search.items import add_items, delete_items
 from fashion.search.results import Choice
 from fashion.search.store import Store
 
@@ -224,6 +224,28 @@ def test_groups_give_one_hit_each(engine, pictures):
         engine.search(query, group_by="shop")
 
 
+def test_further_items_extend_the_graph_and_fewer_build_it_anew(engine, pictures, run_folder, tmp_path, monkeypatch):
+    engine.index = {"kind": "hnsw"}
+    engine.embed_dataset(pictures / "train")
+    engine.catalog.write(tmp_path / "c")
+    store, new = Store(tmp_path / "c"), pictures / "test/hat/0.png"
+    builds: list[int] = []
+    build = FAISSIndex.build
+
+    def counted(self, embeddings, ids=None):
+        builds.append(len(embeddings))
+        build(self, embeddings, ids)
+
+    monkeypatch.setattr(FAISSIndex, "build", counted)
+    (number,) = add_items(engine, store, [new], [{"external_id": "N"}])
+    assert builds == []
+    reopened = VisualSearchEngine(tmp_path / "c")
+    assert (reopened.search(new)[0].hits[0].id, reopened.size, reopened.catalog.index.recall) == (number, 37, 1)
+    delete_items(engine, store, ["N"])
+    assert builds == [36]
+    assert "N" not in [hit.name for hit in engine.search(new, k=37)[0].hits]
+
+
 @pytest.fixture(scope="module")
 def crowded() -> tuple[pa.Table, np.ndarray]:
     """40 products of 50 items each, near each other; every second item is nearly the one before."""
@@ -373,7 +395,7 @@ def test_results_are_shown_as_a_table_and_a_picture(engine, pictures, tmp_path, 
 def test_searching_with_a_bundle_never_imports_torch(bundle, pictures, tmp_path):
     code = f"""
 import sys
-from fashion import VisualSearchEngine
+from fashion import FAISSIndex, VisualSearchEngine
 engine = VisualSearchEngine({str(bundle)!r})
 engine.embed_dataset({str(pictures / "train")!r})
 engine.catalog.write(__import__("pathlib").Path({str(tmp_path / "c")!r}))
@@ -391,7 +413,7 @@ def test_searching_a_catalogue_loads_no_pandas(bundle, pictures, tmp_path):
     engine.catalog.write(tmp_path / "c")
     code = f"""
 import sys
-from fashion import VisualSearchEngine
+from fashion import FAISSIndex, VisualSearchEngine
 VisualSearchEngine({str(tmp_path / "c")!r}).search({str(pictures / "test/hat/0.png")!r})
 assert "pandas" not in sys.modules
 """

@@ -8,7 +8,7 @@ from helpers import unit
 from fashion import FAISSIndex
 from fashion.errors import FashionError
 from fashion.search import searching
-from fashion.search.index import SETTINGS
+from fashion.search.kinds import SETTINGS
 
 
 def built(vectors: np.ndarray, kind: str = "flat", ids: np.ndarray | None = None, **settings) -> FAISSIndex:
@@ -160,6 +160,45 @@ def test_a_mapped_index_answers_as_one_in_memory(tmp_path):
     for mask in (None, allowed):
         for ours, theirs in zip(index.search(queries, 5, mask), mapped.search(queries, 5, mask), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
+def test_an_extended_index_finds_what_one_built_anew_finds(kind, tmp_path):
+    vectors, queries, ids = unit(3000), unit(20, 1), 2 * np.arange(3000) + 5
+    built(vectors[:2900], kind, ids[:2900]).save(tmp_path / "c.faiss")
+    old = FAISSIndex.load(tmp_path / "c.faiss", kind)
+    before = old.search(queries)
+    assert old.takes(3000)
+    longer, anew = old.extended(vectors, ids), built(vectors, kind, ids)
+    assert longer.recall == pytest.approx(anew.recall, abs=0.05)
+    if kind != "ivfpq":  # which finds itself by a compressed copy only
+        assert longer.search(vectors[2900:], 1)[1].ravel().tolist() == ids[2900:].tolist()
+    assert len(old) == 2900
+    longer.save(tmp_path / "d.faiss")
+    loaded = FAISSIndex.load(tmp_path / "d.faiss", kind)
+    for ours, theirs in zip(longer.search(queries), loaded.search(queries), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(old.search(queries), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_graph_that_grows_item_by_item_stays_a_good_one(tmp_path):
+    vectors = unit(600)
+    index = built(vectors[:500], "hnsw", m=8)
+    for count in range(520, 601, 20):
+        index.save(tmp_path / "c.faiss")
+        index = FAISSIndex.load(tmp_path / "c.faiss", "hnsw", m=8).extended(vectors[:count], np.arange(count))
+    assert index.recall == pytest.approx(built(vectors, "hnsw", m=8).recall, abs=0.02)
+
+
+def test_an_index_is_built_anew_where_extending_it_would_harm(tmp_path):
+    vectors = unit(3000)
+    ivf = built(vectors, "ivf")
+    assert [ivf.takes(count) for count in (3001, 3100, 4000)] == [True, True, False]
+    assert not built(vectors, "ivf", lists=20).takes(3001)  # who knows how many it was trained on
+    assert not built(vectors).takes(3001)
+    ivf.save(tmp_path / "c.faiss")
+    assert not FAISSIndex.load(tmp_path / "c.faiss", "ivf", mmap=True).takes(3001)
 
 
 def test_search_settings_can_change_when_loading(tmp_path):
