@@ -18,7 +18,6 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 GATHERED = 0.3
 """Up to this share of the rows, copying them and searching the copy is faster than passing over the others."""
 
-
 FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""
 
@@ -42,7 +41,7 @@ def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
 
 
 def nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
-    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are fewer.
+    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are no k.
 
     Args:
         index: FAISS's own, of `kind`, without its ids.
