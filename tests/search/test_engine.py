@@ -6,16 +6,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from helpers import write_checkpoint
+from helpers import unit, write_checkpoint
 from PIL import Image
 
-from fashion import VisualSearchEngine
+from fashion import FAISSIndex, VisualSearchEngine
 from fashion.data.images import BadPictureError
 from fashion.errors import FashionError
 from fashion.search import catalog as catalog_module
 from fashion.search.catalog import Catalog
-from fashion.search.items import delete_items
+from fashion.search.items import add_items, delete_items
+from fashion.search.results import Choice
 from fashion.search.store import Store
 
 
@@ -222,6 +224,77 @@ def test_groups_give_one_hit_each(engine, pictures):
         engine.search(query, group_by="shop")
 
 
+def test_further_items_extend_the_graph_and_fewer_build_it_anew(engine, pictures, run_folder, tmp_path, monkeypatch):
+    engine.index = {"kind": "hnsw"}
+    engine.embed_dataset(pictures / "train")
+    engine.catalog.write(tmp_path / "c")
+    store, new = Store(tmp_path / "c"), pictures / "test/hat/0.png"
+    builds: list[int] = []
+    build = FAISSIndex.build
+
+    def counted(self, embeddings, ids=None):
+        builds.append(len(embeddings))
+        build(self, embeddings, ids)
+
+    monkeypatch.setattr(FAISSIndex, "build", counted)
+    (number,) = add_items(engine, store, [new], [{"external_id": "N"}])
+    assert builds == []
+    reopened = VisualSearchEngine(tmp_path / "c")
+    assert (reopened.search(new)[0].hits[0].id, reopened.size, reopened.catalog.index.recall) == (number, 37, 1)
+    delete_items(engine, store, ["N"])
+    assert builds == [36]
+    assert "N" not in [hit.name for hit in engine.search(new, k=37)[0].hits]
+
+
+@pytest.fixture(scope="module")
+def crowded() -> tuple[pa.Table, np.ndarray]:
+    """40 products of 50 items each, near each other; every second item is nearly the one before."""
+    vectors = unit(40, 3).repeat(50, axis=0) + 0.9 * unit(2000, 4)
+    vectors[1::2] = vectors[::2] + 0.001 * unit(1000, 5)
+    names = [str(number) for number in range(2000)]
+    products = [f"p{number // 50}" for number in range(2000)]
+    items = {"id": np.arange(2000), "external_id": names, "path": names, "label": products, "product_id": products}
+    return pa.table(items), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def chosen_slowly(scores: np.ndarray, vectors: np.ndarray, group: bool, fold: bool, k: int) -> list[int]:
+    """Rows of the hits, by passing over all items in the order of their scores."""
+    hits: list[int] = []
+    for row in np.argsort(-scores, kind="stable").tolist():
+        taken = group and row // 50 in {hit // 50 for hit in hits}
+        if not taken and not (fold and (vectors[hits] @ vectors[row] >= 0.999).any()):
+            hits.append(row)
+    return hits[:k]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("flat", {}), ("hnsw", {"m": 4, "ef_construction": 8, "ef_search": 8}), ("ivf", {"nprobe": 1000})],
+)
+@pytest.mark.parametrize(
+    ("group", "fold", "k"), [("product_id", False, 10), (None, True, 300), ("product_id", True, 9)]
+)
+def test_groups_and_folded_duplicates_are_what_a_slow_reading_chooses(engine, crowded, kind, settings, group, fold, k):
+    items, vectors = crowded
+    engine.catalog = Catalog.build(items, vectors, engine.encoder, Path(), {"kind": kind, **settings})
+    queries = vectors[::211] + 0.3 * unit(10, 6)
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    found = engine.nearest(queries, Choice(k, group, fold_duplicates=fold))
+    for query, hits in zip(queries, found, strict=True):
+        assert [hit.id for hit in hits] == chosen_slowly(vectors @ query, vectors, group is not None, fold, k)
+        assert [hit.rank for hit in hits] == list(range(1, k + 1))
+
+
+@pytest.mark.parametrize("query_filter", [None, "product_id in ('p3', 'p8', 'p17', 'p30')"])
+def test_groups_of_an_index_that_misses_much_are_complete_and_in_order(engine, crowded, query_filter):
+    items, vectors = crowded
+    engine.catalog = Catalog.build(items, vectors, engine.encoder, Path(), {"kind": "ivf", "nprobe": 1})
+    for hits in engine.nearest(vectors[::211], Choice(30, "product_id"), query_filter):
+        assert len(hits) == (30 if query_filter is None else 4)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert len({hit.item["product_id"] for hit in hits}) == len(hits)
+
+
 @pytest.mark.parametrize("largest", [2**31 - 1, 5])
 def test_groups_are_found_without_passing_over_all_items(engine, pictures, monkeypatch, largest):
     """The others of a group that has its hit are masked, and no more is fetched than an index can give."""
@@ -322,7 +395,7 @@ def test_results_are_shown_as_a_table_and_a_picture(engine, pictures, tmp_path, 
 def test_searching_with_a_bundle_never_imports_torch(bundle, pictures, tmp_path):
     code = f"""
 import sys
-from fashion import VisualSearchEngine
+from fashion import FAISSIndex, VisualSearchEngine
 engine = VisualSearchEngine({str(bundle)!r})
 engine.embed_dataset({str(pictures / "train")!r})
 engine.catalog.write(__import__("pathlib").Path({str(tmp_path / "c")!r}))
@@ -340,7 +413,7 @@ def test_searching_a_catalogue_loads_no_pandas(bundle, pictures, tmp_path):
     engine.catalog.write(tmp_path / "c")
     code = f"""
 import sys
-from fashion import VisualSearchEngine
+from fashion import FAISSIndex, VisualSearchEngine
 VisualSearchEngine({str(tmp_path / "c")!r}).search({str(pictures / "test/hat/0.png")!r})
 assert "pandas" not in sys.modules
 """

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import faiss
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from helpers import unit
 from fashion import FAISSIndex
 from fashion.errors import FashionError
 from fashion.search import searching
-from fashion.search.index import SETTINGS
+from fashion.search.kinds import SETTINGS
 
 
 def built(vectors: np.ndarray, kind: str = "flat", ids: np.ndarray | None = None, **settings) -> FAISSIndex:
@@ -47,7 +49,7 @@ def test_few_queries_use_one_of_few_threads(threads, count, used, monkeypatch):
         seen.append(faiss.omp_get_max_threads())
         raise RuntimeError("the search fails")
 
-    monkeypatch.setattr(searching, "_nearest", watched)
+    monkeypatch.setattr(searching, "_exact", watched)
     try:
         faiss.omp_set_num_threads(threads)
         with pytest.raises(RuntimeError, match="the search fails"):
@@ -103,6 +105,30 @@ def test_a_restricted_search_finds_the_best_of_what_is_allowed(kind, share):
     assert agreement == 1 if kind != "ivfpq" else agreement > 0.4
 
 
+@pytest.mark.parametrize(("kind", "settings"), [("hnsw", {}), ("ivf", {"nprobe": 1})])
+def test_as_many_are_found_as_there_are_where_the_lists_near_the_query_hold_too_few(kind, settings):
+    """Two families far apart: a filter allows the one that the queries are not of."""
+    family = np.arange(2000) % 2
+    vectors = unit(2000) + 6 * unit(2, 1)[family]
+    index = built(vectors, kind, **settings)
+    scores, found = index.search(vectors[family == 0][:20], 10, family == 1)
+    assert (family[found] == 1).all()
+    assert (found >= 0).all()
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert (np.sort(index.search(vectors[:3], 2000)[1], axis=1) == np.arange(2000)).all()
+
+
+def test_a_filter_that_allows_nearly_all_copies_no_vectors():
+    vectors = unit(2000)
+    index, allowed = built(vectors, "hnsw"), np.arange(2000) > 0
+    tracemalloc.start()
+    _, found = index.search(vectors[7], 5, allowed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[0] == 7
+    assert peak < vectors.nbytes / 4
+
+
 def test_a_restricted_search_gives_fewer_where_fewer_are_allowed():
     index, vectors = built(unit(30)), unit(30)
     for count in (0, 1, 3):
@@ -134,6 +160,45 @@ def test_a_mapped_index_answers_as_one_in_memory(tmp_path):
     for mask in (None, allowed):
         for ours, theirs in zip(index.search(queries, 5, mask), mapped.search(queries, 5, mask), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
+def test_an_extended_index_finds_what_one_built_anew_finds(kind, tmp_path):
+    vectors, queries, ids = unit(3000), unit(20, 1), 2 * np.arange(3000) + 5
+    built(vectors[:2900], kind, ids[:2900]).save(tmp_path / "c.faiss")
+    old = FAISSIndex.load(tmp_path / "c.faiss", kind)
+    before = old.search(queries)
+    assert old.takes(3000)
+    longer, anew = old.extended(vectors, ids), built(vectors, kind, ids)
+    assert longer.recall == pytest.approx(anew.recall, abs=0.05)
+    if kind != "ivfpq":  # which finds itself by a compressed copy only
+        assert longer.search(vectors[2900:], 1)[1].ravel().tolist() == ids[2900:].tolist()
+    assert len(old) == 2900
+    longer.save(tmp_path / "d.faiss")
+    loaded = FAISSIndex.load(tmp_path / "d.faiss", kind)
+    for ours, theirs in zip(longer.search(queries), loaded.search(queries), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(old.search(queries), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_graph_that_grows_item_by_item_stays_a_good_one(tmp_path):
+    vectors = unit(600)
+    index = built(vectors[:500], "hnsw", m=8)
+    for count in range(520, 601, 20):
+        index.save(tmp_path / "c.faiss")
+        index = FAISSIndex.load(tmp_path / "c.faiss", "hnsw", m=8).extended(vectors[:count], np.arange(count))
+    assert index.recall == pytest.approx(built(vectors, "hnsw", m=8).recall, abs=0.02)
+
+
+def test_an_index_is_built_anew_where_extending_it_would_harm(tmp_path):
+    vectors = unit(3000)
+    ivf = built(vectors, "ivf")
+    assert [ivf.takes(count) for count in (3001, 3100, 4000)] == [True, True, False]
+    assert not built(vectors, "ivf", lists=20).takes(3001)  # who knows how many it was trained on
+    assert not built(vectors).takes(3001)
+    ivf.save(tmp_path / "c.faiss")
+    assert not FAISSIndex.load(tmp_path / "c.faiss", "ivf", mmap=True).takes(3001)
 
 
 def test_search_settings_can_change_when_loading(tmp_path):

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from fashion import VisualSearchEngine
 from fashion.data.tables import read_rows
 from fashion.errors import FashionError
-from fashion.search.items import update_items
+from fashion.search.items import add_items, update_items
 from fashion.search.listing import Listing
 from fashion.search.selecting import select
 from fashion.search.store import Store
@@ -60,6 +60,47 @@ def test_results_are_json(run_here, dated, tmp_path):
     (hit,) = result["hits"]
     item = hit["item"]
     assert (item["since"], item["cost"], item["rating"], item["tags"]) == ("2026-01-04", 9.9, None, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        (24.5, "24.5"),
+        (10, "10"),
+        (125.555, "125.555"),
+        ("9.50", "9.50"),
+        (Decimal("0.0001"), "0.0001"),
+        (10**30, "1e30"),
+        (None, None),
+    ],
+)
+def test_decimals_are_set_as_numbers_and_as_text(bundle, tmp_path, given, held):
+    root = write_pictures(tmp_path / "shop", {".": {"hat": 2}})
+    listing = Listing(
+        root, [root / "hat/0.png", root / "hat/1.png"], {"price": [Decimal("9.99")] * 2, "none": [None] * 2}
+    )
+    engine, store = VisualSearchEngine(bundle), Store(tmp_path / "c")
+    with store.writer():
+        engine.sync(listing, store)
+    add_items(engine, store, [root / "hat/0.png"], [{"external_id": "A", "price": given}])
+    update_items(engine, store, {"hat/1.png": {"price": given}})
+    expected = None if held is None else Decimal(held)
+    assert engine.catalog.items["price"].to_pylist() == [Decimal("9.99"), expected, expected]
+    if held is not None:
+        assert select(f"price = {held}", engine.catalog.items).tolist() == [False, True, True]
+        assert select("price < 9.995", engine.catalog.items).tolist() == [True, *[expected < 9.995] * 2]
+    with store.writer():
+        assert engine.sync(listing, store).relabelled == ["hat/1.png"]
+        version = store.number()
+        assert (engine.sync(listing, store).unchanged, store.number()) == (2, version)
+
+
+@pytest.mark.parametrize("given", ["cheap", "inf", True, date(2026, 1, 1), 1e300])
+def test_what_is_no_decimal_is_refused(bundle, dated, given):
+    engine, store = VisualSearchEngine(bundle, dated), Store(dated)
+    name = str(engine.catalog.items["external_id"][0])
+    with pytest.raises(FashionError, match=r"in the column 'cost'; others there are decimal128\(18, 2\)"):
+        update_items(engine, store, {name: {"cost": given, "tags": None}})
 
 
 def test_dates_are_set_as_text(bundle, dated):

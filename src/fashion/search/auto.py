@@ -20,11 +20,18 @@ HARDEST = 1024
 
 
 def build_auto(
-    embeddings: ArrayLike, ids: ArrayLike, dimension: int = 64, *, recall: float = 0.95, memory_mb: float | None = None
+    embeddings: ArrayLike,
+    ids: ArrayLike,
+    dimension: int = 64,
+    before: FAISSIndex | MilvusIndex | None = None,
+    *,
+    recall: float = 0.95,
+    memory_mb: float | None = None,
 ) -> FAISSIndex:
     """An index of the fastest kind that fits the memory and finds the share `recall` of the true 10 nearest.
 
     Args:
+        before: see `built`.
         recall: 1.0 asks for an exact index.
         memory_mb: what the index may take up; None: no limit.
 
@@ -45,8 +52,7 @@ def build_auto(
             f"{_size_mb('flat', count, dimension):,.0f} MB. Raise index.memory_mb, or lower index.recall."
         )
     for kind in fitting:
-        index = FAISSIndex(dimension, kind)
-        index.build(embeddings, ids)
+        index = _of_kind(kind, embeddings, ids, dimension, before)
         if reach(index, embeddings, recall):
             break
     return index  # the last one, where none reaches the recall
@@ -91,18 +97,40 @@ def in_full(index: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def built(
-    embeddings: ArrayLike, ids: ArrayLike, dimension: int, kind: str, **settings: Any
+    embeddings: ArrayLike,
+    ids: ArrayLike,
+    dimension: int,
+    kind: str,
+    before: FAISSIndex | MilvusIndex | None = None,
+    **settings: Any,
 ) -> FAISSIndex | MilvusIndex:
-    """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`."""
+    """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`.
+
+    Args:
+        before: one that the same settings gave for the first of the embeddings: it is extended where that is as good.
+    """
     if kind == "auto":
         try:
-            return build_auto(embeddings, ids, dimension, **settings)
+            return build_auto(embeddings, ids, dimension, before, **settings)
         except TypeError as error:
             raise FashionError(f"index=auto: {error}; it has recall and memory_mb.") from error
     if kind == "milvus":
         elsewhere = MilvusIndex(dimension, **settings)
         elsewhere.build(embeddings, ids)
         return elsewhere
+    return _of_kind(kind, embeddings, ids, dimension, before, **settings)
+
+
+def _of_kind(
+    kind: str,
+    embeddings: ArrayLike,
+    ids: ArrayLike,
+    dimension: int,
+    before: FAISSIndex | MilvusIndex | None,
+    **settings: Any,
+) -> FAISSIndex:
+    if isinstance(before, FAISSIndex) and before.kind == kind and before.takes(len(ids)):  # type: ignore[arg-type]
+        return before.extended(embeddings, ids)
     index = FAISSIndex(dimension, kind, **settings)
     index.build(embeddings, ids)
     return index

@@ -98,20 +98,24 @@ class Catalog:
 
         Args:
             index: `kind` and settings of the `FAISSIndex`, or `auto`.
-            like: an older one, whose index is taken over if it is what would be built.
+            like: an older one, whose index is taken over if it is what would be built, or extended if these items are
+                its own and further ones.
         """
         ids = items["id"].to_numpy()
-        if like is not None and like._indexes(ids, embeddings, in_full(index)):
-            made = like.index
+        before = like.index if like is not None and like._begins(ids, embeddings, in_full(index)) else None
+        if before is not None and len(before) == len(ids):
+            made = before
         else:
-            made = built(embeddings, ids, embeddings.shape[1], **index)
+            made = built(embeddings, ids, embeddings.shape[1], before=before, **index)
         above = int(ids.max()) + 1 if next_id is None else next_id
         return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, in_full(index))
 
-    def _indexes(self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]) -> bool:
-        """Whether its index, as it was asked for or as it came out, is of these settings and over just this."""
-        settings = (self.asked, {"kind": self.index.kind, **self.index.settings})
-        return index in settings and np.array_equal(self.ids, ids) and np.array_equal(self.embeddings, embeddings)
+    def _begins(self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]) -> bool:
+        """Whether its index, as it was asked for or came out, is of these settings and over the first of these."""
+        if index not in (self.asked, {"kind": self.index.kind, **self.index.settings}):
+            return False
+        count = len(self)
+        return np.array_equal(self.ids, ids[:count]) and np.array_equal(self.embeddings, embeddings[:count])
 
     def value(self, number: int, name: str) -> Any:
         """What the column of that name says of the item with id `number`."""

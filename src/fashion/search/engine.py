@@ -178,16 +178,21 @@ class VisualSearchEngine:
     ) -> list[Hit]:
         """Hits among what was found, and beyond it while they are too few: groups and duplicates use up items."""
         catalog = self._ready(choice)
-        hits = choice.choose(catalog, found)
-        left = np.ones(len(catalog), np.bool_) if allowed is None else allowed.copy()
-        fetch = len(found)
-        while found and len(hits) < choice.k and not choice.below(found[-1][0]):
-            left &= ~choice.done_with(catalog, hits, found)
-            if not left.any():
-                break
+        hits, fetch = choice.choose(catalog, found), len(found)
+        if choice.done(hits, found):
+            return hits
+        if allowed is None:
+            allowed = np.ones(len(catalog), np.bool_)
+            if catalog.index.kind == "hnsw":  # behind a mask it searches exactly: what its graph missed is seen too
+                hits, found = [], []
+        while (left := allowed & ~choice.done_with(catalog, hits, found)).any():
             fetch = min(4 * fetch, catalog.index.largest_k)
-            found = _pairs(*catalog.index.search(vector, fetch, left))
-            hits = choice.choose(catalog, found, hits)
+            more = _pairs(*catalog.index.search(vector, fetch, left))
+            # Sorted: an approximate index may now find nearer ones than before.
+            found = sorted(found + more, key=lambda pair: (-pair[0], pair[1]))
+            hits = choice.choose(catalog, found)
+            if choice.done(hits, more):
+                break
         return hits
 
     def _ready(self, choice: Choice) -> Catalog:

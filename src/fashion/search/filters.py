@@ -10,6 +10,7 @@ A filter is parsed into a tree over the catalogue's columns and never evaluated 
 a comparison with a missing value is neither true nor false, and only what is true is found.
 """  # noqa: E501
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,7 +172,10 @@ def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
         if kind == "text":
             yield "value", found[1:-1].replace("''", "'"), place_at
         elif kind == "number":
-            yield "value", float(found) if re.search(r"[.eE]", found) else int(found), place_at
+            number = float(found) if re.search(r"[.eE]", found) else int(found)
+            if number in (math.inf, -math.inf):
+                raise FashionError(f"filter={text!r}: {found!r} is beyond all numbers; 1e308 is about the largest.")
+            yield "value", number, place_at
         elif kind == "quoted":
             yield "name", found[1:-1], place_at
         elif kind == "operator":

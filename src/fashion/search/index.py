@@ -1,6 +1,5 @@
 """Nearest neighbours by cosine, with FAISS."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fashion.errors import FashionError
 from fashion.files import replacing
-from fashion.search import searching
+from fashion.search import kinds, searching
 from fashion.search.searching import Found
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "flat": {},
-    "hnsw": {"m": 32, "ef_construction": 200, "ef_search": 64},
-    "ivf": {"lists": "auto", "nprobe": 16},
-    "ivfpq": {"lists": "auto", "nprobe": 16, "subquantizers": 16, "bits": 8},
-}
-"""Kind → its settings and their defaults.  `flat` is exact; the others trade recall for speed."""
 
 
 class FAISSIndex:
@@ -34,7 +25,7 @@ class FAISSIndex:
     Args:
         dimension: length of a vector.
         kind: `flat` (exact), `hnsw`, `ivf` or `ivfpq`.
-        settings: of that kind, see `SETTINGS`.
+        settings: of that kind, see `fashion.search.kinds.SETTINGS`.
 
     Raises:
         FashionError: for an unknown kind or setting.
@@ -43,22 +34,11 @@ class FAISSIndex:
     largest_k = 2**31 - 1
 
     def __init__(self, dimension: int = 64, kind: str = "flat", **settings: Any):
-        if kind not in SETTINGS:
-            raise FashionError(
-                f"index.kind is {kind!r}; it should be one of {', '.join(SETTINGS)}, or auto in a catalogue."
-            )
-        for name in settings:
-            if name not in SETTINGS[kind]:
-                raise FashionError(
-                    f"index={kind} has no setting {name!r}; it has {', '.join(SETTINGS[kind]) or 'none'}."
-                )
+        self.settings = kinds.checked(kind, settings)
         self.dimension, self.kind = dimension, kind
-        self.settings = SETTINGS[kind] | settings
-        for name, value in self.settings.items():
-            if not (value == "auto" and name == "lists") and (not isinstance(value, int) or value < 1):
-                raise FashionError(f"index.{name} is {value!r}; it should be a whole number above 0.")
         self._index: Any = None
         self._ids = np.zeros(0, np.int64)
+        self._mapped = False
         self.recall: float | None = None
 
     def __len__(self) -> int:
@@ -73,13 +53,8 @@ class FAISSIndex:
 
         An approximate index is scored as it is built: `recall` says which share of the true 10 nearest it finds.
         """
-        vectors = searching.unit_vectors(embeddings, self.dimension)
-        numbers = np.arange(len(vectors)) if ids is None else np.asarray(ids, dtype=np.int64)
-        if len(numbers) != len(vectors) or len(np.unique(numbers)) != len(numbers):
-            raise FashionError(
-                f"There are {len(vectors)} embeddings and {len(np.unique(numbers))} different ids for them."
-            )
-        index = faiss.IndexIDMap(self._empty(len(vectors)))
+        vectors, numbers = self._numbered(embeddings, ids)
+        index = faiss.IndexIDMap(kinds.empty(self.kind, self.settings, self.dimension, len(vectors)))
         try:
             index.train(vectors)
         except RuntimeError as error:
@@ -91,54 +66,67 @@ class FAISSIndex:
         if self.kind != "flat":
             self.recall = self.measure_recall(vectors)
 
+    def takes(self, count: int) -> bool:
+        """Whether `extended` makes an index of `count` vectors about as good as one that is built anew, and sooner.
+
+        A graph takes any number.  The lists of ivf and ivfpq stay where the vectors that they were made of put them,
+        so they take a twentieth to a tenth more: as long as a new one would have a twentieth more lists at most.
+        """
+        if self.kind == "hnsw":
+            return not self._mapped  # FAISS adds nothing to what lies on the disk
+        if self.kind == "flat" or self._mapped or self.settings["lists"] != "auto":
+            return False
+        return kinds.lists_for(count, self.settings) <= 1.05 * int(self._inner.nlist)
+
+    def extended(self, embeddings: ArrayLike, ids: ArrayLike) -> "FAISSIndex":
+        """An index over `embeddings` [N,dimension] under `ids` [N], of which the first are this one's already.
+
+        It is a copy with the others added; this one stays as it is, so it may be searched meanwhile.
+
+        Raises:
+            FashionError: as for `build`.
+        """
+        vectors, numbers = self._numbered(embeddings, ids)
+        longer = FAISSIndex(self.dimension, self.kind, **self.settings)
+        longer._index, longer._ids = faiss.clone_index(self._index), numbers
+        if self.kind == "hnsw":  # a graph that was loaded would draw the levels of its first items once more
+            longer._inner.hnsw.rng = faiss.RandomGenerator(len(self))  # type: ignore[attr-defined]
+        longer._index.add_with_ids(vectors[len(self) :], numbers[len(self) :])
+        longer.recall = longer.measure_recall(vectors)
+        return longer
+
+    def _numbered(self, embeddings: ArrayLike, ids: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        vectors = searching.unit_vectors(embeddings, self.dimension)
+        numbers = np.arange(len(vectors)) if ids is None else np.asarray(ids, dtype=np.int64)
+        if len(numbers) != len(vectors) or len(np.unique(numbers)) != len(numbers):
+            raise FashionError(
+                f"There are {len(vectors)} embeddings and {len(np.unique(numbers))} different ids for them."
+            )
+        return vectors, numbers
+
     @property
     def factory(self) -> str:
         """What FAISS's own `index_factory` calls an index like this one, as it was built."""
-        inner: Any = faiss.downcast_index(self._index.index)
-        if self.kind == "hnsw":
-            return f"IDMap,HNSW{self.settings['m']},Flat"
-        if self.kind == "flat":
-            return "IDMap,Flat"
-        codes = "Flat" if self.kind == "ivf" else f"PQ{inner.pq.M}x{inner.pq.nbits}"
-        return f"IDMap,IVF{inner.nlist},{codes}"
+        return kinds.factory_name(self._inner, self.kind, self.settings)
+
+    @property
+    def _inner(self) -> Any:
+        """FAISS's own index, without the ids around it."""
+        return faiss.downcast_index(self._index.index)
 
     def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
         """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds."""
         vectors = searching.unit_vectors(embeddings, self.dimension)
         some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
         truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
-        found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, some, truth.shape[1], None)[1]
+        found = searching.nearest(self._inner, self.kind, some, truth.shape[1], None)[1]
         return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]))
-
-    def _empty(self, count: int) -> Any:
-        s, d, metric = self.settings, self.dimension, faiss.METRIC_INNER_PRODUCT
-        if self.kind == "flat":
-            return faiss.IndexFlatIP(d)
-        if self.kind == "hnsw":
-            index: Any = faiss.IndexHNSWFlat(d, s["m"], metric)
-            index.hnsw.efConstruction, index.hnsw.efSearch = s["ef_construction"], s["ef_search"]
-            return index
-        # FAISS wants 39 vectors a list to place its centre well; 4·√count lists balance both steps of a search.
-        lists = min(round(4 * math.sqrt(count)), count // 39) if s["lists"] == "auto" else s["lists"]
-        if not 1 <= lists <= count or (self.kind == "ivfpq" and count < 2 ** s["bits"]):
-            raise FashionError(f"index={self.kind} cannot be trained on {count} pictures; use index=flat.")
-        if self.kind == "ivfpq" and d % s["subquantizers"]:
-            raise FashionError(f"index.subquantizers is {s['subquantizers']}; it should divide {d}.")
-        centres = faiss.IndexFlatIP(d)
-        if self.kind == "ivf":
-            index = faiss.IndexIVFFlat(centres, d, lists, metric)
-        else:
-            index = faiss.IndexIVFPQ(centres, d, lists, s["subquantizers"], s["bits"], metric)
-        index.nprobe = min(s["nprobe"], lists)
-        index.cp.min_points_per_centroid = 1  # small catalogues: said once by us, not warned about by FAISS
-        return index
 
     def search(self, query: ArrayLike, k: int = 10, allowed: NDArray[np.bool_] | None = None) -> Found:
         """The k nearest to each query: scores (cosines, best first) and ids, [Q,k]; equal scores in order of id.
 
-        A k larger than the index gives all there are.  An approximate index may find fewer than k: missing places
-        have id -1 and score -inf, at the end.  Where more items than there are places left score the same, it takes
-        any of them; `flat`, and `hnsw` with `allowed`, take the lowest ids.
+        A k larger than the index, or than what is allowed of it, gives all there is.  Where more items than there are
+        places left score the same, it takes any of them; `flat`, and `hnsw` with `allowed`, take the lowest ids.
 
         Args:
             query: [dimension] (gives [k] and [k]) or [Q,dimension].
@@ -152,14 +140,14 @@ class FAISSIndex:
         vectors = searching.unit_vectors(array[None] if array.ndim == 1 else array, self.dimension)
         rows = None if allowed is None else np.flatnonzero(allowed)
         most = len(self) if rows is None else len(rows)
-        k, fetch = min(k, most), min(k + 1, most)
+        exact = self.kind == "flat" or (self.kind == "hnsw" and rows is not None)
+        k, fetch = min(k, most), min(k + exact, most)
         if not k:
             empty = np.zeros((len(vectors), 0))
             scores, ids = empty.astype(np.float32), empty.astype(np.int64)
         else:
             scores, ids = self._ranked(vectors, fetch, rows)
             # Where the last place is shared by equal scores, all that share it must be seen to take the lowest ids.
-            exact = self.kind == "flat" or (self.kind == "hnsw" and rows is not None)
             while exact and fetch < most and (scores[:, k - 1] == scores[:, -1]).any():
                 fetch = min(4 * fetch, most)
                 scores, ids = self._ranked(vectors, fetch, rows)
@@ -167,9 +155,8 @@ class FAISSIndex:
         return (scores[0], ids[0]) if array.ndim == 1 else (scores, ids)
 
     def _ranked(self, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
-        scores, found = searching.nearest(faiss.downcast_index(self._index.index), self.kind, vectors, k, rows)
-        ids = np.where(found < 0, -1, self._ids[found])
-        scores[found < 0] = -np.inf
+        scores, found = searching.nearest(self._inner, self.kind, vectors, k, rows)
+        ids = self._ids[found]
         order = np.lexsort((ids, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
@@ -199,14 +186,14 @@ class FAISSIndex:
             raise FashionError(f"{path} is damaged: it has {loaded.id_map.size()} ids for {loaded.ntotal} vectors.")
         # A view: the ids live as long as the index does.
         index._index, index._ids = loaded, faiss.rev_swig_ptr(loaded.id_map.data(), loaded.ntotal)
+        index._mapped = mmap
         index.look()
         return index
 
     def look(self, **settings: int) -> None:
         """Set how hard a search of an approximate index looks: `ef_search` of hnsw, `nprobe` of ivf and ivfpq."""
         self.settings |= settings
-        inner: Any = faiss.downcast_index(self._index.index)
         if self.kind == "hnsw":
-            inner.hnsw.efSearch = self.settings["ef_search"]
+            self._inner.hnsw.efSearch = self.settings["ef_search"]
         elif self.kind in ("ivf", "ivfpq"):
-            inner.nprobe = min(self.settings["nprobe"], inner.nlist)
+            self._inner.nprobe = min(self.settings["nprobe"], self._inner.nlist)

@@ -90,10 +90,14 @@ class Choice:
         """Whether an item of that score is too far to be a hit."""
         return self.score_threshold is not None and score < self.score_threshold
 
-    def choose(self, catalog: Catalog, found: Iterable[tuple[float, int]], before: Sequence[Hit] = ()) -> list[Hit]:
-        """Hits among (score, id), best first, after those that were chosen before."""
-        hits = list(before)
-        groups = self.groups(hits)
+    def done(self, hits: Sequence[Hit], latest: Sequence[tuple[float, int]]) -> bool:
+        """Whether no further hit is wanted, or to be had, after the (score, id) that were found last."""
+        return len(hits) == self.k or not latest or self.below(latest[-1][0])
+
+    def choose(self, catalog: Catalog, found: Iterable[tuple[float, int]]) -> list[Hit]:
+        """Hits among (score, id), best first."""
+        hits: list[Hit] = []
+        groups: set[Any] = set()
         for score, number in found:
             if len(hits) == self.k or self.below(score):
                 break

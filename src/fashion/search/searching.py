@@ -1,5 +1,6 @@
 """Nearest rows of a FAISS index, among all of them or among some."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,6 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 GATHERED = 0.3
 """Up to this share of the rows, copying them and searching the copy is faster than passing over the others."""
-
 
 FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""
@@ -41,16 +41,22 @@ def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
 
 
 def nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
-    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are fewer.
+    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are no k.
 
     Args:
         index: FAISS's own, of `kind`, without its ids.
         rows: the only ones that may be found, ascending; None: all.
     """
-    if kind == "flat" and len(vectors) < faiss.omp_get_max_threads() <= FEW_THREADS:
+    if kind == "hnsw" and rows is None:
+        return _walked(index, vectors, k)
+    if kind == "hnsw":  # finds too few when most of what it walks past is not allowed: its vectors are searched instead
+        index, kind = faiss.downcast_index(index.storage), "flat"
+    if kind != "flat":
+        return _probed(index, vectors, k, rows)
+    if len(vectors) < faiss.omp_get_max_threads() <= FEW_THREADS:
         with one_thread():
-            return _nearest(index, kind, vectors, k, rows)
-    return _nearest(index, kind, vectors, k, rows)
+            return _exact(index, vectors, k, rows)
+    return _exact(index, vectors, k, rows)
 
 
 @contextmanager
@@ -69,32 +75,53 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
-    if rows is None:
-        scores, found = index.search(vectors, k)
-        return scores, found
-    exact = kind in ("flat", "hnsw")
-    # HNSW finds too few when most of what it walks past is not allowed: its own vectors are searched instead.
-    if exact and (kind == "hnsw" or len(rows) <= GATHERED * index.ntotal):
+def _exact(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+    """`nearest` in a flat index."""
+    if rows is not None and len(rows) <= GATHERED * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, np.where(found < 0, -1, rows[found])
-    bitmap = np.zeros(index.ntotal, np.bool_)
-    bitmap[rows] = True
-    selector = faiss.IDSelectorBitmap(np.packbits(bitmap, bitorder="little"))
-    if exact:
-        parameters = faiss.SearchParameters(sel=selector)
-    else:  # a filter may have emptied the nearest lists: look into more
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=_probes(index, len(rows) / index.ntotal))
-    scores, found = index.search(vectors, k, params=parameters)
+    scores, found = index.search(vectors, k, params=faiss.SearchParameters(sel=_selector(index, rows)))
     return scores, found
 
 
+def _walked(index: Any, vectors: NDArray[np.float32], k: int) -> Found:
+    """`nearest` along the graph of an HNSW index; exactly for queries from which it reaches too few."""
+    scores, found = index.search(vectors, k)
+    short = _short(found, min(k, index.ntotal))
+    if short.any():
+        scores[short], found[short] = nearest(faiss.downcast_index(index.storage), "flat", vectors[short], k, None)
+    return scores, found
+
+
+def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+    """`nearest` in the lists of an IVF index: in more of them where a filter leaves some out, or they hold too few."""
+    selector, allowed = _selector(index, rows), index.ntotal if rows is None else len(rows)
+    probes = min(index.nlist, math.ceil(index.nprobe * index.ntotal / max(allowed, 1)))
+    scores, found = index.search(vectors, k, params=faiss.SearchParametersIVF(sel=selector, nprobe=probes))
+    # What is allowed may all lie in far lists, such as those of another kind of garment.
+    while probes < index.nlist and (short := _short(found, min(k, allowed))).any():
+        probes = min(index.nlist, 4 * probes)
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        scores[short], found[short] = index.search(vectors[short], k, params=parameters)
+    return scores, found
+
+
+def _short(found: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Which rows [Q] of the found ones [Q,k], best first, are fewer than `count`."""
+    short: NDArray[np.bool_] = found[:, count - 1] < 0
+    return short
+
+
+def _selector(index: Any, rows: NDArray[np.int64] | None) -> Any:
+    """What lets FAISS find only these rows; None: all."""
+    if rows is None:
+        return None
+    bitmap = np.zeros(index.ntotal, np.bool_)
+    bitmap[rows] = True
+    return faiss.IDSelectorBitmap(np.packbits(bitmap, bitorder="little"))
+
+
 def stored(index: Any) -> NDArray[np.float32]:
-    """The vectors [N,dimension] that a flat or HNSW index holds: a view, not a copy."""
-    flat = faiss.downcast_index(index.storage) if hasattr(index, "storage") else index
-    view: NDArray[np.float32] = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-    return view.reshape(flat.ntotal, flat.d)
-
-
-def _probes(index: Any, share: float) -> int:
-    return int(min(index.nlist, np.ceil(index.nprobe / max(share, 1e-9))))
+    """The vectors [N,dimension] that a flat index holds: a view, not a copy."""
+    view: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return view.reshape(index.ntotal, index.d)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ RESERVED = ("id", "path", "sha256", "file_size", "file_mtime_ns", "origin")
 TEXT = dict.fromkeys(("external_id", "path", "label", "product_id", "bbox"), pa.string())
 """Columns that are text in every catalogue."""
 
-MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
+MISFITS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
+
+DIGITS = 18
+"""Digits that a column of decimals has at least, however few its values need: the next price may have more."""
 
 
 def check_reserved(columns: Iterable[str], where: str) -> None:
@@ -43,7 +47,8 @@ def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.Data
 
     Args:
         items: the items' external ids.
-        kind: the column's type, where it has one: whole numbers may become fractions, and nothing else changes.
+        kind: the column's type, where it has one: whole numbers may become fractions, decimals may get more digits, and
+            nothing else changes.
 
     Raises:
         FashionError: naming the first item whose value does not fit: a list, a number of more than 64 bits, bytes that
@@ -68,13 +73,38 @@ def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
     if kind is not None and pa.types.is_temporal(kind) and any(isinstance(value, str) for value in values):
         texts = [value.isoformat() if isinstance(value, date | time) else value for value in values]
         return moments(pa.array(texts, pa.string()), kind)
+    if kind is not None and pa.types.is_decimal(kind):
+        return _widened(pa.array([None if value is None else _decimal(value) for value in values]), kind)
     whole = kind is not None and pa.types.is_integer(kind)
     made = pa.array(values, None if whole else kind)
     if whole and not pa.types.is_floating(made.type):  # with a type given, Arrow would cut 9.5 down to 9
         made = pa.array(values, kind)
     if pa.types.is_nested(made.type):
         raise TypeError(f"{made.type} is no single value")
+    if pa.types.is_decimal(made.type):
+        return _widened(made, pa.decimal128(DIGITS, made.type.scale))
     return made.cast(pa.string()) if pa.types.is_binary(made.type) else made
+
+
+def _decimal(value: Any) -> Decimal:
+    """A number, or a text of one, as it is written: 9.99 is no sum of halves.
+
+    Raises:
+        ArithmeticError, TypeError, ValueError: if it is none.
+    """
+    number = Decimal(str(value))
+    if not number.is_finite():
+        raise ValueError(f"{value!r} is not finite")
+    return number
+
+
+def _widened(decimals: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The decimals as a column of `kind`, which gets as many digits before and after the point as they need."""
+    if pa.types.is_null(decimals.type):
+        return decimals.cast(kind)
+    scale = max(kind.scale, decimals.type.scale)
+    digits = scale + max(kind.precision - kind.scale, decimals.type.precision - decimals.type.scale)
+    return decimals.cast(pa.decimal128(digits, scale) if digits <= 38 else pa.decimal256(digits, scale))
 
 
 def moments(texts: pa.Array, kind: pa.DataType) -> pa.Array:

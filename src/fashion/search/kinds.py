@@ -1,0 +1,83 @@
+"""The kinds of FAISS index: their settings, and one of each, empty."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import faiss
+
+from fashion.errors import FashionError
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "flat": {},
+    "hnsw": {"m": 32, "ef_construction": 200, "ef_search": 64},
+    "ivf": {"lists": "auto", "nprobe": 16},
+    "ivfpq": {"lists": "auto", "nprobe": 16, "subquantizers": 16, "bits": 8},
+}
+"""Kind → its settings and their defaults.  `flat` is exact; the others trade recall for speed."""
+
+
+def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an index of that kind, those that are not named among them.
+
+    Raises:
+        FashionError: for an unknown kind or setting, or a value out of its range.
+    """
+    if kind not in SETTINGS:
+        raise FashionError(
+            f"index.kind is {kind!r}; it should be one of {', '.join(SETTINGS)}, or auto in a catalogue."
+        )
+    for name in settings:
+        if name not in SETTINGS[kind]:
+            raise FashionError(f"index={kind} has no setting {name!r}; it has {', '.join(SETTINGS[kind]) or 'none'}.")
+    full = {**SETTINGS[kind], **settings}
+    for name, value in full.items():
+        if not (value == "auto" and name == "lists") and (not isinstance(value, int) or value < 1):
+            raise FashionError(f"index.{name} is {value!r}; it should be a whole number above 0.")
+    return full
+
+
+def empty(kind: str, settings: Mapping[str, Any], dimension: int, count: int) -> Any:
+    """FAISS's own index, to be trained on `count` vectors and to hold them.
+
+    Raises:
+        FashionError: if they are too few for it.
+    """
+    metric = faiss.METRIC_INNER_PRODUCT
+    if kind == "flat":
+        return faiss.IndexFlatIP(dimension)
+    if kind == "hnsw":
+        index: Any = faiss.IndexHNSWFlat(dimension, settings["m"], metric)
+        index.hnsw.efConstruction, index.hnsw.efSearch = settings["ef_construction"], settings["ef_search"]
+        return index
+    lists = lists_for(count, settings)
+    if not 1 <= lists <= count or (kind == "ivfpq" and count < 2 ** settings["bits"]):
+        raise FashionError(f"index={kind} cannot be trained on {count} pictures; use index=flat.")
+    if kind == "ivfpq" and dimension % settings["subquantizers"]:
+        raise FashionError(f"index.subquantizers is {settings['subquantizers']}; it should divide {dimension}.")
+    centres = faiss.IndexFlatIP(dimension)
+    if kind == "ivf":
+        index = faiss.IndexIVFFlat(centres, dimension, lists, metric)
+    else:
+        index = faiss.IndexIVFPQ(centres, dimension, lists, settings["subquantizers"], settings["bits"], metric)
+    index.nprobe = min(settings["nprobe"], lists)
+    index.cp.min_points_per_centroid = 1  # small catalogues: said once by us, not warned about by FAISS
+    return index
+
+
+def lists_for(count: int, settings: Mapping[str, Any]) -> int:
+    """How many lists an ivf or ivfpq of `count` vectors has."""
+    if settings["lists"] != "auto":
+        return int(settings["lists"])
+    # FAISS wants 39 vectors a list to place its centre well; 4·√count lists balance both steps of a search.
+    return min(round(4 * math.sqrt(count)), count // 39)
+
+
+def factory_name(index: Any, kind: str, settings: Mapping[str, Any]) -> str:
+    """What FAISS's own `index_factory` calls an index like this one, of `kind`, as it was built."""
+    if kind == "hnsw":
+        return f"IDMap,HNSW{settings['m']},Flat"
+    if kind == "flat":
+        return "IDMap,Flat"
+    codes = "Flat" if kind == "ivf" else f"PQ{index.pq.M}x{index.pq.nbits}"
+    return f"IDMap,IVF{index.nlist},{codes}"
