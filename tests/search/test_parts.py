@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import write_checkpoint, write_pictures
+from helpers import unit, write_checkpoint, write_pictures
 from pyarrow import parquet
 
 from fashion.benchmark.server import Server
@@ -116,6 +116,20 @@ def test_what_another_tool_wrote_is_taken(run_here, bundle, tmp_path, caplog):
     np.testing.assert_allclose(np.linalg.norm(catalog.embeddings, axis=1), 1, atol=1e-5)
     assert str(catalog.picture(catalog.item(2))) == "/pictures/2.jpg"
     assert catalog.item(2)["caption"] == "c"
+
+
+def test_new_vectors_under_the_same_names_are_taken(run_here, bundle, tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = pa.table({"image_path": [f"{n}.jpg" for n in range(6)]})
+    index = ("task=index", f"encoder={bundle}", "embeddings=clip", "catalog=c")
+    vectors = unit(6)
+    for changed, said in ((0, "6 added"), (0, "6 unchanged"), (2, "2 changed, 4 unchanged")):
+        vectors[:changed] = unit(changed, seed=1)
+        write_part(tmp_path / "clip", 0, vectors, table)
+        run_here(*index)
+        assert said in caplog.text
+        np.testing.assert_allclose(Catalog.open("c").embeddings, vectors, atol=1e-6)
+    assert Catalog.open("c").ids.tolist() == list(range(6))
 
 
 def test_pictures_of_foreign_names_are_served(bundle, run_here, tmp_path):

@@ -175,9 +175,10 @@ def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, ND
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not lengths.all() or not np.isfinite(lengths).all():
         raise FashionError(f"Some embeddings in {folder} are zero or not finite; embed them again.")
+    # Where nothing is said of a picture's content its vector stands for it, so that new vectors are taken up.
     hashes = [
-        str(value) if value else f"embedded {name}"
-        for name, value in zip(names, _column(columns, "sha256"), strict=True)
+        str(value) if value else f"embedded {hashlib.sha256(row.tobytes()).hexdigest()}"
+        for row, value in zip(embeddings, _column(columns, "sha256"), strict=True)
     ]
     sizes, mtimes = ([int(value or 0) for value in _column(columns, name)] for name in ("file_size", "file_mtime_ns"))
     boxes = [str(value or "") for value in _column(columns, "bbox")]
