@@ -90,6 +90,25 @@ def test_a_shard_of_an_older_list_embeds_what_is_new(run_here, bundle, shop, tmp
     assert run_here("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=c") == 15
 
 
+def test_a_changed_picture_is_embedded_again(run_here, bundle, shop, tmp_path, caplog):
+    caplog.set_level("INFO")
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts", "on_bad_image=skip")
+    other = write_pictures(tmp_path / "other", {".": {"skirt": 2}})
+    (shop / "hat/1.png").write_bytes(b"no picture yet")
+    assert run_here(*embed) == 13
+    before, rows = read_part(tmp_path / "parts", "0000")
+    before, names = np.array(before), rows["image_path"].to_pylist()
+    shutil.copy(other / "skirt/0.png", shop / "hat/0.png")
+    shutil.copy(other / "skirt/1.png", shop / "hat/1.png")
+    assert run_here(*embed) == 14
+    assert "pictures were changed or left out; what is new is embedded" in caplog.text
+    after, rows = read_part(tmp_path / "parts", "0000")
+    now = dict(zip(rows["image_path"].to_pylist(), after, strict=True))
+    assert [name for name, row in zip(names, before, strict=True) if not np.allclose(now[name], row)] == ["hat/0.png"]
+    run_here(*embed)
+    assert "is in parts already" in caplog.text
+
+
 def test_a_catalogue_goes_out_and_comes_back(run_here, bundle, shop):
     run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=one")
     run_here("task=items", "catalog=one", f"add={shop}/hat/0.png", "external_id=mine", "+columns.price=3")

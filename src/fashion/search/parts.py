@@ -20,7 +20,7 @@ from pyarrow import parquet
 from fashion.data.tables import microseconds
 from fashion.errors import FashionError
 from fashion.files import replacing, write_text
-from fashion.search.listing import Content, Listing
+from fashion.search.listing import Content, Listing, box_texts
 from fashion.search.table import RESERVED
 
 PATH = "image_path"
@@ -38,6 +38,8 @@ class Cut:
     def of(cls, listing: Listing, shards: int) -> "Cut":
         """The listing, cut into so many: the same on every machine, wherever its pictures lie there."""
         said = [listing.external_ids(), *([name, list(map(str, values))] for name, values in listing.columns.items())]
+        if listing.boxes:
+            said.append(["bbox", box_texts(listing)])
         return cls(shards, hashlib.sha256(json.dumps(said).encode()).hexdigest())
 
 
