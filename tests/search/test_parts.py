@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -15,6 +16,7 @@ from fashion.encoder import OnnxEncoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.parts import read_part, write_part
+from fashion.serve.pictures import store_picture
 from fashion.tasks.embed import which_shard
 
 
@@ -112,14 +114,19 @@ def test_a_changed_picture_is_embedded_again(run_here, bundle, shop, tmp_path, c
 def test_a_catalogue_goes_out_and_comes_back(run_here, bundle, shop):
     run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=one")
     run_here("task=items", "catalog=one", f"add={shop}/hat/0.png", "external_id=mine", "+columns.price=3")
-    run_here("task=export", "catalog=one", "embeddings=written")
+    picture = store_picture((shop / "hat/1.png").read_bytes(), Path("one/pictures"))
+    run_here("task=items", "catalog=one", f"add={picture}", "external_id=sent")
+    Path("one").rename("moved")
+    run_here("task=export", "catalog=moved", "embeddings=written")
     run_here("task=index", f"encoder={bundle}", "embeddings=written", "catalog=two")
-    assert_same(rows("two"), rows("one"))
-    prices = {item["external_id"]: item["price"] for item in Catalog.open("two").items.to_pylist()}
+    assert_same(rows("two"), rows("moved"))
+    items = {item["external_id"]: item for item in Catalog.open("two").items.to_pylist()}
+    assert Catalog.open("two").picture(items["sent"]).is_file()
+    prices = {name: item["price"] for name, item in items.items()}
     assert prices["mine"] == 3
     assert prices["hat/0.png"] is None
     with pytest.raises(FashionError, match="not empty"):
-        run_here("task=export", "catalog=one", "embeddings=written")
+        run_here("task=export", "catalog=moved", "embeddings=written")
 
 
 def test_what_another_tool_wrote_is_taken(run_here, bundle, tmp_path, caplog):

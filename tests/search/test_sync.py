@@ -27,6 +27,7 @@ from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.listing import Listing
 from fashion.search.plan import Changes
 from fashion.search.store import Store
+from fashion.serve.pictures import store_picture
 
 
 @pytest.fixture
@@ -178,6 +179,34 @@ def test_a_copied_catalogue_can_be_written(engine, source, tmp_path):
     shutil.copytree(tmp_path / "c", tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns(".lock"))
     delete_items(engine, Store(tmp_path / "copy"), ["hat/1.png"])
     assert len(Catalog.open(tmp_path / "copy")) == 17
+
+
+def test_added_pictures_move_with_the_catalogue(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    picture = store_picture((source / "hat/0.png").read_bytes(), tmp_path / "c/pictures")
+    assert add_items(engine, Store(tmp_path / "c"), [picture], [{"external_id": "mine"}]) == [18]
+    folder = (tmp_path / "c").rename(tmp_path / "moved")
+    catalog = Catalog.open(folder)
+    assert catalog.picture(catalog.item(18)) == folder / "pictures" / picture.name
+    consistent(engine, folder)
+    sync(engine, source, folder, rebuild=True)
+    assert ids(folder)["mine"] == 18
+
+
+def test_added_items_whose_pictures_are_gone_are_lost_with_a_word_only(engine, source, tmp_path):
+    folder = tmp_path / "c"
+    sync(engine, source, folder)
+    pictures = [store_picture((source / f"hat/{number}.png").read_bytes(), folder / "pictures") for number in range(2)]
+    add_items(engine, Store(folder), pictures, [{"external_id": "a"}, {"external_id": "b"}])
+    pictures[0].unlink()
+    changes = sync(engine, source, folder, rebuild=True, on_bad_image="skip")
+    assert (changes.removed, len(changes.skipped)) == (["a"], 1)
+    pictures[1].unlink()
+    sync(engine, source, folder)  # needs no picture of theirs
+    with pytest.raises(FashionError, match="1 of the catalogue's 1 added items would be lost.*allow_shrink=true"):
+        sync(engine, source, folder, rebuild=True, on_bad_image="skip")
+    assert ids(folder)["b"] == 19
+    assert sync(engine, source, folder, rebuild=True, on_bad_image="skip", allow_shrink=True).removed == ["b"]
 
 
 def test_a_copy_that_followed_links_is_a_catalogue_too(engine, source, tmp_path):

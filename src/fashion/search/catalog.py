@@ -26,6 +26,7 @@ from fashion.files import sha256
 from fashion.search.auto import built, in_full
 from fashion.search.catalog_files import (
     FORMER,
+    PICTURES,
     ROW_GROUP,
     SCHEMA_VERSION,
     files_of,
@@ -51,7 +52,7 @@ class Catalog:
     items: one row an item, ascending by `id`.  embeddings: [N,64] float32 of length 1, in the same order.  index: over
     the items' `id`.  root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that
     embedded them.  next_id: the lowest id that no item ever had.  asked: the index as it was asked for, such as `auto`.
-    version: its number in the store; 0: in memory.
+    version: its number in the store; 0: in memory.  folder: the store's; None: in memory.
     """
 
     items: pa.Table
@@ -63,6 +64,7 @@ class Catalog:
     next_id: int
     asked: dict[str, Any]
     version: int = 0
+    folder: Path | None = None
     ids: NDArray[np.int64] = field(init=False, repr=False)
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
 
@@ -134,7 +136,12 @@ class Catalog:
 
     def picture(self, item: Mapping[str, Any]) -> Path:
         """Where the item's picture lies."""
-        return self.root / str(item["path"])
+        given = Path(str(item["path"]))
+        path = self.root / given
+        if self.folder and given.is_absolute() and not path.is_file():  # of a request; has the folder moved?
+            here = self.folder / PICTURES / path.name
+            return here if here.is_file() else path
+        return path
 
     def holds(self, items: pa.Table, root: Path, index: Mapping[str, Any]) -> bool:
         """Whether it has just these items below that root, in an index of these settings (in full)."""
@@ -194,7 +201,7 @@ class Catalog:
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        self.version = store.number()
+        self.version, self.folder = store.number(), store.folder.resolve()
         for name in before.keys() - collections(store).keys():
             try:
                 before[name].drop()
@@ -247,4 +254,5 @@ class Catalog:
         root, model = Path(manifest["root"]), model_of(manifest)
         next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
         asked = manifest.get("asked") or manifest["index"]
-        return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, asked, int(current.name))
+        version, fingerprint = int(current.name), manifest["fingerprint"]
+        return cls(items, embeddings, index, root, fingerprint, model, next_id, asked, version, folder.resolve())

@@ -20,6 +20,9 @@ from fashion.search.store import Store
 
 SCHEMA_VERSION = 2
 
+PICTURES = "pictures"
+"""The folder of a catalogue's where pictures lie that requests sent."""
+
 FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
 """Columns of schema 1 under their names of today: a shop has sizes of its own."""
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fashion.errors import FashionError, OutageError
 from fashion.search.catalog import Catalog
+from fashion.search.catalog_files import PICTURES
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, check_row, check_settable, delete_items, update_items
 from fashion.search.store import Store
@@ -62,7 +63,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 typed([*rows.values(), row], here)
                 data = decode(item.image)
                 check_pixels(data, service.settings.max_pixels)
-                paths.append(store_picture(data, service.store.folder / "pictures"))
+                paths.append(store_picture(data, service.store.folder / PICTURES))
             except OutageError:
                 raise
             except (FashionError, ApiError) as error:
