@@ -120,3 +120,12 @@ def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, inde
     assert run_here(*index, "rebuild=true") == 8
     assert "Items that were added to it by task=items are lost" in caplog.text
     assert Catalog.open("c").ids.min() == 8
+
+
+def test_ids_are_not_used_again_without_any_manifest(run_here, index):
+    run_here(*index, "keep=1")
+    run_here("task=items", "catalog=c", "delete=hat/3.png")
+    assert Catalog.open("c").next_id == 8
+    Path("c/manifest.json").resolve().write_text("{")
+    run_here(*index, "rebuild=true")
+    assert Catalog.open("c").ids.tolist() == list(range(8, 16))

@@ -201,6 +201,7 @@ class Catalog:
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            store.use_ids_below(self.next_id)
         self.version, self.folder = store.number(), store.folder.resolve()
         for name in before.keys() - collections(store).keys():
             try:
@@ -252,7 +253,7 @@ class Catalog:
             index = open_index(current / files[2], items, manifest["index"], mmap)
             index.recall = manifest.get("recall")
         root, model = Path(manifest["root"]), model_of(manifest)
-        next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
+        next_id = max(manifest["next_id"], Store(folder).next_id())
         asked = manifest.get("asked") or manifest["index"]
         version, fingerprint = int(current.name), manifest["fingerprint"]
         return cls(items, embeddings, index, root, fingerprint, model, next_id, asked, version, folder.resolve())

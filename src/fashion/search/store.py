@@ -12,12 +12,15 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from fashion.errors import BusyError, FashionError
-from fashion.files import explained, read_json
+from fashion.files import explained, read_json, write_text
+
+NEXT_ID = ".next_id"
+"""The file that notes the lowest id that was never given: manifests may be damaged."""
 
 
 class Store:
@@ -182,9 +185,18 @@ class Store:
         for path in self.folder.glob("versions/.new-*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def highest(self, key: str) -> int:
-        """The largest number under `key` in the manifests of all kept versions, also those that were gone back from."""
-        return max([_noted(self._version(number), key) or 0 for number in self.numbers()], default=0)
+    def next_id(self) -> int:
+        """The lowest id that no version ever gave, also those that were gone back from, or cannot be read any more."""
+        noted = [_noted(self._version(number), "next_id") or 0 for number in self.numbers()]
+        with suppress(OSError, ValueError):  # a catalogue of before has no such file
+            noted.append(int((self.folder / NEXT_ID).read_text(encoding="utf-8")))
+        return max(noted, default=0)
+
+    def use_ids_below(self, number: int) -> None:
+        """Within `writer`: note that ids below this one were given, for when no manifest can say so any more."""
+        path = self.folder / NEXT_ID
+        write_text(path, f"{max(number, self.next_id())}\n")
+        _flush(path)
 
 
 def _noted(version: Path, key: str) -> int | None:

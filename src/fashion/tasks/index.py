@@ -117,7 +117,7 @@ def _update(
         allow_shrink=options.allow_shrink,
         dry_run=options.dry_run,
         rebuild=options.rebuild,
-        first_id=store.highest("next_id"),
+        first_id=store.next_id(),
         check_content=options.check_content,
         known=known,
     )
