@@ -22,7 +22,7 @@ from pyarrow import parquet
 
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
-from fashion.files import sha256
+from fashion.files import sha256, write_array
 from fashion.search.auto import built, in_full
 from fashion.search.catalog_files import (
     FORMER,
@@ -180,7 +180,7 @@ class Catalog:
         before = collections(store)
         with store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
-            np.save(part / "embeddings.npy", self.embeddings)
+            write_array(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])
             manifest = {
                 "schema_version": SCHEMA_VERSION,

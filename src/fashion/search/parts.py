@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from fashion.data.tables import microseconds
 from fashion.errors import FashionError
-from fashion.files import replacing, write_text
+from fashion.files import replacing, write_array, write_text
 from fashion.search.listing import Content, Listing, box_texts
 from fashion.search.table import RESERVED
 
@@ -85,7 +85,7 @@ def write_part(
         rows = rows.replace_schema_metadata({"shards": str(cut.shards), "digest": cut.digest})
     metadata.unlink(missing_ok=True)  # of an older part, which is none any more once its embeddings are replaced
     with replacing(vectors) as part:
-        np.save(part, embeddings)
+        write_array(part, embeddings)
     with replacing(metadata) as part:
         parquet.write_table(rows, part)
 
