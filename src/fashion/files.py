@@ -79,6 +79,15 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
         file.write(whole.data)
 
 
+def flush(path: Path) -> None:
+    """Wait until the file or folder is on the disk, so that a power cut finds the old version or the new one."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place, old content and all, when the block ends well.

@@ -1,6 +1,7 @@
 """task=index and task=items, as the command line calls them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,26 @@ def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, inde
     assert run_here(*index, "rebuild=true") == 8
     assert "Items that were added to it by task=items are lost" in caplog.text
     assert Catalog.open("c").ids.min() == 8
+
+
+def test_a_lost_version_is_gone_back_from(run_here, index):
+    run_here(*index)
+    with pytest.raises(FashionError, match=r"c keeps no version before 1; make it anew with .* rebuild=true"):
+        run_here("task=rollback", "catalog=c")
+    for name in ("hat/0.png", "hat/1.png"):
+        run_here("task=items", "catalog=c", f"delete={name}")
+    shutil.copytree("c/versions/000003", "c/versions/000003.bak")
+    for options, version in ((["version=1"], 1), ([], 2)):
+        run_here("task=rollback", "catalog=c", "version=3")
+        lost = Path("c/versions/000003").rename("c/aside")
+        with pytest.raises(FashionError, match="lacks its current version, .* task=rollback"):
+            Catalog.open("c")
+        assert run_here("task=rollback", "catalog=c", *options) == version
+        assert len(Catalog.open("c")) == {1: 8, 2: 7}[version]
+        lost.rename("c/versions/000003")
+    shutil.rmtree("c/versions")
+    with pytest.raises(FashionError, match="c keeps no version before 2; make it anew"):
+        run_here("task=rollback", "catalog=c")
 
 
 def test_ids_are_not_used_again_without_any_manifest(run_here, index):

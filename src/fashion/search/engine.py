@@ -230,4 +230,6 @@ def _pairs(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[fl
 
 
 def _is_catalog(model: Path, catalog: Any) -> bool:
-    return (model / "current").is_symlink() or (isinstance(catalog, str | Path) and model == Path(catalog).expanduser())
+    return Store(model).current() is not None or (
+        isinstance(catalog, str | Path) and model == Path(catalog).expanduser()
+    )

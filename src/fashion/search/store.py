@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fashion.errors import BusyError, FashionError
-from fashion.files import explained, read_json, write_text
+from fashion.files import explained, flush, read_json, write_text
 
 NEXT_ID = ".next_id"
 """The file that notes the lowest id that was never given: manifests may be damaged."""
@@ -64,7 +64,7 @@ class Store:
     def numbers(self) -> list[int]:
         """The versions that are kept, oldest first."""
         found = (self.folder / "versions").glob("[0-9]*") if self.folder.exists() else ()
-        return sorted(int(path.name) for path in found)
+        return sorted(int(path.name) for path in found if path.name.isdecimal())
 
     def number(self) -> int:
         """The current version's number; 0 where there is none."""
@@ -124,10 +124,11 @@ class Store:
                 yield part
                 part.chmod(0o755)
                 for path in part.iterdir():
-                    _flush(path)
+                    flush(path)
+                flush(part)
                 final = versions / f"{max([0, *self.numbers()]) + 1:06d}"
                 part.rename(final)
-                _flush(versions)
+                flush(versions)
                 self._point(final)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
@@ -159,7 +160,7 @@ class Store:
             copied.rename(aside)
         fresh.replace(copied)
         shutil.rmtree(aside, ignore_errors=True)
-        _flush(self.folder)
+        flush(self.folder)
 
     def line(self) -> list[int]:
         """The kept versions that led to the current one, itself first: not those that were gone back from."""
@@ -196,7 +197,7 @@ class Store:
         """Within `writer`: note that ids below this one were given, for when no manifest can say so any more."""
         path = self.folder / NEXT_ID
         write_text(path, f"{max(number, self.next_id())}\n")
-        _flush(path)
+        flush(path)
 
 
 def _noted(version: Path, key: str) -> int | None:
@@ -205,12 +206,3 @@ def _noted(version: Path, key: str) -> int | None:
         return int(json.loads((version / "manifest.json").read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _flush(path: Path) -> None:
-    """Wait until the file or folder is on the disk, so that a power cut finds the old version or the new one."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
