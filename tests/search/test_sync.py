@@ -305,6 +305,22 @@ def test_items_are_added_changed_and_deleted(engine, source, tmp_path):
     consistent(engine, folder)
 
 
+def test_a_source_item_that_is_replaced_stays_the_sources(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    before = ids(folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 2}}) / "skirt"
+    add_items(engine, store, [extra / "0.png", extra / "1.png"], [{"external_id": f"hat/{n}.png"} for n in (0, 1)])
+    assert ids(folder) == before
+    consistent(engine, folder)
+    (source / "hat/1.png").unlink()
+    changes = sync(engine, source, folder)
+    assert (changes.changed, changes.removed) == (["hat/0.png"], ["hat/1.png"])
+    del before["hat/1.png"]
+    assert ids(folder) == before
+    consistent(engine, folder)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
