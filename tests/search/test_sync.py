@@ -209,6 +209,25 @@ def test_added_items_whose_pictures_are_gone_are_lost_with_a_word_only(engine, s
     assert sync(engine, source, folder, rebuild=True, on_bad_image="skip", allow_shrink=True).removed == ["b"]
 
 
+def test_pictures_that_no_version_names_are_deleted(engine, source, tmp_path):
+    store = Store(tmp_path / "c", keep=2)
+    pictures, data = store.folder / "pictures", (source / "hat/0.png").read_bytes()
+    sync(engine, source, store.folder)
+    named = [store_picture(data, pictures) for _ in range(2)]
+    add_items(engine, store, named, [{"external_id": "a"}, {"external_id": "b"}])
+    killed = store_picture(data, pictures)  # between storing and the version
+    (pictures / "mine.jpg").write_bytes(data)
+    long_ago = time.time() - 7200
+    for path in pictures.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    new = store_picture(data, pictures)
+    for price in (1, 2):
+        delete_items(engine, store, ["a"]) if price == 1 else update_items(engine, store, {"b": {"price": price}})
+        assert not killed.exists()
+        assert named[0].exists() == (price == 1)  # the version before has it
+    assert sorted(pictures.iterdir()) == sorted([named[1], new, pictures / "mine.jpg"])
+
+
 def test_a_copy_that_followed_links_is_a_catalogue_too(engine, source, tmp_path):
     """As object stores, archives of some kinds and network drives make it."""
     for number in range(2):

@@ -10,6 +10,7 @@ from helpers import write_pictures
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.serve.pictures import store_picture
 
 
 @pytest.fixture
@@ -141,6 +142,15 @@ def test_a_lost_version_is_gone_back_from(run_here, index):
     shutil.rmtree("c/versions")
     with pytest.raises(FashionError, match="c keeps no version before 2; make it anew"):
         run_here("task=rollback", "catalog=c")
+
+
+def test_a_catalogue_among_its_pictures_is_none_of_them(run_here, index, tmp_path):
+    index = (*index[:3], f"catalog={tmp_path}/shop/c")
+    run_here(*index)
+    picture = store_picture((tmp_path / "shop/hat/0.png").read_bytes(), tmp_path / "shop/c/pictures")
+    run_here("task=items", index[3], f"add={picture}", "external_id=A1")
+    assert run_here(*index) == 9
+    assert run_here("task=index", index[1], f"pictures={picture.parent}", "catalog=of_them") == 1
 
 
 def test_ids_are_not_used_again_without_any_manifest(run_here, index):

@@ -30,6 +30,7 @@ from fashion.search.catalog_files import (
     ROW_GROUP,
     SCHEMA_VERSION,
     files_of,
+    forget_pictures,
     ids_of,
     model_of,
     noted_model,
@@ -208,6 +209,10 @@ class Catalog:
                 before[name].drop()
             except FashionError as error:  # the new version stands all the same
                 log.warning("%s; the collection %s stays there, and no version needs it.", error, name)
+        try:
+            forget_pictures(store)
+        except (OSError, pa.ArrowException) as error:
+            log.warning("Pictures that no version needs stay in %s: %s", store.folder / PICTURES, error)
         return self.version
 
     @classmethod

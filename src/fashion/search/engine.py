@@ -90,10 +90,14 @@ class VisualSearchEngine:
         assert self.catalog is not None
         return self.catalog
 
-    def list_folder(self, folder: str | Path) -> Listing:
-        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one."""
+    def list_folder(self, folder: str | Path, besides: Path | None = None) -> Listing:
+        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one.
+
+        Args:
+            besides: a folder below it that is left out, such as a catalogue's.
+        """
         root = Path(folder).expanduser()
-        paths = find_pictures(root)
+        paths = find_pictures(root, besides)
         labels = [path.parent.name if path.parent != root else None for path in paths]
         return Listing(root, paths, {"label": labels})
 

@@ -190,7 +190,7 @@ def collections(store: Store) -> dict[str, MilvusIndex]:
     """The Milvus collections that the kept versions of a catalogue need, by name."""
     found: dict[str, MilvusIndex] = {}
     for number in store.numbers():
-        version = store.folder / "versions" / f"{number:06d}"
+        version = store.version(number)
         if (version / NOTE).is_file():
             settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
             index = MilvusIndex.noted(version / NOTE, settings)

@@ -58,7 +58,7 @@ class Store:
             return self.folder / fresh.readlink() if fresh.is_symlink() else None
         # A copy that followed links: the version that it is a copy of.
         said = read_json(link / "manifest.json")
-        same = [self._version(number) for number in reversed(self.numbers())]
+        same = [self.version(number) for number in reversed(self.numbers())]
         return next((one for one in same if said and read_json(one / "manifest.json") == said), None)
 
     def numbers(self) -> list[int]:
@@ -143,7 +143,7 @@ class Store:
         if number not in self.numbers():
             kept = ", ".join(map(str, self.numbers())) or "none"
             raise FashionError(f"{self.folder} keeps no version {number}; it has {kept}.")
-        self._point(self._version(number))
+        self._point(self.version(number))
 
     def _point(self, version: Path) -> None:
         for path in version.iterdir():
@@ -168,7 +168,7 @@ class Store:
         number = self.number()
         while number in kept and number not in found:
             found.append(number)
-            before = _noted(self._version(number), "previous")
+            before = _noted(self.version(number), "previous")
             number = max((one for one in kept if one < number), default=0) if before is None else before
         return found
 
@@ -176,9 +176,10 @@ class Store:
         line = self.line()
         others = [number for number in reversed(self.numbers()) if number not in line]
         for number in (line + others)[self.keep :]:
-            shutil.rmtree(self._version(number), ignore_errors=True)
+            shutil.rmtree(self.version(number), ignore_errors=True)
 
-    def _version(self, number: int) -> Path:
+    def version(self, number: int) -> Path:
+        """The folder of the version with that number."""
         return self.folder / "versions" / f"{number:06d}"
 
     def _clean(self) -> None:
@@ -188,7 +189,7 @@ class Store:
 
     def next_id(self) -> int:
         """The lowest id that no version ever gave, also those that were gone back from, or cannot be read any more."""
-        noted = [_noted(self._version(number), "next_id") or 0 for number in self.numbers()]
+        noted = [_noted(self.version(number), "next_id") or 0 for number in self.numbers()]
         with suppress(OSError, ValueError):  # a catalogue of before has no such file
             noted.append(int((self.folder / NEXT_ID).read_text(encoding="utf-8")))
         return max(noted, default=0)
