@@ -40,7 +40,7 @@ from fashion.search.catalog_files import (
     read_manifest,
 )
 from fashion.search.index import FAISSIndex
-from fashion.search.milvus import MilvusIndex, collections
+from fashion.search.milvus import MilvusIndex, dropping
 from fashion.search.store import Store
 
 log = logging.getLogger(__name__)
@@ -178,8 +178,7 @@ class Catalog:
     def commit(self, store: Store) -> int:
         """`write`, for who holds the store's writer lock already."""
         files = files_of(self.index.kind)
-        before = collections(store)
-        with store.new_version() as part:
+        with dropping(store, self.index), store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
             write_array(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])
@@ -204,11 +203,6 @@ class Catalog:
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             store.use_ids_below(self.next_id)
         self.version, self.folder = store.number(), store.folder.resolve()
-        for name in before.keys() - collections(store).keys():
-            try:
-                before[name].drop()
-            except FashionError as error:  # the new version stands all the same
-                log.warning("%s; the collection %s stays there, and no version needs it.", error, name)
         try:
             forget_pictures(store)
         except (OSError, pa.ArrowException) as error:
