@@ -193,6 +193,14 @@ def test_added_pictures_move_with_the_catalogue(engine, source, tmp_path):
     assert ids(folder)["mine"] == 18
 
 
+def test_added_pictures_among_the_sources_are_none_of_them(engine, source):
+    sync(engine, source, source / "c")
+    picture = store_picture((source / "hat/0.png").read_bytes(), source / "c/pictures")
+    add_items(engine, Store(source / "c"), [picture], [{"external_id": "mine"}])
+    assert len(engine.list_folder(source).paths) == 18
+    assert len(engine.list_folder(source / "c/pictures").paths) == 1
+
+
 def test_added_items_whose_pictures_are_gone_are_lost_with_a_word_only(engine, source, tmp_path):
     folder = tmp_path / "c"
     sync(engine, source, folder)

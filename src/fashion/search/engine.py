@@ -13,6 +13,7 @@ from fashion.data.images import Given, as_picture, find_pictures
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.catalog_files import PICTURES
 from fashion.search.filters import Filter
 from fashion.search.listing import Listing
 from fashion.search.plan import Changes
@@ -94,10 +95,11 @@ class VisualSearchEngine:
         """Every picture below `folder`; its label is the name of the folder that it lies in, below that one.
 
         Args:
-            besides: a folder below it that is left out, such as a catalogue's.
+            besides: a folder below it that is left out; None: the one for pictures of the catalogue that is open.
         """
         root = Path(folder).expanduser()
-        paths = find_pictures(root, besides)
+        own = self.catalog.folder if self.catalog else None
+        paths = find_pictures(root, besides or (own and own / PICTURES))
         labels = [path.parent.name if path.parent != root else None for path in paths]
         return Listing(root, paths, {"label": labels})
 
