@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fashion.errors import OutageError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+"""What the system answers where no space is left or allowed, or a folder cannot be written."""
 
 
 def sha256(path: Path) -> str:
@@ -59,6 +65,27 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """`np.save`, whose own writing does not say why it failed.
+
+    Raises:
+        OSError: with the system's reason, such as a full disk.
+    """
+    whole = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)
+
+
+def flush(path: Path) -> None:
+    """Wait until the file or folder is on the disk, so that a power cut finds the old version or the new one."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -109,7 +136,7 @@ def explained(path: Path, instead: str = "choose another place") -> Iterator[Non
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in UNWRITABLE:
             raise OutageError(
                 f"{path} could not be written ({error.strerror}); what was there before is unharmed; free some space, "
                 f"or {instead}."

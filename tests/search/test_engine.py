@@ -188,7 +188,7 @@ def test_a_full_disk_or_ctrl_c_leaves_the_old_catalogue_unharmed(engine, tmp_pat
     def fail(*args, **options):
         raise failure
 
-    monkeypatch.setattr(catalog_module.np, "save", fail)
+    monkeypatch.setattr(catalog_module, "write_array", fail)
     expected = FashionError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if expected is FashionError else None):
         engine.catalog.write(tmp_path / "c")

@@ -1,5 +1,6 @@
 """Milvus's embedded edition, in this process and as a server, answers as flat does."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from helpers import unit, write_pictures
 from fashion import FAISSIndex, VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.items import delete_items
+from fashion.search.items import delete_items, update_items
 from fashion.search.milvus import MilvusIndex
 from fashion.search.store import Store
 
@@ -84,6 +85,38 @@ def test_a_catalogue_is_synced_filtered_and_deleted_from(uri, bundle, tmp_path):
     assert isinstance(index, MilvusIndex)
     kept = [name for name in index.client.list_collections() if name.startswith("fashion_")]
     assert len(kept) == 2  # as many as the versions that stay
+
+
+def collections(uri: str) -> set[str]:
+    return {name for name in MilvusIndex(uri=uri).client.list_collections() if name.startswith("fashion_")}
+
+
+def test_a_copy_leaves_the_collections_of_its_original(uri, bundle, tmp_path, caplog):
+    shop = write_pictures(tmp_path / "shop", {".": {"dress": 3, "hat": 3}})
+    engine, store = VisualSearchEngine(bundle, index={"kind": "milvus", "uri": uri}), Store(tmp_path / "c", keep=1)
+    with store.writer():
+        engine.sync(engine.list_folder(shop), store)
+    copy = Store(shutil.copytree(store.folder, tmp_path / "copy", symlinks=True), keep=1)
+    update_items(engine, copy, {"dress/1.png": {"price": 3}})  # with the collection of the original
+    before = collections(uri)
+    for name in ("hat/0.png", "hat/1.png"):
+        delete_items(engine, copy, [name])
+    assert len(collections(uri) - before) == 1
+    assert f"is of the catalogue {store.folder}" in caplog.text
+    assert len(VisualSearchEngine(store.folder).search(shop / "hat/0.png", k=6)[0].hits) == 6
+    assert len(VisualSearchEngine(copy.folder).search(shop / "hat/0.png", k=6)[0].hits) == 4
+
+
+def test_a_version_that_cannot_be_written_leaves_no_collection(uri, bundle, tmp_path):
+    shop = write_pictures(tmp_path / "shop", {".": {"dress": 3, "hat": 3}})
+    engine, store = VisualSearchEngine(bundle, index={"kind": "milvus", "uri": uri}), Store(tmp_path / "c")
+    before = collections(uri)
+    (tmp_path / "c").mkdir()
+    with store.writer():
+        (tmp_path / "c/versions").write_text("in the way")
+        with pytest.raises(FashionError, match="could not be written"):
+            engine.sync(engine.list_folder(shop), store)
+    assert collections(uri) == before
 
 
 def test_a_file_is_found_from_anywhere(tmp_path, monkeypatch):

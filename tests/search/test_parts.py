@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import write_checkpoint, write_pictures
+from helpers import unit, write_checkpoint, write_pictures
 from pyarrow import parquet
 
 from fashion.benchmark.server import Server
@@ -15,6 +16,7 @@ from fashion.encoder import OnnxEncoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.parts import read_part, write_part
+from fashion.serve.pictures import store_picture
 from fashion.tasks.embed import which_shard
 
 
@@ -90,17 +92,41 @@ def test_a_shard_of_an_older_list_embeds_what_is_new(run_here, bundle, shop, tmp
     assert run_here("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=c") == 15
 
 
+def test_a_changed_picture_is_embedded_again(run_here, bundle, shop, tmp_path, caplog):
+    caplog.set_level("INFO")
+    embed = ("task=embed", f"encoder={bundle}", f"pictures={shop}", "embeddings=parts", "on_bad_image=skip")
+    other = write_pictures(tmp_path / "other", {".": {"skirt": 2}})
+    (shop / "hat/1.png").write_bytes(b"no picture yet")
+    assert run_here(*embed) == 13
+    before, rows = read_part(tmp_path / "parts", "0000")
+    before, names = np.array(before), rows["image_path"].to_pylist()
+    shutil.copy(other / "skirt/0.png", shop / "hat/0.png")
+    shutil.copy(other / "skirt/1.png", shop / "hat/1.png")
+    assert run_here(*embed) == 14
+    assert "pictures were changed or left out; what is new is embedded" in caplog.text
+    after, rows = read_part(tmp_path / "parts", "0000")
+    now = dict(zip(rows["image_path"].to_pylist(), after, strict=True))
+    assert [name for name, row in zip(names, before, strict=True) if not np.allclose(now[name], row)] == ["hat/0.png"]
+    run_here(*embed)
+    assert "is in parts already" in caplog.text
+
+
 def test_a_catalogue_goes_out_and_comes_back(run_here, bundle, shop):
     run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=one")
     run_here("task=items", "catalog=one", f"add={shop}/hat/0.png", "external_id=mine", "+columns.price=3")
-    run_here("task=export", "catalog=one", "embeddings=written")
+    picture = store_picture((shop / "hat/1.png").read_bytes(), Path("one/pictures"))
+    run_here("task=items", "catalog=one", f"add={picture}", "external_id=sent")
+    Path("one").rename("moved")
+    run_here("task=export", "catalog=moved", "embeddings=written")
     run_here("task=index", f"encoder={bundle}", "embeddings=written", "catalog=two")
-    assert_same(rows("two"), rows("one"))
-    prices = {item["external_id"]: item["price"] for item in Catalog.open("two").items.to_pylist()}
+    assert_same(rows("two"), rows("moved"))
+    items = {item["external_id"]: item for item in Catalog.open("two").items.to_pylist()}
+    assert Catalog.open("two").picture(items["sent"]).is_file()
+    prices = {name: item["price"] for name, item in items.items()}
     assert prices["mine"] == 3
     assert prices["hat/0.png"] is None
     with pytest.raises(FashionError, match="not empty"):
-        run_here("task=export", "catalog=one", "embeddings=written")
+        run_here("task=export", "catalog=moved", "embeddings=written")
 
 
 def test_what_another_tool_wrote_is_taken(run_here, bundle, tmp_path, caplog):
@@ -116,6 +142,20 @@ def test_what_another_tool_wrote_is_taken(run_here, bundle, tmp_path, caplog):
     np.testing.assert_allclose(np.linalg.norm(catalog.embeddings, axis=1), 1, atol=1e-5)
     assert str(catalog.picture(catalog.item(2))) == "/pictures/2.jpg"
     assert catalog.item(2)["caption"] == "c"
+
+
+def test_new_vectors_under_the_same_names_are_taken(run_here, bundle, tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = pa.table({"image_path": [f"{n}.jpg" for n in range(6)]})
+    index = ("task=index", f"encoder={bundle}", "embeddings=clip", "catalog=c")
+    vectors = unit(6)
+    for changed, said in ((0, "6 added"), (0, "6 unchanged"), (2, "2 changed, 4 unchanged")):
+        vectors[:changed] = unit(changed, seed=1)
+        write_part(tmp_path / "clip", 0, vectors, table)
+        run_here(*index)
+        assert said in caplog.text
+        np.testing.assert_allclose(Catalog.open("c").embeddings, vectors, atol=1e-6)
+    assert Catalog.open("c").ids.tolist() == list(range(6))
 
 
 def test_pictures_of_foreign_names_are_served(bundle, run_here, tmp_path):

@@ -27,6 +27,7 @@ from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.listing import Listing
 from fashion.search.plan import Changes
 from fashion.search.store import Store
+from fashion.serve.pictures import store_picture
 
 
 @pytest.fixture
@@ -180,6 +181,61 @@ def test_a_copied_catalogue_can_be_written(engine, source, tmp_path):
     assert len(Catalog.open(tmp_path / "copy")) == 17
 
 
+def test_added_pictures_move_with_the_catalogue(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    picture = store_picture((source / "hat/0.png").read_bytes(), tmp_path / "c/pictures")
+    assert add_items(engine, Store(tmp_path / "c"), [picture], [{"external_id": "mine"}]) == [18]
+    folder = (tmp_path / "c").rename(tmp_path / "moved")
+    catalog = Catalog.open(folder)
+    assert catalog.picture(catalog.item(18)) == folder / "pictures" / picture.name
+    consistent(engine, folder)
+    sync(engine, source, folder, rebuild=True)
+    assert ids(folder)["mine"] == 18
+
+
+def test_added_pictures_among_the_sources_are_none_of_them(engine, source):
+    sync(engine, source, source / "c")
+    picture = store_picture((source / "hat/0.png").read_bytes(), source / "c/pictures")
+    add_items(engine, Store(source / "c"), [picture], [{"external_id": "mine"}])
+    assert len(engine.list_folder(source).paths) == 18
+    assert len(engine.list_folder(source / "c/pictures").paths) == 1
+
+
+def test_added_items_whose_pictures_are_gone_are_lost_with_a_word_only(engine, source, tmp_path):
+    folder = tmp_path / "c"
+    sync(engine, source, folder)
+    pictures = [store_picture((source / f"hat/{number}.png").read_bytes(), folder / "pictures") for number in range(2)]
+    add_items(engine, Store(folder), pictures, [{"external_id": "a"}, {"external_id": "b"}])
+    pictures[0].unlink()
+    changes = sync(engine, source, folder, rebuild=True, on_bad_image="skip")
+    assert (changes.removed, len(changes.skipped)) == (["a"], 1)
+    pictures[1].unlink()
+    sync(engine, source, folder)  # needs no picture of theirs
+    with pytest.raises(FashionError, match="1 of the catalogue's 1 added items would be lost.*allow_shrink=true"):
+        sync(engine, source, folder, rebuild=True, on_bad_image="skip")
+    assert ids(folder)["b"] == 19
+    assert sync(engine, source, folder, rebuild=True, on_bad_image="skip", allow_shrink=True).removed == ["b"]
+
+
+def test_pictures_that_no_version_names_are_deleted(engine, source, tmp_path):
+    store = Store(tmp_path / "c", keep=2)
+    pictures, data = store.folder / "pictures", (source / "hat/0.png").read_bytes()
+    sync(engine, source, store.folder)
+    named = [store_picture(data, pictures) for _ in range(2)]
+    add_items(engine, store, named, [{"external_id": "a"}, {"external_id": "b"}])
+    killed = store_picture(data, pictures)  # between storing and the version
+    (pictures / "mine.jpg").write_bytes(data)
+    long_ago = time.time() - 7200
+    for path in pictures.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    new = store_picture(data, pictures)
+    for price in (1, 2):
+        delete_items(engine, store, ["a"]) if price == 1 else update_items(engine, store, {"b": {"price": price}})
+        assert not killed.exists()
+        assert named[0].exists() == (price == 1)  # the version before has it
+    assert sorted(pictures.iterdir()) == sorted([named[1], new, pictures / "mine.jpg"])
+
+
 def test_a_copy_that_followed_links_is_a_catalogue_too(engine, source, tmp_path):
     """As object stores, archives of some kinds and network drives make it."""
     for number in range(2):
@@ -188,7 +244,7 @@ def test_a_copy_that_followed_links_is_a_catalogue_too(engine, source, tmp_path)
     copy = shutil.copytree(tmp_path / "c", tmp_path / "copy", symlinks=False)
     assert not (copy / "current").is_symlink()
     store = Store(copy)
-    assert len(Catalog.open(copy)) == 16
+    assert len(Catalog.open(copy)) == VisualSearchEngine(copy).size == 16
     delete_items(engine, store, ["hat/4.png"])
     assert (len(Catalog.open(copy)), store.number()) == (15, 3)
     assert json.loads((copy / "manifest.json").read_text())["count"] == 15
@@ -273,6 +329,22 @@ def test_items_are_added_changed_and_deleted(engine, source, tmp_path):
     assert not {"s0", "hat/0.png"} & ids(folder).keys()
     assert sync(engine, source, folder).added == ["hat/0.png"]
     assert ids(folder)["hat/0.png"] == 20
+    consistent(engine, folder)
+
+
+def test_a_source_item_that_is_replaced_stays_the_sources(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    before = ids(folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 2}}) / "skirt"
+    add_items(engine, store, [extra / "0.png", extra / "1.png"], [{"external_id": f"hat/{n}.png"} for n in (0, 1)])
+    assert ids(folder) == before
+    consistent(engine, folder)
+    (source / "hat/1.png").unlink()
+    changes = sync(engine, source, folder)
+    assert (changes.changed, changes.removed) == (["hat/0.png"], ["hat/1.png"])
+    del before["hat/1.png"]
+    assert ids(folder) == before
     consistent(engine, folder)
 
 

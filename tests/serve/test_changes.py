@@ -1,7 +1,9 @@
 """Changes over HTTP: each item has its status, what fails leaves nothing behind, and new versions are taken up."""
 
 import asyncio
+import os
 import time
+from pathlib import Path
 
 import faiss
 import httpx
@@ -65,6 +67,26 @@ def test_whatever_fails_leaves_no_picture(served_folder, monkeypatch):
     with pytest.raises(RuntimeError):
         changes.added(service.engine, service, [NewItem(**item("a"))])
     assert not list((served_folder / "pictures").iterdir())
+
+
+def test_pictures_are_on_the_disk_before_their_version_is(served_folder, monkeypatch):
+    from fashion.serve import changes
+    from fashion.serve.schemas import NewItem
+
+    service = make_service(served_folder, None, Settings())
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        flushed.append(os.path.relpath(Path(f"/proc/self/fd/{handle}").readlink(), served_folder.resolve()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    changes.added(service.engine, service, [NewItem(**item("a"))])
+    (picture,) = (served_folder / "pictures").iterdir()
+    before = flushed[: flushed.index("versions")]
+    assert {f"pictures/{picture.name}", "pictures"} <= set(before)
+    assert any(Path(path).parent.name == "versions" for path in before)  # the version's own folder
 
 
 def test_a_folder_that_cannot_be_written_is_the_servers_fault(keyed_server):

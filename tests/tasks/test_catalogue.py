@@ -1,6 +1,7 @@
 """task=index and task=items, as the command line calls them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from helpers import write_pictures
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.serve.pictures import store_picture
 
 
 @pytest.fixture
@@ -120,3 +122,41 @@ def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, inde
     assert run_here(*index, "rebuild=true") == 8
     assert "Items that were added to it by task=items are lost" in caplog.text
     assert Catalog.open("c").ids.min() == 8
+
+
+def test_a_lost_version_is_gone_back_from(run_here, index):
+    run_here(*index)
+    with pytest.raises(FashionError, match=r"c keeps no version before 1; make it anew with .* rebuild=true"):
+        run_here("task=rollback", "catalog=c")
+    for name in ("hat/0.png", "hat/1.png"):
+        run_here("task=items", "catalog=c", f"delete={name}")
+    shutil.copytree("c/versions/000003", "c/versions/000003.bak")
+    for options, version in ((["version=1"], 1), ([], 2)):
+        run_here("task=rollback", "catalog=c", "version=3")
+        lost = Path("c/versions/000003").rename("c/aside")
+        with pytest.raises(FashionError, match="lacks its current version, .* task=rollback"):
+            Catalog.open("c")
+        assert run_here("task=rollback", "catalog=c", *options) == version
+        assert len(Catalog.open("c")) == {1: 8, 2: 7}[version]
+        lost.rename("c/versions/000003")
+    shutil.rmtree("c/versions")
+    with pytest.raises(FashionError, match="c keeps no version before 2; make it anew"):
+        run_here("task=rollback", "catalog=c")
+
+
+def test_a_catalogue_among_its_pictures_is_none_of_them(run_here, index, tmp_path):
+    index = (*index[:3], f"catalog={tmp_path}/shop/c")
+    run_here(*index)
+    picture = store_picture((tmp_path / "shop/hat/0.png").read_bytes(), tmp_path / "shop/c/pictures")
+    run_here("task=items", index[3], f"add={picture}", "external_id=A1")
+    assert run_here(*index) == 9
+    assert run_here("task=index", index[1], f"pictures={picture.parent}", "catalog=of_them") == 1
+
+
+def test_ids_are_not_used_again_without_any_manifest(run_here, index):
+    run_here(*index, "keep=1")
+    run_here("task=items", "catalog=c", "delete=hat/3.png")
+    assert Catalog.open("c").next_id == 8
+    Path("c/manifest.json").resolve().write_text("{")
+    run_here(*index, "rebuild=true")
+    assert Catalog.open("c").ids.tolist() == list(range(8, 16))

@@ -174,20 +174,27 @@ def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
     return image.crop((left, top, right, bottom))
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
     """All pictures below `folder` in sorted order, hidden files and folders left out.
+
+    Args:
+        besides: a folder that is left out too, if it lies below the other.
 
     Raises:
         FashionError: if there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise FashionError(f"{folder}: no such folder; check the path.")
+    left_out: tuple[str, ...] = ()
+    if besides and folder.resolve() in besides.resolve().parents:
+        left_out = besides.resolve().relative_to(folder.resolve()).parts
     found = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not (left_out and path.relative_to(folder).parts[: len(left_out)] == left_out)
     )
     for path in found:
         try:

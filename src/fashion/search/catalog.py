@@ -22,13 +22,15 @@ from pyarrow import parquet
 
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
-from fashion.files import sha256
+from fashion.files import sha256, write_array
 from fashion.search.auto import built, in_full
 from fashion.search.catalog_files import (
     FORMER,
+    PICTURES,
     ROW_GROUP,
     SCHEMA_VERSION,
     files_of,
+    forget_pictures,
     ids_of,
     model_of,
     noted_model,
@@ -38,7 +40,7 @@ from fashion.search.catalog_files import (
     read_manifest,
 )
 from fashion.search.index import FAISSIndex
-from fashion.search.milvus import MilvusIndex, collections
+from fashion.search.milvus import MilvusIndex, dropping
 from fashion.search.store import Store
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class Catalog:
     items: one row an item, ascending by `id`.  embeddings: [N,64] float32 of length 1, in the same order.  index: over
     the items' `id`.  root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that
     embedded them.  next_id: the lowest id that no item ever had.  asked: the index as it was asked for, such as `auto`.
-    version: its number in the store; 0: in memory.
+    version: its number in the store; 0: in memory.  folder: the store's; None: in memory.
     """
 
     items: pa.Table
@@ -63,6 +65,7 @@ class Catalog:
     next_id: int
     asked: dict[str, Any]
     version: int = 0
+    folder: Path | None = None
     ids: NDArray[np.int64] = field(init=False, repr=False)
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
 
@@ -138,7 +141,12 @@ class Catalog:
 
     def picture(self, item: Mapping[str, Any]) -> Path:
         """Where the item's picture lies."""
-        return self.root / str(item["path"])
+        given = Path(str(item["path"]))
+        path = self.root / given
+        if self.folder and given.is_absolute() and not path.is_file():  # of a request; has the folder moved?
+            here = self.folder / PICTURES / path.name
+            return here if here.is_file() else path
+        return path
 
     def holds(self, items: pa.Table, root: Path, index: Mapping[str, Any]) -> bool:
         """Whether it has just these items below that root, in an index of these settings (in full)."""
@@ -174,10 +182,9 @@ class Catalog:
     def commit(self, store: Store) -> int:
         """`write`, for who holds the store's writer lock already."""
         files = files_of(self.index.kind)
-        before = collections(store)
-        with store.new_version() as part:
+        with dropping(store, self.index), store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
-            np.save(part / "embeddings.npy", self.embeddings)
+            write_array(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])
             manifest = {
                 "schema_version": SCHEMA_VERSION,
@@ -198,12 +205,12 @@ class Catalog:
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        self.version = store.number()
-        for name in before.keys() - collections(store).keys():
-            try:
-                before[name].drop()
-            except FashionError as error:  # the new version stands all the same
-                log.warning("%s; the collection %s stays there, and no version needs it.", error, name)
+            store.use_ids_below(self.next_id)
+        self.version, self.folder = store.number(), store.folder.resolve()
+        try:
+            forget_pictures(store)
+        except (OSError, pa.ArrowException) as error:
+            log.warning("Pictures that no version needs stay in %s: %s", store.folder / PICTURES, error)
         return self.version
 
     @classmethod
@@ -249,6 +256,7 @@ class Catalog:
             index = open_index(current / files[2], items, manifest["index"], mmap)
             index.recall = manifest.get("recall")
         root, model = Path(manifest["root"]), model_of(manifest)
-        next_id = max(manifest["next_id"], Store(folder).highest("next_id"))
+        next_id = max(manifest["next_id"], Store(folder).next_id())
         asked = manifest.get("asked") or manifest["index"]
-        return cls(items, embeddings, index, root, manifest["fingerprint"], model, next_id, asked, int(current.name))
+        version, fingerprint = int(current.name), manifest["fingerprint"]
+        return cls(items, embeddings, index, root, fingerprint, model, next_id, asked, version, folder.resolve())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -19,6 +22,15 @@ from fashion.search.milvus import NOTE, MilvusIndex
 from fashion.search.store import Store
 
 SCHEMA_VERSION = 2
+
+PICTURES = "pictures"
+"""The folder of a catalogue's where pictures lie that requests sent."""
+
+STORED = re.compile(r"\.?[0-9a-f]{32}(-\w+)?\.jpg")
+"""The names of pictures there that a server gave, whole or half-written: nobody else's are deleted."""
+
+UNDER_WAY = 3600
+"""Seconds for which a picture that no version names may be of a change that is not written yet."""
 
 FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
 """Columns of schema 1 under their names of today: a shop has sizes of its own."""
@@ -104,3 +116,21 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
             "the catalogue anew with task=index rebuild=true."
         )
     return manifest
+
+
+def forget_pictures(store: Store) -> None:
+    """Within the store's `writer`: delete stored pictures that no kept version names, but for new ones.
+
+    Raises:
+        OSError: if one cannot be deleted, or a version cannot be read.
+    """
+    left = {path.name: path for path in (store.folder / PICTURES).glob("*") if STORED.fullmatch(path.name)}
+    for number in reversed(store.numbers()):
+        if not left:
+            return
+        paths = parquet.read_table(store.version(number) / "items.parquet", columns=["path"])["path"]
+        for path in paths.filter(pc.match_substring(paths, f"{PICTURES}/")).to_pylist():
+            left.pop(Path(path).name, None)
+    for path in left.values():
+        if path.stat().st_mtime < time.time() - UNDER_WAY:
+            path.unlink()

@@ -13,6 +13,7 @@ from fashion.data.images import Given, as_picture, find_pictures
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.catalog_files import PICTURES
 from fashion.search.filters import Filter
 from fashion.search.listing import Listing
 from fashion.search.plan import Changes
@@ -90,10 +91,15 @@ class VisualSearchEngine:
         assert self.catalog is not None
         return self.catalog
 
-    def list_folder(self, folder: str | Path) -> Listing:
-        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one."""
+    def list_folder(self, folder: str | Path, besides: Path | None = None) -> Listing:
+        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one.
+
+        Args:
+            besides: a folder below it that is left out; None: the one for pictures of the catalogue that is open.
+        """
         root = Path(folder).expanduser()
-        paths = find_pictures(root)
+        own = self.catalog.folder if self.catalog else None
+        paths = find_pictures(root, besides or (own and own / PICTURES))
         labels = [path.parent.name if path.parent != root else None for path in paths]
         return Listing(root, paths, {"label": labels})
 
@@ -235,4 +241,6 @@ def _pairs(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[fl
 
 
 def _is_catalog(model: Path, catalog: Any) -> bool:
-    return (model / "current").is_symlink() or (isinstance(catalog, str | Path) and model == Path(catalog).expanduser())
+    return Store(model).current() is not None or (
+        isinstance(catalog, str | Path) and model == Path(catalog).expanduser()
+    )

@@ -164,8 +164,10 @@ class FAISSIndex:
         """Write the index to one file, whole or not at all."""
         if self._index is None:
             raise FashionError("The index is empty; build it before saving.")
-        with replacing(Path(path)) as part:
-            faiss.write_index(self._index, str(part))
+        # By Python's own file: FAISS does not say why it could not write to its.
+        with replacing(Path(path)) as part, part.open("wb") as file:
+            writer = faiss.PyCallbackIOWriter(file.write, 1 << 20)  # type: ignore[attr-defined]
+            faiss.write_index(self._index, writer)
 
     @classmethod
     def load(cls, path: str | Path, kind: str = "flat", *, mmap: bool = False, **settings: Any) -> "FAISSIndex":

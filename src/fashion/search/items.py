@@ -50,7 +50,11 @@ def add_items(
         new = itertools.count(old.next_id)
         ids = [int(old.ids[places[name]]) if name in places else next(new) for name in names]
         next_id = max(old.next_id, *(number + 1 for number in ids))
-        fresh = [_row(row, Path(path), number) for row, path, number in zip(rows, pictures, ids, strict=True)]
+        origins = old.items["origin"].to_pylist()
+        fresh = [
+            _row(row, Path(path), number, origins[places[name]] if name in places else "added")
+            for name, row, path, number in zip(names, rows, pictures, ids, strict=True)
+        ]
         stay = ~np.isin(old.ids, ids)
         items = joined(old.items.filter(pa.array(stay)), typed(fresh, old.items))
         _commit(engine, store, old, items, np.concatenate([old.embeddings[stay], embeddings]), next_id)
@@ -130,7 +134,8 @@ def _rows(catalog: Catalog, names: Any, required: bool = False) -> dict[str, int
     return {name: place[name] for name in names if name in place}
 
 
-def _row(row: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], path: Path, number: int, origin: str) -> dict[str, Any]:
+    """The item as the catalogue holds it; one of the source's that is replaced stays the source's to change or drop."""
     path = path.expanduser().resolve()
     stat = path.stat()
     own = {
@@ -142,7 +147,7 @@ def _row(row: Mapping[str, Any], path: Path, number: int) -> dict[str, Any]:
         "sha256": content_hash(path),
         "file_size": stat.st_size,
         "file_mtime_ns": stat.st_mtime_ns,
-        "origin": "added",
+        "origin": origin,
     }
     return own | {name: value for name, value in row.items() if name not in own}
 

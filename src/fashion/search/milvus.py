@@ -5,9 +5,11 @@ lists of ids, which the catalogue works out from its items, so they mean exactly
 """
 
 import json
+import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from fashion.errors import FashionError, OutageError
 from fashion.files import write_text
 from fashion.search.searching import Found, unit_vectors
 from fashion.search.store import Store
+
+log = logging.getLogger(__name__)
 
 SETTINGS: dict[str, Any] = {"uri": None, "index_type": "FLAT", "build": {}, "search": {}}
 BATCH = 5000
@@ -52,6 +56,8 @@ class MilvusIndex:
             self.settings["uri"] = str(Path(str(self.settings["uri"])).expanduser().resolve())
         self.dimension, self.collection = dimension, collection
         self.recall: float | None = None
+        self.folder: str | None = None
+        """Of the catalogue that the collection was made for, which alone may drop it; None: not written to one yet."""
         self.ids = np.zeros(0, np.int64)
         self._client: Any = None
 
@@ -85,8 +91,13 @@ class MilvusIndex:
         """
         vectors = unit_vectors(embeddings, self.dimension)
         self.ids = np.asarray(ids, dtype=np.int64)
-        self.collection = f"fashion_{uuid.uuid4().hex}"
-        self._asked(lambda: self._create(vectors))
+        self.collection, self.folder = f"fashion_{uuid.uuid4().hex}", None
+        try:
+            self._asked(lambda: self._create(vectors))
+        except BaseException:
+            with suppress(FashionError):
+                self.drop()  # half of it
+            raise
 
     def _create(self, vectors: NDArray[np.float32]) -> None:
         kinds = _pymilvus().DataType
@@ -138,14 +149,16 @@ class MilvusIndex:
         return f"id {'in' if few else 'not in'} {self.ids[allowed if few else ~allowed].tolist()}"
 
     def save(self, path: str | Path) -> None:
-        """Note which collection it is; the vectors are Milvus's."""
-        write_text(Path(path), json.dumps({"collection": self.collection}) + "\n")
+        """Note which collection it is, and whose; the vectors are Milvus's."""
+        write_text(Path(path), json.dumps({"collection": self.collection, "folder": self.folder}) + "\n")
 
     @classmethod
     def noted(cls, path: Path, settings: Mapping[str, Any]) -> "MilvusIndex":
         """The index whose collection `save` noted, without asking the server for it."""
-        name = json.loads(path.read_text(encoding="utf-8"))["collection"]
-        return cls(64, name, **{key: value for key, value in settings.items() if key != "kind"})
+        note = json.loads(path.read_text(encoding="utf-8"))
+        index = cls(64, note["collection"], **{key: value for key, value in settings.items() if key != "kind"})
+        index.folder = str(note.get("folder", "unknown"))
+        return index
 
     @classmethod
     def load(cls, path: Path, ids: NDArray[np.int64], settings: Mapping[str, Any]) -> "MilvusIndex":
@@ -187,12 +200,36 @@ def _pymilvus() -> Any:
 
 
 def collections(store: Store) -> dict[str, MilvusIndex]:
-    """The Milvus collections that the kept versions of a catalogue need, by name."""
+    """The Milvus collections that the kept versions of a catalogue need, by name; not of those that cannot be read."""
     found: dict[str, MilvusIndex] = {}
     for number in store.numbers():
-        version = store.folder / "versions" / f"{number:06d}"
-        if (version / NOTE).is_file():
+        version = store.version(number)
+        with suppress(OSError, ValueError, KeyError, TypeError):
             settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
-            index = MilvusIndex.noted(version / NOTE, settings)
-            found[index.collection] = index
+            if settings["kind"] == "milvus":
+                index = MilvusIndex.noted(version / NOTE, settings)
+                found[index.collection] = index
     return found
+
+
+@contextmanager
+def dropping(store: Store, index: Any) -> Iterator[None]:
+    """Around the writing of a version with that index: what collections no kept version needs then is dropped.
+
+    So is the index's own, if the writing fails.  Those that another catalogue made, which this one is a copy of, stay.
+    """
+    before, here = collections(store), str(store.folder.resolve())
+    if isinstance(index, MilvusIndex) and index.folder is None:
+        index.folder = here
+        before[index.collection] = index
+    try:
+        yield
+    finally:
+        for name in before.keys() - collections(store).keys():
+            if before[name].folder != here:
+                log.warning("The collection %s stays in Milvus: it is of the catalogue %s.", name, before[name].folder)
+                continue
+            try:
+                before[name].drop()
+            except FashionError as error:  # the versions stand all the same
+                log.warning("%s; the collection %s stays there, and no version needs it.", error, name)

@@ -19,8 +19,8 @@ from pyarrow import parquet
 
 from fashion.data.tables import microseconds
 from fashion.errors import FashionError
-from fashion.files import replacing, write_text
-from fashion.search.listing import Content, Listing
+from fashion.files import replacing, write_array, write_text
+from fashion.search.listing import Content, Listing, box_texts
 from fashion.search.table import RESERVED
 
 PATH = "image_path"
@@ -38,6 +38,8 @@ class Cut:
     def of(cls, listing: Listing, shards: int) -> "Cut":
         """The listing, cut into so many: the same on every machine, wherever its pictures lie there."""
         said = [listing.external_ids(), *([name, list(map(str, values))] for name, values in listing.columns.items())]
+        if listing.boxes:
+            said.append(["bbox", box_texts(listing)])
         return cls(shards, hashlib.sha256(json.dumps(said).encode()).hexdigest())
 
 
@@ -83,7 +85,7 @@ def write_part(
         rows = rows.replace_schema_metadata({"shards": str(cut.shards), "digest": cut.digest})
     metadata.unlink(missing_ok=True)  # of an older part, which is none any more once its embeddings are replaced
     with replacing(vectors) as part:
-        np.save(part, embeddings)
+        write_array(part, embeddings)
     with replacing(metadata) as part:
         parquet.write_table(rows, part)
 
@@ -175,9 +177,10 @@ def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, ND
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not lengths.all() or not np.isfinite(lengths).all():
         raise FashionError(f"Some embeddings in {folder} are zero or not finite; embed them again.")
+    # Where nothing is said of a picture's content its vector stands for it, so that new vectors are taken up.
     hashes = [
-        str(value) if value else f"embedded {name}"
-        for name, value in zip(names, _column(columns, "sha256"), strict=True)
+        str(value) if value else f"embedded {hashlib.sha256(row.tobytes()).hexdigest()}"
+        for row, value in zip(embeddings, _column(columns, "sha256"), strict=True)
     ]
     sizes, mtimes = ([int(value or 0) for value in _column(columns, name)] for name in ("file_size", "file_mtime_ns"))
     boxes = [str(value or "") for value in _column(columns, "bbox")]

@@ -12,12 +12,15 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from fashion.errors import BusyError, FashionError
-from fashion.files import explained, read_json
+from fashion.files import explained, flush, read_json, write_text
+
+NEXT_ID = ".next_id"
+"""The file that notes the lowest id that was never given: manifests may be damaged."""
 
 
 class Store:
@@ -55,13 +58,13 @@ class Store:
             return self.folder / fresh.readlink() if fresh.is_symlink() else None
         # A copy that followed links: the version that it is a copy of.
         said = read_json(link / "manifest.json")
-        same = [self._version(number) for number in reversed(self.numbers())]
+        same = [self.version(number) for number in reversed(self.numbers())]
         return next((one for one in same if said and read_json(one / "manifest.json") == said), None)
 
     def numbers(self) -> list[int]:
         """The versions that are kept, oldest first."""
         found = (self.folder / "versions").glob("[0-9]*") if self.folder.exists() else ()
-        return sorted(int(path.name) for path in found)
+        return sorted(int(path.name) for path in found if path.name.isdecimal())
 
     def number(self) -> int:
         """The current version's number; 0 where there is none."""
@@ -121,10 +124,11 @@ class Store:
                 yield part
                 part.chmod(0o755)
                 for path in part.iterdir():
-                    _flush(path)
+                    flush(path)
+                flush(part)
                 final = versions / f"{max([0, *self.numbers()]) + 1:06d}"
                 part.rename(final)
-                _flush(versions)
+                flush(versions)
                 self._point(final)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
@@ -139,7 +143,7 @@ class Store:
         if number not in self.numbers():
             kept = ", ".join(map(str, self.numbers())) or "none"
             raise FashionError(f"{self.folder} keeps no version {number}; it has {kept}.")
-        self._point(self._version(number))
+        self._point(self.version(number))
 
     def _point(self, version: Path) -> None:
         for path in version.iterdir():
@@ -156,7 +160,7 @@ class Store:
             copied.rename(aside)
         fresh.replace(copied)
         shutil.rmtree(aside, ignore_errors=True)
-        _flush(self.folder)
+        flush(self.folder)
 
     def line(self) -> list[int]:
         """The kept versions that led to the current one, itself first: not those that were gone back from."""
@@ -164,7 +168,7 @@ class Store:
         number = self.number()
         while number in kept and number not in found:
             found.append(number)
-            before = _noted(self._version(number), "previous")
+            before = _noted(self.version(number), "previous")
             number = max((one for one in kept if one < number), default=0) if before is None else before
         return found
 
@@ -172,9 +176,10 @@ class Store:
         line = self.line()
         others = [number for number in reversed(self.numbers()) if number not in line]
         for number in (line + others)[self.keep :]:
-            shutil.rmtree(self._version(number), ignore_errors=True)
+            shutil.rmtree(self.version(number), ignore_errors=True)
 
-    def _version(self, number: int) -> Path:
+    def version(self, number: int) -> Path:
+        """The folder of the version with that number."""
         return self.folder / "versions" / f"{number:06d}"
 
     def _clean(self) -> None:
@@ -182,9 +187,18 @@ class Store:
         for path in self.folder.glob("versions/.new-*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def highest(self, key: str) -> int:
-        """The largest number under `key` in the manifests of all kept versions, also those that were gone back from."""
-        return max([_noted(self._version(number), key) or 0 for number in self.numbers()], default=0)
+    def next_id(self) -> int:
+        """The lowest id that no version ever gave, also those that were gone back from, or cannot be read any more."""
+        noted = [_noted(self.version(number), "next_id") or 0 for number in self.numbers()]
+        with suppress(OSError, ValueError):  # a catalogue of before has no such file
+            noted.append(int((self.folder / NEXT_ID).read_text(encoding="utf-8")))
+        return max(noted, default=0)
+
+    def use_ids_below(self, number: int) -> None:
+        """Within `writer`: note that ids below this one were given, for when no manifest can say so any more."""
+        path = self.folder / NEXT_ID
+        write_text(path, f"{max(number, self.next_id())}\n")
+        flush(path)
 
 
 def _noted(version: Path, key: str) -> int | None:
@@ -193,12 +207,3 @@ def _noted(version: Path, key: str) -> int | None:
         return int(json.loads((version / "manifest.json").read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _flush(path: Path) -> None:
-    """Wait until the file or folder is on the disk, so that a power cut finds the old version or the new one."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

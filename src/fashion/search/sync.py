@@ -52,7 +52,8 @@ def synced(
     """
     settings = in_full(index)
     planned = plan(old, listing, first_id, check_content=check_content)
-    check_shrink(old, planned.ids, allow_shrink)
+    stay = old.ids[kept_added(old, planned)] if old else planned.ids[:0]
+    check_shrink(old, np.concatenate([planned.ids, stay]), allow_shrink)
     changes = planned.changes
     if dry_run:
         return old, changes
@@ -104,12 +105,14 @@ def _embed_missing(
 def _embed_added(
     encoder: Encoder, old: Catalog, planned: Plan, journal: Journal, on_bad_image: str
 ) -> dict[int, NDArray[np.float32]]:
-    """Embeddings [64] of the added items that stay, from their pictures, by id; without those that are skipped."""
+    """Embeddings [64] of the added items that stay, from their pictures, by id; those that are skipped are removed."""
     kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
     paths = [old.picture(item) for item in kept]
     keys = [f"{content_hash(path)} " for path in paths]
     vectors, _, why = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
     planned.changes.skipped += why
+    lost = [item["external_id"] for item, key in zip(kept, keys, strict=True) if key not in vectors]
+    planned.changes.removed += lost
     return {item["id"]: vectors[key] for item, key in zip(kept, keys, strict=True) if key in vectors}
 
 
@@ -120,17 +123,21 @@ def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: boo
         left: ids of the items that there will be.
 
     Raises:
-        FashionError: if more than half of the source's items would go.
+        FashionError: if more than half of the source's items would go, or of the added ones.
     """
     if old is None or allow_shrink:
         return
-    before = old.ids[~_added(old)]
-    gone = int((~np.isin(before, left)).sum())
-    if gone > len(before) / 2:
-        raise FashionError(
-            f"{gone} of the catalogue's {len(before)} items are no longer in the source, or cannot be read; if that is "
-            "meant, add allow_shrink=true."
-        )
+    added = _added(old)
+    for some, what in (
+        (~added, "items are no longer in the source, or cannot be read"),
+        (added, "added items would be lost, as their pictures are gone or cannot be read"),
+    ):
+        before = old.ids[some]
+        gone = int((~np.isin(before, left)).sum())
+        if gone > len(before) / 2:
+            raise FashionError(
+                f"{gone} of the catalogue's {len(before)} {what}; if that is meant, add allow_shrink=true."
+            )
 
 
 def kept_added(old: Catalog, planned: Plan) -> NDArray[np.bool_]:

@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from fashion.errors import FashionError, OutageError
+from fashion.files import explained, flush
 from fashion.search.catalog import Catalog
+from fashion.search.catalog_files import PICTURES
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, check_row, check_settable, delete_items, update_items
 from fashion.search.store import Store
@@ -49,6 +51,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
     """Store the pictures and add the items; if that fails, no picture stays."""
     statuses: list[ItemStatus] = []
     rows: dict[str, dict[str, Any]] = {}
+    folder = service.store.folder / PICTURES
     here = Catalog.open(service.store.folder, items_only=True).items
     before = set(here["external_id"].to_pylist())
     with pictures_kept() as paths:
@@ -62,7 +65,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 typed([*rows.values(), row], here)
                 data = decode(item.image)
                 check_pixels(data, service.settings.max_pixels)
-                paths.append(store_picture(data, service.store.folder / "pictures"))
+                paths.append(store_picture(data, folder))
             except OutageError:
                 raise
             except (FashionError, ApiError) as error:
@@ -72,6 +75,9 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 status = "replaced" if item.external_id in before else "added"
                 statuses.append(ItemStatus(external_id=item.external_id, status=status))
         if rows:
+            with explained(folder):  # a power cut loses no picture of a version that is written
+                for path in (*paths, folder):
+                    flush(path)
             ids = iter(add_items(engine, service.store, paths, list(rows.values())))
             for one in statuses:
                 one.id = None if one.status == "refused" else next(ids)

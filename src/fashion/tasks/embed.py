@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from pyarrow import parquet
 
 from fashion.errors import FashionError
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.listing import Listing, box_texts, contents_of
+from fashion.search.listing import Content, Listing, box_texts, contents_of
 from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
 from fashion.search.table import check_reserved
 from fashion.tasks.index import listed
@@ -39,7 +41,8 @@ class EmbedOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Embed the shard's pictures, unless its part is there already; returns how many it has.
 
-    A part of another list of pictures, or of other shards, is replaced; what it holds is not embedded again.
+    A part of another list of pictures, or of other shards, is replaced, and so is one whose pictures were changed or
+    left out; what it holds is not embedded again.
     """
     options = read_options(cfg, EmbedOptions)
     number, count = which_shard(options.shard)
@@ -51,14 +54,17 @@ def run(cfg: DictConfig) -> int:
     vectors, metadata = part_files(folder, number - 1)
     write_manifest(folder, engine.encoder.fingerprint, whole.root)
     cut, done = Cut.of(whole, count), metadata.exists() and vectors.exists()
-    if done and cut_of(metadata) == cut:
+    noted = _noted(metadata, share.external_ids()) if done else None
+    contents, boxes = contents_of(share.paths, noted), box_texts(share)
+    alike = done and cut_of(metadata) == cut
+    if alike and contents == noted:
         log.info("Shard %d/%d is in %s already; delete %s to embed it again.", number, count, folder, metadata)
         return len(np.load(vectors, mmap_mode="r", allow_pickle=False))
-    contents, boxes = contents_of(share.paths), box_texts(share)
     keys = [f"{content.sha256} {box}" for content, box in zip(contents, boxes, strict=True)]
     journal = Journal(folder / f".shard-{number}", engine.encoder.fingerprint)
     if done:
-        log.info("%s is of another list of pictures, or of other shards; what is new is embedded.", metadata)
+        why = "pictures were changed or left out" if alike else "it is of another list of pictures, or of other shards"
+        log.info("%s is written anew, as %s; what is new is embedded.", metadata, why)
         journal.known |= _known(folder, f"{number - 1:04d}")
     found, _, skipped = embed_pictures(
         engine.encoder, share.paths, keys, share.boxes, journal=journal, on_bad_image=options.on_bad_image
@@ -83,6 +89,16 @@ def run(cfg: DictConfig) -> int:
         "encoder=%s embeddings=%s", number, count, len(kept), len(skipped), options.encoder, folder,
     )  # fmt: skip
     return len(kept)
+
+
+def _noted(metadata: Path, names: Sequence[str]) -> list[Content | None]:
+    """What a part notes of the pictures with those external ids; None where it has none, or cannot be read."""
+    try:
+        columns = parquet.read_table(metadata).select(["external_id", "file_size", "file_mtime_ns", "sha256"])
+    except (OSError, KeyError, pa.ArrowException):
+        return [None] * len(names)
+    known = {str(name): Content(*content) for name, *content in zip(*columns.to_pydict().values(), strict=True)}
+    return [known.get(name) for name in names]
 
 
 def _known(folder: Path, number: str) -> dict[str, NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -128,6 +129,13 @@ def _embeddings(catalog_folder: Path, target: str | None) -> str:
         raise FashionError(f"{folder} is not empty; name another folder with embeddings=….")
     write_manifest(folder, catalog.fingerprint, catalog.root)
     rows = catalog.items.rename_columns([PATH if name == "path" else name for name in catalog.items.column_names])
+    rows = rows.set_column(rows.column_names.index(PATH), PATH, pa.array(_paths(catalog)))
     write_part(folder, 0, np.asarray(catalog.embeddings), rows)
     log.info("%d embeddings: %s", len(catalog), folder)
     return str(folder)
+
+
+def _paths(catalog: Catalog) -> list[str]:
+    """Below the root; of added items as a whole, and where it is now."""
+    paths = catalog.items["path"].to_pylist()
+    return [str(catalog.picture({"path": path})) if Path(path).is_absolute() else path for path in paths]

@@ -19,7 +19,7 @@ from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.catalog import Catalog
-from fashion.search.catalog_files import encoder_of
+from fashion.search.catalog_files import PICTURES, encoder_of
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> int:
     if options.embeddings:
         listing, known = _embedded(Path(options.embeddings).expanduser(), engine)
     else:
-        listing = listed(cfg, engine, options.pictures, options.split)
+        listing = listed(cfg, engine, options.pictures, options.split, store.folder / PICTURES)
     if options.dry_run:
         _report(_update(engine, listing, store, options, known), "would change")
         return len(engine.catalog or ())
@@ -117,7 +117,7 @@ def _update(
         allow_shrink=options.allow_shrink,
         dry_run=options.dry_run,
         rebuild=options.rebuild,
-        first_id=store.highest("next_id"),
+        first_id=store.next_id(),
         check_content=options.check_content,
         known=known,
     )
@@ -162,9 +162,11 @@ def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[s
     return listing_of(folder)
 
 
-def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str) -> Listing:
-    """The pictures of a folder, or of a split of `data`."""
-    return engine.list_folder(pictures) if pictures else _split(cfg, engine.encoder, split)
+def listed(
+    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str, besides: Path | None = None
+) -> Listing:
+    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`."""
+    return engine.list_folder(pictures, besides) if pictures else _split(cfg, engine.encoder, split)
 
 
 def _report(changes: Changes, what: str) -> None:
