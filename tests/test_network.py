@@ -105,7 +105,7 @@ def test_the_margin_is_taken_from_the_cosine_to_the_picture_s_own_class():
 def test_a_warm_start_brings_both_heads_whatever_the_classes(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "three.ckpt")
     network = SiameseEncoder(TINY, 5)
-    warm_start(network, checkpoint)
+    warm_start(network, checkpoint, ["a", "b", "c", "d", "e"])
     trained, _ = load_network(checkpoint)
     assert torch.equal(network.kind.weight, trained.kind.weight)
     assert torch.equal(network.axes.weight, trained.axes.weight)
