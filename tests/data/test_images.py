@@ -2,6 +2,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -47,6 +49,8 @@ def test_draft_changes_little():
     data = saved(large, "JPEG", quality=95)
     full = np.asarray(open_picture(data).resize((64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert open_picture(data, draft=128).width < 1200
+    phones = saved(large, "MPO", save_all=True, append_images=[gradient()], quality=95)  # with a second picture behind
+    np.testing.assert_array_equal(load_picture(phones, 64), load_picture(data, 64))
     assert np.abs(load_picture(data, 64).astype(int) - full).mean() < 1
 
 
@@ -143,6 +147,29 @@ def test_damaged_files_give_one_sentence_or_a_picture(kind):
 def test_an_orientation_that_cannot_be_read_is_none(kind):
     cut_off = saved(gradient(), kind, exif=b"Exif\0\0II*\0")
     np.testing.assert_array_equal(load_picture(cut_off, 16), load_picture(saved(gradient(), kind), 16))
+
+
+PEAK = """
+import re, sys
+from fashion.data.images import load_picture
+
+def megabytes():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+load_picture(sys.argv[1], 64)
+before = megabytes()
+load_picture(sys.argv[2], 64)
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_large_picture_is_held_twice_at_most(tmp_path, mode):
+    for side in (8, 3000):
+        Image.new(mode, (side, side)).save(tmp_path / f"{side}.png")
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "8.png"), str(tmp_path / "3000.png")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(found.stdout) < 2.4 * 36  # Pillow keeps four bytes a pixel
 
 
 def test_names_that_are_no_text_are_said(tmp_path):

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from uploads import KEY, jpeg, text
+from uploads import KEY, jpeg, saved, text
 
 from fashion import VisualSearchEngine
 from fashion.client import Client
@@ -124,7 +124,8 @@ def test_items_and_their_pictures_are_shown_by_id(server):
         ({"json": {"images": [text(jpeg())], "kk": 5}}, 422, "kk"),
         ({"json": {"images": [text(jpeg())], "filter": "colour = 'red'"}}, 422, "colour"),
         ({"json": {"images": [text(jpeg())], "filter": "__import__('os')"}}, 422, "filter"),
-        ({"json": {"images": [text(jpeg())] * 40}}, 422, "At most 32"),
+        ({"json": {"images": [text(jpeg())] * 33}}, 422, "At most 32"),
+        ({"files": [("file", jpeg())] * 33}, 422, "At most 32"),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_told_what_is_wrong(server, send, status, words):
@@ -246,9 +247,15 @@ def test_limits(keyed_server):
             yield bytes(10_000)
 
     assert httpx.post(url, content=chunks(), headers={"content-type": "application/json"}).status_code == 413
-    large = httpx.post(url, files={"file": jpeg(size=(600, 600))})
+    large = httpx.post(url, files={"file": saved("PNG", (600, 600))})
     assert large.status_code == 413
     assert "600×600" in large.json()["error"]["message"]
+    for kind, options, status in (("PNG", {}, 413), ("JPEG", {"progressive": True}, 413), ("JPEG", {}, 200)):
+        picture = saved(kind, (400, 400), **options)
+        assert httpx.post(url, files=[("file", picture)]).status_code == 200
+        several = httpx.post(url, files=[("file", picture)] * 2)  # each is small enough, both together are not
+        assert several.status_code == status
+        assert status == 200 or "together" in several.json()["error"]["message"]
     with socket.create_connection(("127.0.0.1", keyed_server.port)) as slow:
         slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                      b"Content-Length: 50\r\n\r\n{")  # fmt: skip
@@ -258,7 +265,7 @@ def test_limits(keyed_server):
     assert strange.status_code == 400
     metrics = httpx.get(f"{keyed_server.url}/metrics").text  # what was refused at the door counts too
     assert 'fashion_requests_total{path="/healthz",status="400"} 1.0' in metrics
-    assert 'fashion_requests_total{path="/v1/search",status="413"} 3.0' in metrics
+    assert 'fashion_requests_total{path="/v1/search",status="413"} 5.0' in metrics
 
 
 def test_a_full_queue_says_so_at_once(keyed_server):

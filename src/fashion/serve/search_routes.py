@@ -59,7 +59,7 @@ def router(service: Service) -> APIRouter:
         pictures, wanted = await read_request(request, service.settings, SearchRequest)
         engine = service.engine
         how = limited(wanted, service.settings.max_k)
-        (result,) = await service.run(lambda: engine.search(pictures, together=True, **how))
+        (result,) = await service.run(lambda: engine.search(pictures(), together=True, **how))
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
         return answer(engine, result.hits, predicted, result.match, started)
 
@@ -79,7 +79,7 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         pictures, _ = await read_request(request, service.settings, Pictures)
         encoder = service.engine.encoder
-        vectors, _ = await service.run(lambda: service.engine.encode(pictures))
+        vectors, _ = await service.run(lambda: service.engine.encode(pictures()))
         elapsed = round(1000 * (time.perf_counter() - started), 3)
         return EmbedAnswer(embeddings=vectors.tolist(), model=encoder.fingerprint, processing_time_ms=elapsed)
 
@@ -89,7 +89,7 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         pictures, _ = await read_request(request, service.settings, Pictures)
         encoder = service.engine.encoder
-        _, probabilities = await service.run(lambda: service.engine.encode(pictures))
+        _, probabilities = await service.run(lambda: service.engine.encode(pictures()))
         results = [
             sorted(
                 (
