@@ -12,8 +12,9 @@ from fashion import VisualSearchEngine
 from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.items import delete_items
+from fashion.search.items import delete_items, update_items
 from fashion.search.store import Store
+from fashion.serve import describing
 from fashion.serve.settings import Settings
 from fashion.tasks.serve import make_service
 
@@ -149,6 +150,17 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def test_the_most_frequent_labels_are_named_and_the_others_counted(served_folder, bundle, monkeypatch):
+    monkeypatch.setattr(describing, "LABELS", 2)
+    engine, store = VisualSearchEngine(bundle, served_folder), Store(served_folder)
+    delete_items(engine, store, ["hat/0.png"])
+    update_items(engine, store, {"dress/0.png": {"label": ""}, "dress/1.png": {"label": None}})
+    service = make_service(served_folder, None, Settings())
+    service.use(service.catalog)
+    found = service.description
+    assert (found.labels, found.distinct_labels, found.unlabelled) == ({"hat": 5, "shoes": 6}, 3, 2)
 
 
 def test_a_reload_waits_for_the_change_under_way(served_folder):

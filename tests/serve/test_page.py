@@ -189,6 +189,24 @@ def test_back_forward_and_an_address_to_send(server, shop):
         assert opened.locator("#hits li").count()  # not taken for a step in the history
 
 
+def test_a_label_that_is_too_rare_for_a_choice(server):
+    with page() as opened:
+
+        def few(route) -> None:
+            answer = route.fetch()
+            index = answer.json()
+            del index["labels"]["shoes"]  # as if there were a hundred more frequent ones
+            route.fulfill(response=answer, json=index)
+
+        opened.route("**/v1/index", few)
+        opened.goto(f"{server.url}/?item=3&label=shoes")
+        assert set(hits(opened)) == {"shoes"}
+        assert opened.input_value("#label") == "shoes"
+        assert "and 1 more" in opened.inner_text("#label")
+        opened.goto(f"{server.url}/?item=3")
+        assert "shoes" not in opened.locator("#label option").all_inner_texts()
+
+
 @pytest.fixture
 def changing_server(served_folder):
     with Server(served_folder, "server.api_key=open-sesame") as started:

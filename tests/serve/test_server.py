@@ -136,7 +136,8 @@ def test_a_bad_request_is_told_what_is_wrong(server, send, status, words):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/items/99", "/v1/images/99", "/v1/items/99/similar", "/nothing", "/static/../app.py"]
+    "path",
+    ["/v1/items/99", f"/v1/items/{10**30}", "/v1/images/99", "/v1/items/99/similar", "/nothing", "/static/../app.py"],
 )
 def test_what_is_not_there_is_404(server, path):
     response = httpx.get(server.url + path)

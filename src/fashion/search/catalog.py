@@ -80,6 +80,8 @@ class Catalog:
 
     def __contains__(self, number: int) -> bool:
         """Whether there is an item with that id."""
+        if not -(2**63) <= number < 2**63:
+            return False  # NumPy would look for it among all ids as Python's numbers
         row = int(np.searchsorted(self.ids, number))
         return row < len(self.ids) and int(self.ids[row]) == number
 

@@ -3,16 +3,14 @@
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
-from fashion.search.table import RESERVED
-from fashion.search.values import plain
 from fashion.serve.bodies import bounded
+from fashion.serve.describing import image_url, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.schemas import (
     ClassifyAnswer,
@@ -27,9 +25,6 @@ from fashion.serve.schemas import (
 from fashion.serve.service import Service
 from fashion.serve.uploads import read_request
 
-HIDDEN = frozenset({"label", *RESERVED})
-"""Columns that say how the catalogue is kept, not what the item is."""
-
 
 def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
     """The two forms of a request, for the documentation page."""
@@ -37,16 +32,6 @@ def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
     form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
-
-
-def payload(item: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
-    return {name: value for name, value in shown.items() if value is not None}
-
-
-def image_url(item: dict[str, Any]) -> str:
-    """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
 
 
 def router(service: Service) -> APIRouter:
