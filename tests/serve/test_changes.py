@@ -9,6 +9,7 @@ import pytest
 from uploads import KEY, jpeg, text
 
 from fashion import VisualSearchEngine
+from fashion.benchmark.server import Server
 from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -150,6 +151,31 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def test_what_is_wrong_with_the_catalogue_is_not_the_requests_fault(served_folder):
+    """Nor does the answer say where things lie."""
+    with Server(served_folder, "server.api_key=open-sesame", "server.reload_s=60") as server:
+
+        def refusal(status: int) -> str:
+            body = {"items": [{"external_id": "hat/0.png", "columns": {"price": 1}}]}
+            asked = [("PATCH", {"json": body}), ("POST", {"json": {"items": [item("a")]}})]
+            asked.append(("DELETE", {"params": {"external_id": "hat/0.png"}}))
+            answers = [httpx.request(how, f"{server.url}/v1/items", headers=KEY, **sent) for how, sent in asked]
+            assert [answer.status_code for answer in answers] == [status] * 3
+            assert not [answer for answer in answers if "/" in answer.text or ".parquet" in answer.text]
+            return answers[0].json()["error"]["code"]
+
+        table = served_folder / "current" / "items.parquet"
+        content = table.read_bytes()
+        table.write_bytes(content[:-1])
+        assert refusal(503) == "outage"
+        table.write_bytes(content)
+        stranger = Catalog.open(served_folder)
+        stranger.fingerprint = "another"
+        stranger.write(served_folder)
+        assert refusal(409) == "newer_version"
+        assert not list((served_folder / "pictures").iterdir())
 
 
 def test_the_most_frequent_labels_are_named_and_the_others_counted(served_folder, bundle, monkeypatch):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from fashion.encoder import Encoder
-from fashion.errors import FashionError
+from fashion.errors import CatalogError, FashionError, OtherModelError
 from fashion.files import sha256
 from fashion.search.auto import built, in_full
 from fashion.search.catalog_files import (
@@ -153,7 +153,7 @@ class Catalog:
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder other than the one that made the embeddings: its vectors would mean something else."""
         if encoder.fingerprint != self.fingerprint:
-            raise FashionError(
+            raise OtherModelError(
                 f"The catalogue was made by the model {self.fingerprint} ({self.model}), and {encoder.source} is "
                 f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py task=index "
                 f"rebuild=true encoder={encoder.source} catalog=…"
@@ -233,7 +233,7 @@ class Catalog:
             path = current / name
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
-                raise FashionError(
+                raise CatalogError(
                     f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
                     f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
                 )
