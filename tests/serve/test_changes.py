@@ -14,6 +14,7 @@ from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.items import delete_items, update_items
+from fashion.search.milvus import MilvusIndex
 from fashion.search.store import Store
 from fashion.serve import describing
 from fashion.serve.settings import Settings
@@ -187,6 +188,14 @@ def test_the_most_frequent_labels_are_named_and_the_others_counted(served_folder
     service.use(service.catalog)
     found = service.description
     assert (found.labels, found.distinct_labels, found.unlabelled) == ({"hat": 5, "shoes": 6}, 3, 2)
+
+
+def test_where_a_milvus_lies_is_not_told(served_folder):
+    service = make_service(served_folder, None, Settings())
+    service.catalog.index = MilvusIndex(uri="http://root:secret@milvus.example:19530")
+    found = describing.described(service.catalog, service.engine.encoder, Settings())
+    assert found.index["index_type"] == "FLAT"
+    assert "milvus.example" not in found.model_dump_json()
 
 
 def test_a_reload_waits_for_the_change_under_way(served_folder):

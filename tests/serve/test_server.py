@@ -87,6 +87,22 @@ def test_filters_thresholds_and_groups_reach_the_engine(server, shop):
     assert len(more["hits"]) == 2
 
 
+def test_hidden_columns_are_unknown(server):
+    """Else a path could be found letter by letter."""
+    url = f"{server.url}/v1/items/3/similar"
+    asked = [
+        {"filter": f}
+        for f in ("path >= 'a'", "label = 'x' or origin = 'source'", "not file_size < 5", "sha256 is null")
+    ]
+    for values in (*asked, {"group_by": "path"}, {"group_by": "file_mtime_ns"}):
+        answer = httpx.get(url, params=values)
+        assert answer.status_code == 422
+        assert "external_id, label" in answer.json()["error"]["message"]
+    known = httpx.get(f"{server.url}/v1/index").json()["columns"]
+    assert not {"path", "origin", "sha256", "file_size", "file_mtime_ns"} & set(known)
+    assert len(httpx.get(url, params={"filter": "id < 2"}).json()["hits"]) == 2
+
+
 def test_pictures_are_embedded_and_named(server, shop):
     client, picture = Client(server.url), shop / "dress/1.png"
     engine = VisualSearchEngine(server.catalog)

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
+from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.selecting import select
 from fashion.search.table import RESERVED
 from fashion.search.values import plain
 from fashion.serve.schemas import IndexAnswer, Sample
@@ -34,6 +36,25 @@ def image_url(item: dict[str, Any]) -> str:
     return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
 
 
+def columns(catalog: Catalog) -> list[str]:
+    """The columns that requests may name: what is hidden could be found letter by letter through filters."""
+    return [name for name in catalog.items.column_names if name == "id" or name not in RESERVED]
+
+
+def check_columns(catalog: Catalog, filter: str | None, group_by: str | None) -> None:
+    """Refuse a hidden column as one that is unknown.
+
+    Raises:
+        FashionError: naming it, and those that there are; also for whatever else is wrong with the filter.
+    """
+    told = catalog.items.select(columns(catalog)).slice(0, 0)
+    if filter is not None:
+        select(filter, told)
+    if group_by is not None and group_by not in told.column_names:
+        has = ", ".join(told.column_names)
+        raise FashionError(f"group_by is {group_by!r}; the catalogue's columns are {has}.")
+
+
 def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAnswer:
     """A catalogue, and the model that searches it; a million items with a quarter of a million labels take 0.2 s."""
     labels = catalog.items["label"]
@@ -44,14 +65,16 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         items=len(catalog),
         version=catalog.version,
         unused_version=None,
-        index={"kind": catalog.index.kind, **catalog.index.settings},
+        # Where a Milvus lies is nobody's business, and its address may hold a password.
+        index={"kind": catalog.index.kind}
+        | {key: value for key, value in catalog.index.settings.items() if key != "uri"},
         recall=catalog.index.recall,
         model=encoder.fingerprint,
         classes=list(encoder.class_names),
         labels=dict(sorted((row["label"], row["count"]) for row in most)),
         distinct_labels=len(counts),
         unlabelled=len(labels) - pc.sum(counts["count"], min_count=0).as_py(),
-        columns=catalog.items.column_names,
+        columns=columns(catalog),
         samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
         max_k=settings.max_k,
         writable=settings.writable,

@@ -10,7 +10,7 @@ from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
 from fashion.serve.bodies import bounded
-from fashion.serve.describing import image_url, payload
+from fashion.serve.describing import check_columns, image_url, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.schemas import (
     ClassifyAnswer,
@@ -43,8 +43,8 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         pictures, wanted = await read_request(request, service.settings, SearchRequest)
         engine = service.engine
-        how = limited(wanted, service.settings.max_k)
-        (result,) = await service.run(lambda: engine.search(pictures(), together=True, **how))
+        most = service.settings.max_k
+        (result,) = await service.run(lambda: engine.search(pictures(), together=True, **limited(engine, wanted, most)))
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
         return answer(engine, result.hits, predicted, result.match, started)
 
@@ -54,8 +54,8 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         engine = service.engine
         known(engine, number)
-        how = limited(wanted, service.settings.max_k)
-        hits = await service.run(lambda: engine.more_like(number, **how))
+        most = service.settings.max_k
+        hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
         return answer(engine, hits, None, None, started)
 
     @routes.post("/embed", openapi_extra=described(Pictures, {}))
@@ -91,12 +91,15 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def limited(wanted: How, most: int) -> dict[str, Any]:
+def limited(engine: VisualSearchEngine, wanted: How, most: int) -> dict[str, Any]:
     """The engine's arguments.
 
     Raises:
         ApiError: 422, if k is larger than this server gives.
+        FashionError: if the filter or group_by names a column that is hidden.
     """
+    assert engine.catalog is not None
+    check_columns(engine.catalog, wanted.filter, wanted.group_by)
     if wanted.k > most:
         raise ApiError(422, "invalid", f"k is {wanted.k}; this server gives at most {most} hits (server.max_k).")
     return wanted.model_dump(include=set(How.model_fields))

@@ -5,7 +5,6 @@ import { card, kinds, labelled, naming, sample } from "./cards.js";
 const $ = (id) => document.getElementById(id);
 const TITLE = document.title;
 const NARROW = matchMedia("(max-width: 760px)"); // where the results lie below the form
-const KEPT = new Set(["id", "path", "sha256", "file_size", "file_mtime_ns", "origin"]); // of use to the catalogue alone
 const uploads = new Map(); // name in the history → pictures: files are in no address
 
 let asked = null; // {item, image_url, name} or {upload, address, name}
@@ -196,7 +195,7 @@ async function describe() {
   version = index.version;
   $("catalog").textContent = `${index.items.toLocaleString()} items to search`;
   $("version").textContent = `· catalogue version ${index.version}, model ${index.model}`;
-  $("columns").textContent = `Columns: ${index.columns.filter((name) => !KEPT.has(name)).join(", ")}`;
+  $("columns").textContent = `Columns: ${index.columns.filter((name) => name !== "id").join(", ")}`;
   $("filter").placeholder = `label = '${Object.keys(index.labels)[0] ?? "dress"}'`;
   $("label").replaceChildren(...kinds(index));
   rare = index.distinct_labels > Object.keys(index.labels).length;
