@@ -6,7 +6,7 @@ import time
 import faiss
 import httpx
 import pytest
-from uploads import KEY, jpeg, text
+from uploads import KEY, jpeg, saved, text
 
 from fashion import VisualSearchEngine
 from fashion.benchmark.server import Server
@@ -101,6 +101,21 @@ def test_many_items_are_deleted_in_several_requests(keyed_server, monkeypatch):
     assert [one["status"] for one in answer["items"]] == ["deleted"] * 6 + ["unknown"]
     assert client.index()["items"] == 12
     assert answer["catalog_version"] == client.index()["version"] > before + 1
+
+
+def test_many_items_are_added_and_changed_in_several_requests(keyed_server, monkeypatch):
+    from fashion import client as module
+
+    client = Client(keyed_server.url, "open-sesame")
+    large = saved("PNG", (200, 200), compress_level=0)  # 120 KB: two of them are more than this server reads at once
+    monkeypatch.setattr(module, "LONGEST_BODY", 180_000)
+    before = client.index()["version"]
+    answer = client.add({**{f"large{at}": large for at in range(2)}, **{f"small{at}": jpeg() for at in range(40)}})
+    assert [one["status"] for one in answer["items"]] == ["added"] * 42
+    assert len({one["id"] for one in answer["items"]}) == 42
+    assert answer["catalog_version"] == client.index()["version"] == before + 3
+    answer = client.update({**{f"nobody{at}": {"price": 1} for at in range(1000)}, "small39": {"price": 2}})
+    assert [one["status"] for one in answer["items"]] == ["unknown"] * 1000 + ["changed"]
 
 
 def test_columns_are_changed_without_a_picture(keyed_server):

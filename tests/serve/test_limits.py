@@ -15,6 +15,8 @@ from fastapi import Request
 from uploads import KEY, jpeg, text
 
 from fashion.benchmark.server import Server
+from fashion.client import Client
+from fashion.errors import FashionError
 from fashion.serve import pictures
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import SIZES, rounded, thumbnail_of
@@ -193,6 +195,14 @@ def test_a_server_with_a_rate_limit_says_429(served_folder):
     refused = next(one for one in answers if one.status_code == 429)
     assert refused.json()["error"]["code"] == "too_many_requests"
     assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_the_client_waits_for_as_long_as_it_is_told(served_folder):
+    with Server(served_folder, "server.rate_limit=2") as server:
+        client, hasty = Client(server.url), Client(server.url, patience=0)
+        assert all(client.item(number)["id"] == number for number in range(14))
+        with pytest.raises(FashionError, match="answered 429"):
+            list(map(hasty.item, range(14)))
 
 
 def test_numbers_too_large_in_a_filter_are_refused(server):
