@@ -44,11 +44,13 @@ class Client:
         """What looks like these pictures of one item; `how` as for `VisualSearchEngine.search`."""
         return self.connection.answer("POST", "/v1/search", {"images": _encoded(pictures), "k": k, **how})
 
-    def similar(self, number: int, k: int = 10, **how: Any) -> dict[str, Any]:
-        """What looks like the catalogue's item of that id."""
+    def similar(self, item: int | str, k: int = 10, **how: Any) -> dict[str, Any]:
+        """What looks like the catalogue's item of that id (a number) or external_id (text)."""
         given = {name: value for name, value in {"k": k, **how}.items() if value is not None}
         values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
-        return self.connection.answer("GET", f"/v1/items/{number}/similar?{urlencode(values)}")
+        if isinstance(item, str):
+            return self.connection.answer("GET", f"/v1/similar?{urlencode({'external_id': item, **values})}")
+        return self.connection.answer("GET", f"/v1/items/{item}/similar?{urlencode(values)}")
 
     def classify(self, *pictures: Picture) -> list[list[dict[str, Any]]]:
         """All classes of each picture with their probabilities, likeliest first."""
@@ -102,9 +104,10 @@ class Client:
         parts = _divided((f"external_id={quote(name)}" for name in external_ids), MOST_CHANGED, LONGEST_QUERY)
         return _together(self.connection.answer("DELETE", "/v1/items?" + "&".join(part)) for part in parts)
 
-    def item(self, number: int) -> dict[str, Any]:
-        """What is known of the item of that id."""
-        return self.connection.answer("GET", f"/v1/items/{number}")
+    def item(self, item: int | str) -> dict[str, Any]:
+        """What is known of the item of that id (a number) or external_id (text)."""
+        which = "?" + urlencode({"external_id": item}) if isinstance(item, str) else f"/{item}"
+        return self.connection.answer("GET", "/v1/items" + which)
 
     def index(self) -> dict[str, Any]:
         """The catalogue that is searched."""

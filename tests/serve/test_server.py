@@ -112,6 +112,22 @@ def test_pictures_are_embedded_and_named(server, shop):
     assert sum(one["probability"] for one in named) == pytest.approx(1, abs=1e-4)
 
 
+def test_items_are_found_by_their_owners_name(server):
+    client = Client(server.url)
+    assert client.item("hat/1.png") == client.item(7)
+    how = {"k": 3, "filter": "label != 'hat'", "fold_duplicates": True}
+    assert client.similar("hat/1.png", **how)["hits"] == client.similar(7, **how)["hits"]
+    for path in ("items", "similar"):
+        gone = httpx.get(f"{server.url}/v1/{path}", params={"external_id": "A17"})
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "no_such_item")
+        assert "A17" in gone.json()["error"]["message"]
+        assert httpx.get(f"{server.url}/v1/{path}").status_code == 422
+    parameters = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/v1/similar"]["get"]["parameters"]
+    assert {one["name"]: one["required"] for one in parameters} == {
+        "external_id": True, **dict.fromkeys(("k", "filter", "group_by", "score_threshold", "fold_duplicates"), False)
+    }  # fmt: skip
+
+
 def test_items_and_their_pictures_are_shown_by_id(server):
     item = httpx.get(f"{server.url}/v1/items/7").json()
     assert item["external_id"] == "hat/1.png"
@@ -163,7 +179,7 @@ def test_what_is_not_there_is_404(server, path):
 
 def test_a_wrong_method_is_told_the_right_ones(server):
     for method, path, allowed in (
-        ("PUT", "/v1/items", "DELETE, PATCH, POST"),
+        ("PUT", "/v1/items", "DELETE, GET, HEAD, PATCH, POST"),
         ("POST", "/v1/images/3", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
         ("POST", "/docs", "GET, HEAD"),
@@ -360,16 +376,28 @@ def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, s
     assert (tmp_path / "remote/results.png").exists()
     tables = []
     for where in (f"catalog={server.catalog}", f"server={server.url}"):
-        run_here("task=search", where, "like=3", "k=2", out="like")
-        tables.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("│")])
+        for like in ("like=3", "like=dress/3.png"):
+            run_here("task=search", where, like, "k=2", out="like")
+            tables.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("│")])
     assert len(tables[0]) == 2
-    assert tables[0] == tables[1]
+    assert tables == [tables[0]] * 4
     with pytest.raises(FashionError, match="k is 500; this server gives at most 200 hits"):
         run_here("task=search", f"server={server.url}", query, "k=500")
     with pytest.raises(FashionError, match="does not answer"):
         run_here("task=search", "server=http://127.0.0.1:9", query)
     with pytest.raises(FashionError, match="should start with http"):
         Client("localhost:8000")
+
+
+def test_an_item_without_its_picture_is_searched_with(run_here, keyed_server, capsys):
+    client = Client(keyed_server.url, "open-sesame")
+    number = client.add({"a": jpeg()})["items"][0]["id"]
+    for path in (keyed_server.catalog / "pictures").iterdir():
+        path.unlink()
+    for where in (f"catalog={keyed_server.catalog}", f"server={keyed_server.url}"):
+        for like in ("a", number):
+            run_here("task=search", where, f"like={like}", "k=2", out="like")
+            assert "its picture is gone" in capsys.readouterr().out
 
 
 def test_a_model_that_was_not_exported_is_not_served(run_here, run_folder, shop):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -128,6 +129,18 @@ class Catalog:
         if number not in self:
             raise FashionError(f"The catalogue has no item {number}; ids are in the results of a search.")
         return int(np.searchsorted(self.ids, number))
+
+    def number(self, external_id: str) -> int:
+        """The id of the item that its owner calls so.
+
+        Raises:
+            FashionError: if there is none.
+        """
+        names = self._columns["external_id"]
+        row = pc.index(names, pa.scalar(external_id, names.type)).as_py()
+        if row < 0:
+            raise FashionError(f"The catalogue has no item with external_id {external_id!r}.")
+        return int(self.ids[row])
 
     def item(self, number: int) -> dict[str, Any]:
         """All that is known of the item with id `number`."""

@@ -1,7 +1,7 @@
 """/v1/index, /v1/items, /v1/images: what the catalogue holds, and changes to it."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
@@ -13,7 +13,7 @@ from fashion.serve.describing import image_url, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, NewItems
-from fashion.serve.search_routes import known
+from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 
 
@@ -29,11 +29,15 @@ def reading(service: Service) -> APIRouter:
     @routes.get("/items/{number}")
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
-        found = known(service.engine, number).item(number)
-        return ItemAnswer(
-            id=number, external_id=found["external_id"], label=found["label"], payload=payload(found),
-            image_url=image_url(found),
-        )  # fmt: skip
+        return told(known(service.engine, number).item(number))
+
+    @routes.get("/items")
+    async def item_by_name(external_id: Annotated[str, Query(min_length=1)]) -> ItemAnswer:
+        """What is known of the item of that external_id."""
+        engine = service.engine
+        with service.place():
+            number = await service.run(lambda: named(engine, external_id))
+        return told(known(engine, number).item(number))
 
     @routes.get("/images/{number}", response_class=Response)
     async def image(
@@ -60,6 +64,13 @@ def reading(service: Service) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
+
+
+def told(item: dict[str, Any]) -> ItemAnswer:
+    return ItemAnswer(
+        id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item),
+        image_url=image_url(item),
+    )  # fmt: skip
 
 
 def writing(service: Service) -> APIRouter:

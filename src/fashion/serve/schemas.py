@@ -43,6 +43,12 @@ class How(Body):
         return value or None
 
 
+class Like(How):
+    """The same, for an item that its owner names."""
+
+    external_id: str = Field(min_length=1)
+
+
 class Pictures(Body):
     """Pictures as base64: of a search they show one item."""
 

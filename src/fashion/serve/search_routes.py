@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
@@ -18,6 +19,7 @@ from fashion.serve.schemas import (
     EmbedAnswer,
     HitBody,
     How,
+    Like,
     Pictures,
     SearchAnswer,
     SearchRequest,
@@ -37,6 +39,11 @@ def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
 def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["search"], route_class=bounded(service))
 
+    async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
+        started, most = time.perf_counter(), service.settings.max_k
+        hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
+        return answer(engine, hits, None, None, started)
+
     @routes.post("/search", openapi_extra=described(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
         """What looks like this picture?  Several pictures are taken for one item."""
@@ -51,12 +58,16 @@ def router(service: Service) -> APIRouter:
     @routes.get("/items/{number}/similar")
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that id?"""
-        started = time.perf_counter()
         engine = service.engine
         known(engine, number)
-        most = service.settings.max_k
-        hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
-        return answer(engine, hits, None, None, started)
+        return await alike(engine, number, wanted)
+
+    @routes.get("/similar")
+    async def similar_to(wanted: Annotated[Like, Query()]) -> SearchAnswer:
+        """What looks like the catalogue's item of that external_id?"""
+        engine = service.engine
+        number = await service.run(lambda: named(engine, wanted.external_id))
+        return await alike(engine, number, wanted)
 
     @routes.post("/embed", openapi_extra=described(Pictures, {}))
     async def embed(request: Request) -> EmbedAnswer:
@@ -116,6 +127,18 @@ def known(engine: VisualSearchEngine, number: int) -> Catalog:
     if number not in catalog:
         raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
     return catalog
+
+
+def named(engine: VisualSearchEngine, external_id: str) -> int:
+    """The id of the item of that name; looks through all of them, a few milliseconds for a million.
+
+    Raises:
+        ApiError: 404.
+    """
+    try:
+        return engine.item_number(external_id)
+    except FashionError as error:
+        raise ApiError(404, "no_such_item", str(error)) from None
 
 
 def answer(
