@@ -55,7 +55,7 @@ tensorboard: setup  ## watch all runs
 	$(VENV)/bin/tensorboard --logdir outputs
 
 lock:  ## write constraints.txt anew (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url --upgrade -o constraints.txt
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --upgrade -o constraints.txt
 
 clean:  ## remove caches; outputs and the environment stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache build *.egg-info src/*.egg-info

@@ -11,8 +11,12 @@ KEY = {"X-API-Key": "open-sesame"}
 
 
 def jpeg(colour: str = "hat", size: tuple[int, int] = (60, 80)) -> bytes:
+    return saved("JPEG", size, colour)
+
+
+def saved(kind: str, size: tuple[int, int], colour: str = "hat", **options: int) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, COLOURS[colour]).save(buffer, "JPEG")
+    Image.new("RGB", size, COLOURS[colour]).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -9,5 +9,13 @@ class OutageError(FashionError):
     """A disk or a service does not do its part; what was asked for is right, and can be tried again once it does."""
 
 
+class CatalogError(OutageError):
+    """A catalogue that cannot be read: it is gone, damaged, or of another version of this software."""
+
+
+class OtherModelError(FashionError):
+    """What is there was made by another model than the one at hand."""
+
+
 class BusyError(FashionError):
     """Another process is writing there; what was asked for is right, and can be tried again."""

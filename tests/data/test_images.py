@@ -2,6 +2,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -28,6 +30,11 @@ def gradient(width: int = 60, height: int = 40) -> Image.Image:
     return Image.fromarray(np.stack([x, y, 255 - x], axis=2).astype(np.uint8))
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_formats_give_the_same_picture(kind):
     exact = load_picture(saved(gradient(), "PNG"), 32).astype(int)
@@ -42,6 +49,8 @@ def test_draft_changes_little():
     data = saved(large, "JPEG", quality=95)
     full = np.asarray(open_picture(data).resize((64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert open_picture(data, draft=128).width < 1200
+    phones = saved(large, "MPO", save_all=True, append_images=[gradient()], quality=95)  # with a second picture behind
+    np.testing.assert_array_equal(load_picture(phones, 64), load_picture(data, 64))
     assert np.abs(load_picture(data, 64).astype(int) - full).mean() < 1
 
 
@@ -93,13 +102,31 @@ def test_the_middle_is_what_is_cut_out_and_stretched():
 
 @pytest.mark.parametrize("side", [9_000, 30_000])
 def test_too_many_pixels_are_refused_before_decoding(side):
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     with pytest.raises(BadPictureError, match="more than the 64,000,000 pixels"):
         load_picture(bomb, 64)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_a_head_whose_entries_share_one_region_takes_little_memory(kind):
+    """Each of 200 notes in a TIFF's head, or a PNG's EXIF, points at the same two megabytes."""
+    fields = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, 64)]
+    shared, count = 2_000_000, 200
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields]
+    entries += [struct.pack("<HHII", 40_000 + at, 7, shared, 8) for at in range(count)]
+    ends = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    data = b"II*\0" + struct.pack("<I", 8 + shared) + bytes(shared) + ends
+    if kind == "PNG":
+        plain = saved(gradient(), "PNG")
+        data = plain[:33] + chunk(b"eXIf", data) + plain[33:]
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(BadPictureError):
+            load_picture(data, 16)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
@@ -120,6 +147,29 @@ def test_damaged_files_give_one_sentence_or_a_picture(kind):
 def test_an_orientation_that_cannot_be_read_is_none(kind):
     cut_off = saved(gradient(), kind, exif=b"Exif\0\0II*\0")
     np.testing.assert_array_equal(load_picture(cut_off, 16), load_picture(saved(gradient(), kind), 16))
+
+
+PEAK = """
+import re, sys
+from fashion.data.images import load_picture
+
+def megabytes():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+load_picture(sys.argv[1], 64)
+before = megabytes()
+load_picture(sys.argv[2], 64)
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_large_picture_is_held_twice_at_most(tmp_path, mode):
+    for side in (8, 3000):
+        Image.new(mode, (side, side)).save(tmp_path / f"{side}.png")
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "8.png"), str(tmp_path / "3000.png")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(found.stdout) < 2.4 * 36  # Pillow keeps four bytes a pixel
 
 
 def test_names_that_are_no_text_are_said(tmp_path):

@@ -2,7 +2,7 @@
 
 import operator
 import random
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -92,9 +92,9 @@ def test_agrees_with_a_slow_reading():
 
 DATED = pa.Table.from_pylist(
     [
-        {"since": date(2026, 1, 4), "at": datetime(2026, 1, 4, 9), "utc": datetime(2026, 1, 4, 9, tzinfo=timezone.utc),
+        {"since": date(2026, 1, 4), "at": datetime(2026, 1, 4, 9), "utc": datetime(2026, 1, 4, 9, tzinfo=UTC),
          "cost": Decimal("9.99"), "id": 1},
-        {"since": date(2026, 1, 6), "at": datetime(2026, 1, 6, 9), "utc": datetime(2026, 1, 6, 9, tzinfo=timezone.utc),
+        {"since": date(2026, 1, 6), "at": datetime(2026, 1, 6, 9), "utc": datetime(2026, 1, 6, 9, tzinfo=UTC),
          "cost": Decimal("50.00"), "id": 2},
     ]
 )  # fmt: skip

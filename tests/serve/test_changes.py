@@ -8,14 +8,17 @@ from pathlib import Path
 import faiss
 import httpx
 import pytest
-from uploads import KEY, jpeg, text
+from uploads import KEY, jpeg, saved, text
 
 from fashion import VisualSearchEngine
+from fashion.benchmark.server import Server
 from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.items import delete_items
+from fashion.search.items import delete_items, update_items
+from fashion.search.milvus import MilvusIndex
 from fashion.search.store import Store
+from fashion.serve import describing
 from fashion.serve.settings import Settings
 from fashion.tasks.serve import make_service
 
@@ -122,6 +125,21 @@ def test_many_items_are_deleted_in_several_requests(keyed_server, monkeypatch):
     assert answer["catalog_version"] == client.index()["version"] > before + 1
 
 
+def test_many_items_are_added_and_changed_in_several_requests(keyed_server, monkeypatch):
+    from fashion import client as module
+
+    client = Client(keyed_server.url, "open-sesame")
+    large = saved("PNG", (200, 200), compress_level=0)  # 120 KB: two of them are more than this server reads at once
+    monkeypatch.setattr(module, "LONGEST_BODY", 180_000)
+    before = client.index()["version"]
+    answer = client.add({**{f"large{at}": large for at in range(2)}, **{f"small{at}": jpeg() for at in range(40)}})
+    assert [one["status"] for one in answer["items"]] == ["added"] * 42
+    assert len({one["id"] for one in answer["items"]}) == 42
+    assert answer["catalog_version"] == client.index()["version"] == before + 3
+    answer = client.update({**{f"nobody{at}": {"price": 1} for at in range(1000)}, "small39": {"price": 2}})
+    assert [one["status"] for one in answer["items"]] == ["unknown"] * 1000 + ["changed"]
+
+
 def test_columns_are_changed_without_a_picture(keyed_server):
     client = Client(keyed_server.url, "open-sesame")
     before = client.index()["version"]
@@ -171,6 +189,50 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def test_what_is_wrong_with_the_catalogue_is_not_the_requests_fault(served_folder):
+    """Nor does the answer say where things lie."""
+    with Server(served_folder, "server.api_key=open-sesame", "server.reload_s=60") as server:
+
+        def refusal(status: int) -> str:
+            body = {"items": [{"external_id": "hat/0.png", "columns": {"price": 1}}]}
+            asked = [("PATCH", {"json": body}), ("POST", {"json": {"items": [item("a")]}})]
+            asked.append(("DELETE", {"params": {"external_id": "hat/0.png"}}))
+            answers = [httpx.request(how, f"{server.url}/v1/items", headers=KEY, **sent) for how, sent in asked]
+            assert [answer.status_code for answer in answers] == [status] * 3
+            assert not [answer for answer in answers if "/" in answer.text or ".parquet" in answer.text]
+            return answers[0].json()["error"]["code"]
+
+        table = served_folder / "current" / "items.parquet"
+        content = table.read_bytes()
+        table.write_bytes(content[:-1])
+        assert refusal(503) == "outage"
+        table.write_bytes(content)
+        stranger = Catalog.open(served_folder)
+        stranger.fingerprint = "another"
+        stranger.write(served_folder)
+        assert refusal(409) == "newer_version"
+        assert not list((served_folder / "pictures").iterdir())
+
+
+def test_the_most_frequent_labels_are_named_and_the_others_counted(served_folder, bundle, monkeypatch):
+    monkeypatch.setattr(describing, "LABELS", 2)
+    engine, store = VisualSearchEngine(bundle, served_folder), Store(served_folder)
+    delete_items(engine, store, ["hat/0.png"])
+    update_items(engine, store, {"dress/0.png": {"label": ""}, "dress/1.png": {"label": None}})
+    service = make_service(served_folder, None, Settings())
+    service.use(service.catalog)
+    found = service.description
+    assert (found.labels, found.distinct_labels, found.unlabelled) == ({"hat": 5, "shoes": 6}, 3, 2)
+
+
+def test_where_a_milvus_lies_is_not_told(served_folder):
+    service = make_service(served_folder, None, Settings())
+    service.catalog.index = MilvusIndex(uri="http://root:secret@milvus.example:19530")
+    found = describing.described(service.catalog, service.engine.encoder, Settings())
+    assert found.index["index_type"] == "FLAT"
+    assert "milvus.example" not in found.model_dump_json()
 
 
 def test_a_reload_waits_for_the_change_under_way(served_folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from browser import needs_browser, page
 from PIL import Image
-from uploads import jpeg
+from uploads import jpeg, saved
 
 from fashion.benchmark.server import Server
 from fashion.client import Client
@@ -189,6 +189,24 @@ def test_back_forward_and_an_address_to_send(server, shop):
         assert opened.locator("#hits li").count()  # not taken for a step in the history
 
 
+def test_a_label_that_is_too_rare_for_a_choice(server):
+    with page() as opened:
+
+        def few(route) -> None:
+            answer = route.fetch()
+            index = answer.json()
+            del index["labels"]["shoes"]  # as if there were a hundred more frequent ones
+            route.fulfill(response=answer, json=index)
+
+        opened.route("**/v1/index", few)
+        opened.goto(f"{server.url}/?item=3&label=shoes")
+        assert set(hits(opened)) == {"shoes"}
+        assert opened.input_value("#label") == "shoes"
+        assert "and 1 more" in opened.inner_text("#label")
+        opened.goto(f"{server.url}/?item=3")
+        assert "shoes" not in opened.locator("#label option").all_inner_texts()
+
+
 @pytest.fixture
 def changing_server(served_folder):
     with Server(served_folder, "server.api_key=open-sesame") as started:
@@ -252,6 +270,35 @@ def test_a_server_of_few_hits_and_a_filter_that_is_asked_once(served_folder):
             "[...document.querySelectorAll('#hits .label')].every((one) => one.textContent == 'hat')"
         )
         assert len([url for url in asked if "/similar" in url]) == 1
+
+
+def test_nothing_of_a_picture_that_was_read_is_kept(server, shop):
+    """But for the address by which the page shows it, and goes back to it."""
+    with page() as opened:
+        opened.add_init_script("""
+            window.kept = {bitmaps: 0, addresses: 0};
+            const make = createImageBitmap, close = ImageBitmap.prototype.close;
+            window.createImageBitmap = async (...given) => {
+                const made = await make(...given);
+                kept.bitmaps++;
+                return made;
+            };
+            ImageBitmap.prototype.close = function () { kept.bitmaps--; close.call(this); };
+            for (const [name, step] of [["createObjectURL", 1], ["revokeObjectURL", -1]]) {
+                const plain = URL[name].bind(URL);
+                URL[name] = (given) => { kept.addresses += step; return plain(given); };
+            }""")
+        opened.goto(server.url)
+        drawn = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"></svg>'
+        for given in (
+            str(shop / "hat/0.png"),
+            {"name": "x.svg", "mimeType": "image/svg+xml", "buffer": drawn},
+            {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": saved("JPEG", (2000, 900))},
+        ):
+            opened.evaluate("document.querySelector('#hits').replaceChildren()")
+            opened.set_input_files("#file", given)
+            hits(opened)
+        assert opened.evaluate("kept") == {"bitmaps": 0, "addresses": 3}
 
 
 def test_what_only_the_browser_can_read_is_sent_as_a_jpeg_and_a_file_that_goes_is_still_asked(server, shop, tmp_path):

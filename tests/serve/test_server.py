@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from uploads import KEY, jpeg, text
+from uploads import KEY, jpeg, saved, text
 
 from fashion import VisualSearchEngine
 from fashion.client import Client
@@ -87,6 +87,22 @@ def test_filters_thresholds_and_groups_reach_the_engine(server, shop):
     assert len(more["hits"]) == 2
 
 
+def test_hidden_columns_are_unknown(server):
+    """Else a path could be found letter by letter."""
+    url = f"{server.url}/v1/items/3/similar"
+    asked = [
+        {"filter": f}
+        for f in ("path >= 'a'", "label = 'x' or origin = 'source'", "not file_size < 5", "sha256 is null")
+    ]
+    for values in (*asked, {"group_by": "path"}, {"group_by": "file_mtime_ns"}):
+        answer = httpx.get(url, params=values)
+        assert answer.status_code == 422
+        assert "external_id, label" in answer.json()["error"]["message"]
+    known = httpx.get(f"{server.url}/v1/index").json()["columns"]
+    assert not {"path", "origin", "sha256", "file_size", "file_mtime_ns"} & set(known)
+    assert len(httpx.get(url, params={"filter": "id < 2"}).json()["hits"]) == 2
+
+
 def test_pictures_are_embedded_and_named(server, shop):
     client, picture = Client(server.url), shop / "dress/1.png"
     engine = VisualSearchEngine(server.catalog)
@@ -94,6 +110,22 @@ def test_pictures_are_embedded_and_named(server, shop):
     named = client.classify(picture)[0]
     assert [one["label"] for one in named] == [label for label, _ in engine.classify(picture)]
     assert sum(one["probability"] for one in named) == pytest.approx(1, abs=1e-4)
+
+
+def test_items_are_found_by_their_owners_name(server):
+    client = Client(server.url)
+    assert client.item("hat/1.png") == client.item(7)
+    how = {"k": 3, "filter": "label != 'hat'", "fold_duplicates": True}
+    assert client.similar("hat/1.png", **how)["hits"] == client.similar(7, **how)["hits"]
+    for path in ("items", "similar"):
+        gone = httpx.get(f"{server.url}/v1/{path}", params={"external_id": "A17"})
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "no_such_item")
+        assert "A17" in gone.json()["error"]["message"]
+        assert httpx.get(f"{server.url}/v1/{path}").status_code == 422
+    parameters = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/v1/similar"]["get"]["parameters"]
+    assert {one["name"]: one["required"] for one in parameters} == {
+        "external_id": True, **dict.fromkeys(("k", "filter", "group_by", "score_threshold", "fold_duplicates"), False)
+    }  # fmt: skip
 
 
 def test_items_and_their_pictures_are_shown_by_id(server):
@@ -124,7 +156,8 @@ def test_items_and_their_pictures_are_shown_by_id(server):
         ({"json": {"images": [text(jpeg())], "kk": 5}}, 422, "kk"),
         ({"json": {"images": [text(jpeg())], "filter": "colour = 'red'"}}, 422, "colour"),
         ({"json": {"images": [text(jpeg())], "filter": "__import__('os')"}}, 422, "filter"),
-        ({"json": {"images": [text(jpeg())] * 40}}, 422, "At most 32"),
+        ({"json": {"images": [text(jpeg())] * 33}}, 422, "At most 32"),
+        ({"files": [("file", jpeg())] * 33}, 422, "At most 32"),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_told_what_is_wrong(server, send, status, words):
@@ -135,7 +168,8 @@ def test_a_bad_request_is_told_what_is_wrong(server, send, status, words):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/items/99", "/v1/images/99", "/v1/items/99/similar", "/nothing", "/static/../app.py"]
+    "path",
+    ["/v1/items/99", f"/v1/items/{10**30}", "/v1/images/99", "/v1/items/99/similar", "/nothing", "/static/../app.py"],
 )
 def test_what_is_not_there_is_404(server, path):
     response = httpx.get(server.url + path)
@@ -145,7 +179,7 @@ def test_what_is_not_there_is_404(server, path):
 
 def test_a_wrong_method_is_told_the_right_ones(server):
     for method, path, allowed in (
-        ("PUT", "/v1/items", "DELETE, PATCH, POST"),
+        ("PUT", "/v1/items", "DELETE, GET, HEAD, PATCH, POST"),
         ("POST", "/v1/images/3", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
         ("POST", "/docs", "GET, HEAD"),
@@ -246,9 +280,15 @@ def test_limits(keyed_server):
             yield bytes(10_000)
 
     assert httpx.post(url, content=chunks(), headers={"content-type": "application/json"}).status_code == 413
-    large = httpx.post(url, files={"file": jpeg(size=(600, 600))})
+    large = httpx.post(url, files={"file": saved("PNG", (600, 600))})
     assert large.status_code == 413
     assert "600×600" in large.json()["error"]["message"]
+    for kind, options, status in (("PNG", {}, 413), ("JPEG", {"progressive": True}, 413), ("JPEG", {}, 200)):
+        picture = saved(kind, (400, 400), **options)
+        assert httpx.post(url, files=[("file", picture)]).status_code == 200
+        several = httpx.post(url, files=[("file", picture)] * 2)  # each is small enough, both together are not
+        assert several.status_code == status
+        assert status == 200 or "together" in several.json()["error"]["message"]
     with socket.create_connection(("127.0.0.1", keyed_server.port)) as slow:
         slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                      b"Content-Length: 50\r\n\r\n{")  # fmt: skip
@@ -258,7 +298,7 @@ def test_limits(keyed_server):
     assert strange.status_code == 400
     metrics = httpx.get(f"{keyed_server.url}/metrics").text  # what was refused at the door counts too
     assert 'fashion_requests_total{path="/healthz",status="400"} 1.0' in metrics
-    assert 'fashion_requests_total{path="/v1/search",status="413"} 3.0' in metrics
+    assert 'fashion_requests_total{path="/v1/search",status="413"} 5.0' in metrics
 
 
 def test_a_full_queue_says_so_at_once(keyed_server):
@@ -336,16 +376,28 @@ def test_search_through_a_server_shows_what_a_local_one_does(run_here, server, s
     assert (tmp_path / "remote/results.png").exists()
     tables = []
     for where in (f"catalog={server.catalog}", f"server={server.url}"):
-        run_here("task=search", where, "like=3", "k=2", out="like")
-        tables.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("│")])
+        for like in ("like=3", "like=dress/3.png"):
+            run_here("task=search", where, like, "k=2", out="like")
+            tables.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("│")])
     assert len(tables[0]) == 2
-    assert tables[0] == tables[1]
+    assert tables == [tables[0]] * 4
     with pytest.raises(FashionError, match="k is 500; this server gives at most 200 hits"):
         run_here("task=search", f"server={server.url}", query, "k=500")
     with pytest.raises(FashionError, match="does not answer"):
         run_here("task=search", "server=http://127.0.0.1:9", query)
     with pytest.raises(FashionError, match="should start with http"):
         Client("localhost:8000")
+
+
+def test_an_item_without_its_picture_is_searched_with(run_here, keyed_server, capsys):
+    client = Client(keyed_server.url, "open-sesame")
+    number = client.add({"a": jpeg()})["items"][0]["id"]
+    for path in (keyed_server.catalog / "pictures").iterdir():
+        path.unlink()
+    for where in (f"catalog={keyed_server.catalog}", f"server={keyed_server.url}"):
+        for like in ("a", number):
+            run_here("task=search", where, f"like={like}", "k=2", out="like")
+            assert "its picture is gone" in capsys.readouterr().out
 
 
 def test_a_model_that_was_not_exported_is_not_served(run_here, run_folder, shop):

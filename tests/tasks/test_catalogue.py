@@ -72,7 +72,7 @@ def test_folders_are_labels_and_a_filter_that_nothing_passes_is_said(run_here, b
     picture = f"query='{shop}/hat/0.png'"
     run_here("task=search", "catalog='my catalog'", picture, "filter='label = \\'robe\\''")
     assert "No item passes the filter label = 'robe'" in caplog.text
-    with pytest.raises(FashionError, match="query=PICTURE or like=ID, not both"):
+    with pytest.raises(FashionError, match="query=PICTURE or like=ITEM, not both"):
         run_here("task=search", "catalog='my catalog'", picture, "like=1")
     with pytest.raises(FashionError, match="not both"):
         run_here("task=export", "catalog='my catalog'", f"encoder={bundle}")

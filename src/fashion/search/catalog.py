@@ -11,17 +11,18 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
 from fashion.encoder import Encoder
-from fashion.errors import FashionError
+from fashion.errors import CatalogError, FashionError, OtherModelError
 from fashion.files import sha256, write_array
 from fashion.search.auto import built, in_full
 from fashion.search.catalog_files import (
@@ -83,6 +84,8 @@ class Catalog:
 
     def __contains__(self, number: int) -> bool:
         """Whether there is an item with that id."""
+        if not -(2**63) <= number < 2**63:
+            return False  # NumPy would look for it among all ids as Python's numbers
         row = int(np.searchsorted(self.ids, number))
         return row < len(self.ids) and int(self.ids[row]) == number
 
@@ -134,6 +137,18 @@ class Catalog:
             raise FashionError(f"The catalogue has no item {number}; ids are in the results of a search.")
         return int(np.searchsorted(self.ids, number))
 
+    def number(self, external_id: str) -> int:
+        """The id of the item that its owner calls so.
+
+        Raises:
+            FashionError: if there is none.
+        """
+        names = self._columns["external_id"]
+        row = pc.index(names, pa.scalar(external_id, names.type)).as_py()
+        if row < 0:
+            raise FashionError(f"The catalogue has no item with external_id {external_id!r}.")
+        return int(self.ids[row])
+
     def item(self, number: int) -> dict[str, Any]:
         """All that is known of the item with id `number`."""
         row = self.row(number)
@@ -163,7 +178,7 @@ class Catalog:
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder other than the one that made the embeddings: its vectors would mean something else."""
         if encoder.fingerprint != self.fingerprint:
-            raise FashionError(
+            raise OtherModelError(
                 f"The catalogue was made by the model {self.fingerprint} ({self.model}), and {encoder.source} is "
                 f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py task=index "
                 f"rebuild=true encoder={encoder.source} catalog=…"
@@ -202,7 +217,7 @@ class Catalog:
                 "asked": self.asked,
                 "recall": self.index.recall,
                 "sha256": {name: sha256(part / name) for name in files},
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             store.use_ids_below(self.next_id)
@@ -242,7 +257,7 @@ class Catalog:
             path = current / name
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
-                raise FashionError(
+                raise CatalogError(
                     f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
                     f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
                 )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from fashion.encoder import SHIPPED
-from fashion.errors import FashionError
+from fashion.errors import CatalogError, FashionError
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex
 from fashion.search.store import Store
@@ -94,24 +94,24 @@ def open_index(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: b
 def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
     path = current / "manifest.json"
     if current != folder and not current.exists():
-        raise FashionError(
+        raise CatalogError(
             f"{folder} lacks its current version, {current.relative_to(folder)}; make it anew with task=index "
             f"rebuild=true catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
         )
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
-        raise FashionError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
+        raise CatalogError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
         for key in ("sha256", "index", "root", "fingerprint", "model", "next_id"):
             manifest[key]
     except (ValueError, KeyError, TypeError) as error:
-        raise FashionError(
+        raise CatalogError(
             f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with task=index rebuild=true."
         ) from error
     if version not in (1, SCHEMA_VERSION):
-        raise FashionError(
+        raise CatalogError(
             f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
             "the catalogue anew with task=index rebuild=true."
         )

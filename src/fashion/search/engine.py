@@ -228,6 +228,12 @@ class VisualSearchEngine:
         """How many items can be found."""
         return len(self.catalog or ())
 
+    def item_number(self, external_id: str) -> int:
+        """The id of the catalogue's item that its owner calls so."""
+        if self.catalog is None:
+            raise FashionError("There is no catalogue; call embed_dataset, or name a catalogue folder.")
+        return self.catalog.number(external_id)
+
     def item_picture(self, number: int) -> Path:
         """Where the picture of the catalogue's item with id `number` lies."""
         if self.catalog is None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fashion.errors import FashionError, OutageError
+from fashion.errors import CatalogError, FashionError, OutageError
 from fashion.files import write_text
 from fashion.search.searching import Found, unit_vectors
 from fashion.search.store import Store
@@ -170,7 +170,7 @@ class MilvusIndex:
         index = cls.noted(path, settings)
         index.ids = np.asarray(ids, dtype=np.int64)
         if not index._asked(lambda: index.client.has_collection(index.collection)):
-            raise FashionError(
+            raise CatalogError(
                 f"{index.settings['uri']} has no collection {index.collection}; make the catalogue anew with "
                 "task=index rebuild=true."
             )

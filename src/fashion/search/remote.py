@@ -39,6 +39,10 @@ class RemoteEngine:
         """As `VisualSearchEngine.classify`."""
         return [(one["label"], one["probability"]) for one in self.client.classify(picture)[0]]
 
+    def item_number(self, external_id: str) -> int:
+        """As `VisualSearchEngine.item_number`."""
+        return int(self.client.item(external_id)["id"])
+
     def item_picture(self, number: int) -> Path:
         """A small copy of the item's picture."""
         path = self.pictures / f"{number}.jpg"

@@ -13,7 +13,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fashion.errors import BusyError, FashionError
@@ -103,7 +103,7 @@ class Store:
                     "done, or stop it."
                 ) from None
             lock.truncate(0)
-            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
             lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
             lock.flush()
             self._clean()

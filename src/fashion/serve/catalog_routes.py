@@ -1,25 +1,20 @@
 """/v1/index, /v1/items, /v1/images: what the catalogue holds, and changes to it."""
 
 import hashlib
-import itertools
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
-from fashion.search.catalog import Catalog
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
+from fashion.serve.describing import image_url, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import rounded, thumbnail_of
-from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, NewItems, Sample
-from fashion.serve.search_routes import image_url, known, payload
+from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, NewItems
+from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
-
-SAMPLES = 12
 
 
 def reading(service: Service) -> APIRouter:
@@ -29,16 +24,20 @@ def reading(service: Service) -> APIRouter:
     @routes.get("/index")
     async def index() -> IndexAnswer:
         """The catalogue that is searched, and the model that searches it."""
-        return described(service)
+        return service.description.model_copy(update={"unused_version": service.unused_version})
 
     @routes.get("/items/{number}")
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
-        found = known(service.engine, number).item(number)
-        return ItemAnswer(
-            id=number, external_id=found["external_id"], label=found["label"], payload=payload(found),
-            image_url=image_url(found),
-        )  # fmt: skip
+        return told(known(service.engine, number).item(number))
+
+    @routes.get("/items")
+    async def item_by_name(external_id: Annotated[str, Query(min_length=1)]) -> ItemAnswer:
+        """What is known of the item of that external_id."""
+        engine = service.engine
+        with service.place():
+            number = await service.run(lambda: named(engine, external_id))
+        return told(known(engine, number).item(number))
 
     @routes.get("/images/{number}", response_class=Response)
     async def image(
@@ -67,6 +66,13 @@ def reading(service: Service) -> APIRouter:
     return routes
 
 
+def told(item: dict[str, Any]) -> ItemAnswer:
+    return ItemAnswer(
+        id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item),
+        image_url=image_url(item),
+    )  # fmt: skip
+
+
 def writing(service: Service) -> APIRouter:
     """What changes the catalogue."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Of servers that have one.")  # to document it
@@ -90,36 +96,3 @@ def writing(service: Service) -> APIRouter:
         return await changed(service, lambda engine: deleted(engine, service, external_id))
 
     return routes
-
-
-def described(service: Service) -> IndexAnswer:
-    catalog, encoder = service.catalog, service.engine.encoder
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(catalog.items["label"]).to_pylist()}
-    unlabelled = counts.pop(None, 0) + counts.pop("", 0)
-    return IndexAnswer(
-        items=len(catalog),
-        version=catalog.version,
-        unused_version=service.unused_version,
-        index={"kind": catalog.index.kind, **catalog.index.settings},
-        recall=catalog.index.recall,
-        model=encoder.fingerprint,
-        classes=list(encoder.class_names),
-        labels={str(label): counts[label] for label in sorted(counts, key=str)},
-        unlabelled=unlabelled,
-        columns=catalog.items.column_names,
-        samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
-        max_k=service.settings.max_k,
-        writable=service.settings.writable,
-        no_match=encoder.no_match,
-    )
-
-
-def spread(catalog: Catalog) -> list[dict[str, Any]]:
-    """Items from all over the catalogue, of as many labels as there are among some of them."""
-    rows = np.unique(np.linspace(0, len(catalog) - 1, 10 * SAMPLES).astype(int))
-    by_label: dict[Any, list[dict[str, Any]]] = {}
-    for number in catalog.ids[rows]:
-        item = catalog.item(int(number))
-        by_label.setdefault(item["label"], []).append(item)
-    turns = itertools.zip_longest(*by_label.values())
-    return [item for turn in turns for item in turn if item is not None][:SAMPLES]

@@ -64,7 +64,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 check_row(row)
                 typed([*rows.values(), row], here)
                 data = decode(item.image)
-                check_pixels(data, service.settings.max_pixels)
+                check_pixels([data], service.settings.max_pixels)
                 paths.append(store_picture(data, folder))
             except OutageError:
                 raise

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from fashion.data.images import BadPictureError
-from fashion.errors import BusyError, FashionError, OutageError
+from fashion.errors import BusyError, FashionError, OtherModelError, OutageError
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,13 @@ def add_handlers(app: FastAPI) -> None:
         message = "The server cannot do that now, since its disk or its index does not; its log says how."
         return respond(ApiError(503, "outage", message, {"Retry-After": "60"}))
 
+    async def other_model(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        message = (
+            "The catalogue's newest version is of another model, so this server changes nothing; its log says more."
+        )
+        return respond(ApiError(409, "newer_version", message))
+
     async def refused(request: Request, error: Exception) -> JSONResponse:
         bad = isinstance(error, BadPictureError)
         return respond(ApiError(422, "bad_picture" if bad else "bad_request", str(error)))
@@ -102,6 +109,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(OutageError, outage)
+    app.add_exception_handler(OtherModelError, other_model)
     app.add_exception_handler(FashionError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)

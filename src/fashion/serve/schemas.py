@@ -43,6 +43,12 @@ class How(Body):
         return value or None
 
 
+class Like(How):
+    """The same, for an item that its owner names."""
+
+    external_id: str = Field(min_length=1)
+
+
 class Pictures(Body):
     """Pictures as base64: of a search they show one item."""
 
@@ -158,8 +164,8 @@ class Sample(BaseModel):
 class IndexAnswer(BaseModel):
     """The catalogue that is searched.
 
-    labels: how many items each has; unlabelled: how many have none.  samples: items spread over it.  max_k: the most
-    hits that this server gives.
+    labels: how many items each of the 100 most frequent has; distinct_labels: how many there are; unlabelled: how many
+    items have none.  samples: items spread over it.  max_k: the most hits that this server gives.
     unused_version: a newer one that this server could not take up, of another model for example; its log says why.
     """
 
@@ -171,6 +177,7 @@ class IndexAnswer(BaseModel):
     model: str
     classes: list[str]
     labels: dict[str, int]
+    distinct_labels: int
     unlabelled: int
     columns: list[str]
     samples: list[Sample]

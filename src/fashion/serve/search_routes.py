@@ -3,16 +3,15 @@
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 
+from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Hit
-from fashion.search.table import RESERVED
-from fashion.search.values import plain
 from fashion.serve.bodies import bounded
+from fashion.serve.describing import check_columns, image_url, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.schemas import (
     ClassifyAnswer,
@@ -20,15 +19,13 @@ from fashion.serve.schemas import (
     EmbedAnswer,
     HitBody,
     How,
+    Like,
     Pictures,
     SearchAnswer,
     SearchRequest,
 )
 from fashion.serve.service import Service
 from fashion.serve.uploads import read_request
-
-HIDDEN = frozenset({"label", *RESERVED})
-"""Columns that say how the catalogue is kept, not what the item is."""
 
 
 def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
@@ -39,18 +36,13 @@ def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def payload(item: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
-    return {name: value for name, value in shown.items() if value is not None}
-
-
-def image_url(item: dict[str, Any]) -> str:
-    """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
-
-
 def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["search"], route_class=bounded(service))
+
+    async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
+        started, most = time.perf_counter(), service.settings.max_k
+        hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
+        return answer(engine, hits, None, None, started)
 
     @routes.post("/search", openapi_extra=described(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
@@ -58,20 +50,24 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         pictures, wanted = await read_request(request, service.settings, SearchRequest)
         engine = service.engine
-        how = limited(wanted, service.settings.max_k)
-        (result,) = await service.run(lambda: engine.search(pictures, together=True, **how))
+        most = service.settings.max_k
+        (result,) = await service.run(lambda: engine.search(pictures(), together=True, **limited(engine, wanted, most)))
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
         return answer(engine, result.hits, predicted, result.match, started)
 
     @routes.get("/items/{number}/similar")
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that id?"""
-        started = time.perf_counter()
         engine = service.engine
         known(engine, number)
-        how = limited(wanted, service.settings.max_k)
-        hits = await service.run(lambda: engine.more_like(number, **how))
-        return answer(engine, hits, None, None, started)
+        return await alike(engine, number, wanted)
+
+    @routes.get("/similar")
+    async def similar_to(wanted: Annotated[Like, Query()]) -> SearchAnswer:
+        """What looks like the catalogue's item of that external_id?"""
+        engine = service.engine
+        number = await service.run(lambda: named(engine, wanted.external_id))
+        return await alike(engine, number, wanted)
 
     @routes.post("/embed", openapi_extra=described(Pictures, {}))
     async def embed(request: Request) -> EmbedAnswer:
@@ -79,7 +75,7 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         pictures, _ = await read_request(request, service.settings, Pictures)
         encoder = service.engine.encoder
-        vectors, _ = await service.run(lambda: service.engine.encode(pictures))
+        vectors, _ = await service.run(lambda: service.engine.encode(pictures()))
         elapsed = round(1000 * (time.perf_counter() - started), 3)
         return EmbedAnswer(embeddings=vectors.tolist(), model=encoder.fingerprint, processing_time_ms=elapsed)
 
@@ -89,7 +85,7 @@ def router(service: Service) -> APIRouter:
         started = time.perf_counter()
         pictures, _ = await read_request(request, service.settings, Pictures)
         encoder = service.engine.encoder
-        _, probabilities = await service.run(lambda: service.engine.encode(pictures))
+        _, probabilities = await service.run(lambda: service.engine.encode(pictures()))
         results = [
             sorted(
                 (
@@ -106,12 +102,15 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def limited(wanted: How, most: int) -> dict[str, Any]:
+def limited(engine: VisualSearchEngine, wanted: How, most: int) -> dict[str, Any]:
     """The engine's arguments.
 
     Raises:
         ApiError: 422, if k is larger than this server gives.
+        FashionError: if the filter or group_by names a column that is hidden.
     """
+    assert engine.catalog is not None
+    check_columns(engine.catalog, wanted.filter, wanted.group_by)
     if wanted.k > most:
         raise ApiError(422, "invalid", f"k is {wanted.k}; this server gives at most {most} hits (server.max_k).")
     return wanted.model_dump(include=set(How.model_fields))
@@ -128,6 +127,18 @@ def known(engine: VisualSearchEngine, number: int) -> Catalog:
     if number not in catalog:
         raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
     return catalog
+
+
+def named(engine: VisualSearchEngine, external_id: str) -> int:
+    """The id of the item of that name; looks through all of them, a few milliseconds for a million.
+
+    Raises:
+        ApiError: 404.
+    """
+    try:
+        return engine.item_number(external_id)
+    except FashionError as error:
+        raise ApiError(404, "no_such_item", str(error)) from None
 
 
 def answer(

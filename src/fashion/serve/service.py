@@ -16,6 +16,7 @@ from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Choice
 from fashion.search.store import Store
+from fashion.serve.describing import described
 from fashion.serve.errors import ApiError
 from fashion.serve.settings import Settings
 
@@ -103,6 +104,8 @@ class Service:
     def use(self, catalog: Catalog) -> None:
         engine = VisualSearchEngine(self.engine.encoder, catalog)
         engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read lazily is read now
+        # Once, and on the thread that takes a version up: all requests would wait for it on the event loop.
+        self.description = described(catalog, engine.encoder, self.settings)
         self.engine, self.unused_version = engine, None
         self.items.set(len(catalog))
         self.version.set(catalog.version)

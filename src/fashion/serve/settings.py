@@ -24,7 +24,7 @@ class Settings(BaseModel):
     workers: int = Field(2, ge=1)
     queue: int = Field(32, ge=0)
     max_upload_mb: float = Field(10, gt=0)
-    max_pixels: int = Field(40_000_000, ge=1)
+    max_pixels: int = Field(16_000_000, ge=1)
     max_pictures: int = Field(32, ge=1)
     max_k: int = Field(200, ge=1)
     read_timeout_s: float = Field(10, gt=0)

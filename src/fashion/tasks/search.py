@@ -35,7 +35,7 @@ class SearchOptions(Options):
     score_threshold: float | None = Field(ge=-1, le=1)
     fold_duplicates: bool
     together: bool
-    like: int | None
+    like: int | str | None
     mmap: bool
     server: str | None
     rows: int = Field(ge=1)
@@ -56,7 +56,7 @@ def run(cfg: DictConfig) -> int:
     else:
         engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog, mmap=options.mmap)
     if options.like is not None and options.query is not None:
-        raise FashionError("Give query=PICTURE or like=ID, not both.")
+        raise FashionError("Give query=PICTURE or like=ITEM, not both.")
     if options.like is not None:
         results = [_like(engine, options)]
     elif options.query is None:
@@ -71,13 +71,16 @@ def run(cfg: DictConfig) -> int:
 
 def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> SearchResult:
     assert options.like is not None
-    hits = engine.more_like(options.like, **options.how())
-    path = engine.item_picture(options.like)
+    number = engine.item_number(options.like) if isinstance(options.like, str) else options.like
+    hits = engine.more_like(number, **options.how())
+    query = f"item {options.like}"
     try:
+        path = engine.item_picture(number)
+        query = str(path)
         name, probability = engine.classify(path)[0]
     except FashionError:  # a catalogue needs no pictures to be searched
         name, probability = "its picture is gone", 0.0
-    return SearchResult(str(path), name, probability, hits)
+    return SearchResult(query, name, probability, hits)
 
 
 def expand(query: str | list[str], key: str = "query") -> list[Path]:

@@ -23,7 +23,7 @@ async function decoded(content) {
   } catch {
     const image = new Image(); // it knows drawings (SVG) too
     image.src = URL.createObjectURL(content);
-    await image.decode();
+    await image.decode().finally(() => URL.revokeObjectURL(image.src));
     return image;
   }
 }
@@ -36,8 +36,9 @@ export async function prepared(file) {
   } catch {
     throw new Error(`${file.name} cannot be read any more; pick it again.`);
   }
+  let picture;
   try {
-    const picture = await decoded(content);
+    picture = await decoded(content);
     const scale = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
     if (scale === 1 && KNOWN.includes(file.type)) return content;
     const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));
@@ -48,6 +49,8 @@ export async function prepared(file) {
     return await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
   } catch {
     return content; // not a picture that the browser knows: the server says what is wrong with it
+  } finally {
+    picture?.close?.(); // a bitmap is kept until it is told so: 48 MB of a phone's photo
   }
 }
 

@@ -66,10 +66,19 @@ function kind(text, value, filter) {
   return option;
 }
 
-// The choices of the catalogue's labels, each with the filter that it stands for.
+// The choice of one label, with the filter that it stands for.
+export function labelled(label, text = label) {
+  return kind(text, label, `label = '${label.replaceAll("'", "''")}'`);
+}
+
+// The choices of the catalogue's labels; where there are very many, of the most frequent ones.
 export function kinds(index) {
-  const options = Object.entries(index.labels).map(([label, count]) =>
-    kind(`${label} (${count})`, label, `label = '${label.replaceAll("'", "''")}'`));
+  const options = Object.entries(index.labels).map(([label, count]) => labelled(label, `${label} (${count})`));
+  const others = index.distinct_labels - options.length;
   if (index.unlabelled) options.push(kind(`no label (${index.unlabelled})`, " ", "label is null or label = ''"));
+  if (others) {
+    options.push(new Option(`and ${others.toLocaleString()} more: name one in the filter`, ""));
+    options.at(-1).disabled = true;
+  }
   return [new Option("all", ""), ...options];
 }

@@ -1,17 +1,17 @@
 // The page: pictures or an item go in, a grid of hits comes out; what was asked is in the address and in the history.
 import { described, prepared, search, similar } from "./api.js";
-import { card, kinds, naming, sample } from "./cards.js";
+import { card, kinds, labelled, naming, sample } from "./cards.js";
 
 const $ = (id) => document.getElementById(id);
 const TITLE = document.title;
 const NARROW = matchMedia("(max-width: 760px)"); // where the results lie below the form
-const KEPT = new Set(["id", "path", "sha256", "file_size", "file_mtime_ns", "origin"]); // of use to the catalogue alone
 const uploads = new Map(); // name in the history → pictures: files are in no address
 
 let asked = null; // {item, image_url, name} or {upload, address, name}
 let running = null; // {question, stop} of the request under way
 let turn = 0; // of files that are read: the last ones given are what is asked
 let version = null; // of the catalogue that the page describes
+let rare = false; // whether it has labels that are no choice
 
 function say(text, kind = "") {
   $("status").textContent = text;
@@ -126,10 +126,18 @@ function address() {
   return values.size ? `?${values}` : location.pathname;
 }
 
+// Whether the label is one of the choices; a rare one, which the address names, becomes one.
+function offer(label) {
+  const among = [...$("label").options].some((one) => one.value === label);
+  if (!among && rare && label?.trim()) $("label").append(labelled(label));
+  return among || rare;
+}
+
 // What the address says is asked, and what the history keeps of it.
 function restore(state) {
   turn++;
   const values = new URLSearchParams(location.search), item = values.get("item");
+  offer(values.get("label"));
   for (const id of ["label", "k"]) {
     const options = [...$(id).options];
     (options.find((one) => one.value === values.get(id)) ?? options.find((one) => one.defaultSelected) ?? options[0]).selected = true;
@@ -187,10 +195,11 @@ async function describe() {
   version = index.version;
   $("catalog").textContent = `${index.items.toLocaleString()} items to search`;
   $("version").textContent = `· catalogue version ${index.version}, model ${index.model}`;
-  $("columns").textContent = `Columns: ${index.columns.filter((name) => !KEPT.has(name)).join(", ")}`;
+  $("columns").textContent = `Columns: ${index.columns.filter((name) => name !== "id").join(", ")}`;
   $("filter").placeholder = `label = '${Object.keys(index.labels)[0] ?? "dress"}'`;
   $("label").replaceChildren(...kinds(index));
-  if ([...$("label").options].some((one) => one.value === chosen)) $("label").value = chosen;
+  rare = index.distinct_labels > Object.keys(index.labels).length;
+  if (offer(chosen)) $("label").value = chosen;
   for (const option of [...$("k").options]) if (option.value > index.max_k && $("k").length > 1) option.remove();
   if ($("k").value > index.max_k) $("k").replaceChildren(new Option(index.max_k));
   $("samples").hidden = !index.samples.length;

@@ -1,0 +1,92 @@
+"""A connection to a search server: JSON there and back, in one sentence what is wrong, and patience."""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from fashion.errors import FashionError
+
+
+class Connection:
+    """Where the server is, and what it is to be shown; see `fashion.client.Client`."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float, patience: float):
+        _check_address(url)
+        if api_key and not (api_key.isprintable() and all(ord(letter) < 256 for letter in api_key)):
+            raise FashionError(
+                "api_key holds characters that HTTP cannot send; use letters, digits and signs of ASCII."
+            )
+        self.url, self.api_key, self.timeout, self.patience = url.rstrip("/"), api_key, timeout, patience
+
+    def answer(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """The JSON object that answers a request; `body` is sent as JSON, or as it is if it is text.
+
+        Raises:
+            FashionError: if the server refuses, does not answer, or is none.
+        """
+        try:
+            answer = json.loads(self.content(method, path, body))
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise FashionError(f"{self.url} answers, but not as task=serve does; check the address.")
+        return answer
+
+    def content(self, method: str, path: str, body: Any = None) -> bytes:
+        """As `answer`, as it comes."""
+        data = None if body is None else (body if isinstance(body, str) else as_json(body)).encode()
+        headers = {"Content-Type": "application/json"} | ({"X-API-Key": self.api_key} if self.api_key else {})
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                    content: bytes = response.read()
+                    return content
+            except urllib.error.HTTPError as error:
+                with error:
+                    wait = _wait(error)
+                    if wait is None or time.monotonic() + wait > end:
+                        raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
+                time.sleep(wait)  # then once more: whatever this API does can be done twice
+            except http.client.HTTPException as error:
+                raise FashionError(f"{self.url} does not speak HTTP ({error!r}); check the address.") from None
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "reason", error)
+                raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 — raises if it is no number
+    except ValueError as error:
+        raise FashionError(
+            f"server is {url!r}, which is no address ({error}); use one like http://127.0.0.1:8000."
+        ) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise FashionError(f"server is {url!r}; it should start with http:// or https://, and name a host.")
+
+
+def as_json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise FashionError(f"The request cannot be sent as JSON ({error}); give text and plain numbers.") from None
+
+
+def _wait(error: urllib.error.HTTPError) -> float | None:
+    """Seconds after which the server would be asked again; None if it should not be."""
+    seconds = error.headers.get("Retry-After", "")
+    return max(float(seconds), 0.5) if error.code in (429, 503) and seconds.isdecimal() else None
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
