@@ -25,7 +25,7 @@ def store_picture(data: bytes, folder: Path) -> Path:
     Raises:
         BadPictureError: if it is none.
     """
-    image = open_picture(data)
+    image = open_picture(data, draft=LARGEST)
     image.thumbnail((LARGEST, LARGEST))
     path = folder / f"{uuid.uuid4().hex}.jpg"
     with replacing(path) as part:
