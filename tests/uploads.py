@@ -20,5 +20,20 @@ def saved(kind: str, size: tuple[int, int], colour: str = "hat", **options: int)
     return buffer.getvalue()
 
 
+def scans(width: int, height: int) -> bytes:
+    """A grey JPEG, not progressive, with a scan for each of its three components: libjpeg keeps it whole."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    frame = b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big") + b"\x03" + components
+    head = b"\xff\xd8" + segment(0xDB, b"\x00" + b"\x01" * 64) + segment(0xC0, frame)
+    # One code in each table, of one bit: "nothing differs".
+    head += b"".join(segment(0xC4, kind + b"\x01" + bytes(15) + b"\x00") for kind in (b"\x00", b"\x10"))
+    blocks = bytes(-(-2 * -(-width // 8) * -(-height // 8) // 8))
+    return head + b"".join(segment(0xDA, bytes([1, at, 0, 0, 63, 0])) + blocks for at in (1, 2, 3)) + b"\xff\xd9"
+
+
 def text(data: bytes) -> str:
     return base64.b64encode(data).decode()

@@ -34,10 +34,13 @@ class LastValidated(Callback):
     """Validates after the last epoch, whatever its number: what is kept is what it led to."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            if trainer.check_val_every_n_epoch is None:  # validations come by steps, and these do not end here
-                trainer.val_check_batch = int(trainer.num_training_batches)
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
             trainer.check_val_every_n_epoch = 1
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        last = trainer.current_epoch + 1 == trainer.max_epochs and batch_idx + 1 == trainer.num_training_batches
+        if last and trainer.check_val_every_n_epoch is None:  # validations come by steps, whose count does not end here
+            trainer.check_val_every_n_epoch, trainer.val_check_batch = 1, batch_idx + 1
 
 
 class SamePace(Callback):

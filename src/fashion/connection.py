@@ -88,5 +88,5 @@ def _wait(error: urllib.error.HTTPError) -> float | None:
 def _message(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.loads(error.read())["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return str(error.reason)

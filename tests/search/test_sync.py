@@ -199,6 +199,7 @@ def test_added_pictures_among_the_sources_are_none_of_them(engine, source):
     add_items(engine, Store(source / "c"), [picture], [{"external_id": "mine"}])
     assert len(engine.list_folder(source).paths) == 18
     assert len(engine.list_folder(source / "c/pictures").paths) == 1
+    assert len(engine.embed_dataset(source)) == 18
 
 
 def test_added_items_whose_pictures_are_gone_are_lost_with_a_word_only(engine, source, tmp_path):

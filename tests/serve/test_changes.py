@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import faiss
 import httpx
@@ -13,7 +14,7 @@ from uploads import KEY, jpeg, saved, text
 from fashion import VisualSearchEngine
 from fashion.benchmark.server import Server
 from fashion.client import Client
-from fashion.errors import FashionError
+from fashion.errors import FashionError, OutageError
 from fashion.search.catalog import Catalog
 from fashion.search.items import delete_items, update_items
 from fashion.search.milvus import MilvusIndex
@@ -189,6 +190,17 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def test_a_version_that_an_outage_kept_from_being_taken_up_is_tried_again(served_folder, monkeypatch):
+    service = make_service(served_folder, None, Settings())
+    Catalog.open(served_folder).write(served_folder)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Catalog, "open", Mock(side_effect=OutageError("Milvus does not answer")))
+        with pytest.raises(OutageError):
+            service.reload()
+    assert service.unused_version is None
+    assert service.reload()
 
 
 def test_what_is_wrong_with_the_catalogue_is_not_the_requests_fault(served_folder):

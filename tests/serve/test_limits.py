@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import socket
 import struct
@@ -12,18 +13,20 @@ import zlib
 import httpx
 import pytest
 from fastapi import Request
-from uploads import KEY, jpeg, text
+from PIL import Image
+from uploads import KEY, jpeg, saved, scans, text
 
 from fashion.benchmark.server import Server
 from fashion.client import Client
+from fashion.data.images import open_picture
 from fashion.errors import FashionError
 from fashion.serve import pictures
 from fashion.serve.errors import ApiError
-from fashion.serve.pictures import SIZES, rounded, thumbnail_of
+from fashion.serve.pictures import SIZES, rounded, store_picture, thumbnail_of
 from fashion.serve.rates import Rates
 from fashion.serve.schemas import Pictures
 from fashion.serve.settings import Settings
-from fashion.serve.uploads import read_request
+from fashion.serve.uploads import counted, read_request
 
 JSON = {"content-type": "application/json"}
 ROUTES = [("POST", "/v1/search"), ("POST", "/v1/embed"), ("POST", "/v1/items"), ("PATCH", "/v1/items")]
@@ -162,6 +165,33 @@ def test_base64_and_heads_are_left_to_a_worker():
     pictures, _ = asyncio.run(read_request(Request(scope, receive), Settings(), Pictures))
     with pytest.raises(ApiError, match="not base64"):
         pictures()
+
+
+def test_jpegs_count_for_what_decoding_them_takes():
+    def pixels(data: bytes, longest: int | None = None) -> int:
+        with Image.open(io.BytesIO(data)) as image:
+            return counted(image, data, longest)
+
+    assert pixels(saved("JPEG", (640, 480))) == 640 * 480 // 8
+    for whole in (saved("JPEG", (640, 480), progressive=True), scans(640, 480), saved("PNG", (640, 480))):
+        assert open_picture(whole).size == (640, 480)
+        assert pixels(whole) == 640 * 480
+    padded = saved("JPEG", (640, 480)).replace(b"\xff\xc0", b"\xff\xff\xc0")
+    assert pixels(padded) == 640 * 480 // 8
+
+
+@pytest.mark.parametrize(("size", "by"), [((3200, 2400), 2), ((900, 8000), 4), ((1599, 1599), 1), ((20000, 300), 8)])
+def test_what_is_stored_is_decoded_no_larger_than_needed_and_counted_so(tmp_path, monkeypatch, size, by):
+    data, seen = saved("JPEG", size), []
+    thumbnail = Image.Image.thumbnail
+    monkeypatch.setattr(Image.Image, "thumbnail", lambda self, box: (seen.append(self.size), thumbnail(self, box)))
+    with Image.open(store_picture(data, tmp_path)) as stored:
+        assert max(stored.size) == min(max(size), pictures.LARGEST)
+    (decoded,) = seen
+    with Image.open(io.BytesIO(data)) as image:
+        share = counted(image, data, pictures.LARGEST)
+    assert share == size[0] * size[1] // by
+    assert decoded[0] * decoded[1] <= 1.02 * size[0] * size[1] / by**2
 
 
 def test_thumbnails_have_few_sizes_and_large_ones_are_not_kept(server, tmp_path):

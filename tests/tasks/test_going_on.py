@@ -1,11 +1,14 @@
 """A training that goes on, or starts from another's weights: what it draws next, and what it takes over."""
 
+import json
+
 import pytest
 import torch
 from helpers import SMALL, TINY, write_checkpoint
 
 from fashion.classifier import ClassifierModule
 from fashion.network import SiameseEncoder, load_network
+from fashion.report.training import read_curves
 from fashion.tasks.starting import warm_start
 from fashion.triplet import TripletModule
 
@@ -64,8 +67,16 @@ def test_classes_are_taken_over_by_their_names(tmp_path):
 
 
 def test_validations_by_steps_still_end_with_one(run_here, data, tmp_path):
-    by_steps = ("trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=5")
-    run_here("task=classify", *data, "task.epochs=3", *by_steps, out="steps")  # 9 steps: at 5, and at the end
-    from fashion.report.training import read_curves
+    by_steps = ("trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=2")
+    run_here("task=classify", *data, "task.epochs=3", *by_steps, out="steps")  # 9 steps
+    assert [step for step, _ in read_curves(tmp_path / "steps")["val/acc"]] == [1, 3, 5, 7, 8]
 
-    assert [step for step, _ in read_curves(tmp_path / "steps")["val/acc"]] == [4, 8]
+
+def test_time_is_limited(run_here, data, tmp_path):
+    limit = "+trainer.max_time='00:00:00:01'"
+    run_here("task=classify", *data, "task.epochs=5000", limit, out="short")
+    done = json.loads((tmp_path / "short/metrics.json").read_text())["epochs"]
+    assert 1 <= done < 5000
+    further = ("trainer.max_epochs=null", f"+trainer.max_steps={3 * done + 3}", "resume=short")
+    run_here("task=classify", *data, *further, out="more")
+    assert json.loads((tmp_path / "more/metrics.json").read_text())["epochs"] == done + 1

@@ -239,6 +239,8 @@ def test_a_run_may_have_callbacks_and_loggers_of_the_users(run_here, data, tmp_p
     impatient = "_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/acc, min_delta: 2, patience: 1"
     run_here("task=classify", *data, "task.epochs=9", *logger, f"+trainer.callbacks=[{{{impatient}}}]", out="more")
     assert metrics(tmp_path / "more")["epochs"] == 2
+    run_here("task=classify", *data, "task.epochs=9", f"+trainer.callbacks={{mine: {{{impatient}}}}}", out="named")
+    assert metrics(tmp_path / "named")["epochs"] == 2
     assert "val/acc" in next((tmp_path / "csv").rglob("metrics.csv")).read_text()
     assert list((tmp_path / "more").glob("events.*"))
 

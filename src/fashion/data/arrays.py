@@ -19,7 +19,7 @@ from fashion.files import replacing, sha256, write_text
 
 log = logging.getLogger(__name__)
 
-LOADER_VERSION = 2
+LOADER_VERSION = 3
 """Raised whenever `load_picture` or the cache's files change, so that old caches are not used."""
 
 

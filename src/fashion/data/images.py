@@ -116,12 +116,13 @@ def squared(image: Image.Image, size: int, centre: float = 1.0) -> Picture:
     return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
-def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.Image:
+def open_picture(source: str | Path | bytes, draft: int | None = None, longest: int | None = None) -> Image.Image:
     """Decode one picture: upright by its EXIF orientation, mode RGB, transparency laid on white.
 
     Args:
         source: a path, or the bytes of a picture file.
         draft: decode a JPEG at the smallest scale that keeps both sides at least this long, pixels.
+        longest: or the longer side.
 
     Raises:
         BadPictureError: as for `load_picture`.
@@ -133,6 +134,8 @@ def open_picture(source: str | Path | bytes, draft: int | None = None) -> Image.
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
+                if longest is not None:
+                    draft = max(longest * min(image.size) // max(image.size), 1)
                 if draft is not None and image.format in JPEGS:
                     image.draft("RGB", (draft, draft))
                 image.load()

@@ -113,7 +113,8 @@ def origin(manifest: Mapping[str, Any]) -> str:
 
 def data_sentence(manifest: Mapping[str, Any]) -> str:
     """What it was trained on, as far as it was noted."""
-    pictures = manifest["metrics"].get("data_audit", {}).get("pictures")
+    metrics = manifest["metrics"]
+    pictures = metrics.get("data_pictures") or metrics.get("data_audit", {}).get("pictures")  # so in older bundles
     said = manifest.get("note") or ""
     return f"{said} {pictures} pictures, training and validation.".strip() if pictures else said
 

@@ -86,8 +86,9 @@ class VisualSearchEngine:
 
     def embed_dataset(self, folder: str | Path, *, on_bad_image: str = "fail") -> Catalog:
         """Make every picture below `folder` searchable, in memory; replaces `self.catalog`."""
+        listing = self.list_folder(folder)
         self.catalog = None
-        self.sync(self.list_folder(folder), on_bad_image=on_bad_image)
+        self.sync(listing, on_bad_image=on_bad_image)
         assert self.catalog is not None
         return self.catalog
 

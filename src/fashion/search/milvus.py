@@ -204,12 +204,19 @@ def collections(store: Store) -> dict[str, MilvusIndex]:
     found: dict[str, MilvusIndex] = {}
     for number in store.numbers():
         version = store.version(number)
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, FashionError):
             settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
             if settings["kind"] == "milvus":
                 index = MilvusIndex.noted(version / NOTE, settings)
                 found[index.collection] = index
     return found
+
+
+def _identity(folder: Path) -> str:
+    """Where the folder lies, and which one it is: another machine's may lie at the same place, a copy of it."""
+    there = folder.resolve()
+    stat = there.stat()
+    return f"{there} ({stat.st_dev}:{stat.st_ino})"
 
 
 @contextmanager
@@ -218,7 +225,7 @@ def dropping(store: Store, index: Any) -> Iterator[None]:
 
     So is the index's own, if the writing fails.  Those that another catalogue made, which this one is a copy of, stay.
     """
-    before, here = collections(store), str(store.folder.resolve())
+    before, here = collections(store), _identity(store.folder)
     if isinstance(index, MilvusIndex) and index.folder is None:
         index.folder = here
         before[index.collection] = index

@@ -89,12 +89,14 @@ def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
 def _decimal(value: Any) -> Decimal:
     """A number, or a text of one, as it is written: 9.99 is no sum of halves.
 
+    At most of 20 digits before the point and 18 behind it, so that whatever comes fits into one column of 38.
+
     Raises:
         ArithmeticError, TypeError, ValueError: if it is none.
     """
     number = Decimal(str(value))
-    if not number.is_finite():
-        raise ValueError(f"{value!r} is not finite")
+    if not number.is_finite() or number.adjusted() >= 20 or int(number.as_tuple().exponent) < -18:
+        raise ValueError(f"{value!r} is no decimal")
     return number
 
 

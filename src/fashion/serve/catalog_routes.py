@@ -12,7 +12,7 @@ from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import image_url, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import rounded, thumbnail_of
-from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, NewItems
+from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, Named, NewItems
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 
@@ -32,11 +32,11 @@ def reading(service: Service) -> APIRouter:
         return told(known(service.engine, number).item(number))
 
     @routes.get("/items")
-    async def item_by_name(external_id: Annotated[str, Query(min_length=1)]) -> ItemAnswer:
+    async def item_by_name(asked: Annotated[Named, Query()]) -> ItemAnswer:
         """What is known of the item of that external_id."""
         engine = service.engine
         with service.place():
-            number = await service.run(lambda: named(engine, external_id))
+            number = await service.run(lambda: named(engine, asked.external_id))
         return told(known(engine, number).item(number))
 
     @routes.get("/images/{number}", response_class=Response)

@@ -17,7 +17,7 @@ from fashion.search.items import add_items, check_row, check_settable, delete_it
 from fashion.search.store import Store
 from fashion.search.table import as_id, typed
 from fashion.serve.errors import ApiError
-from fashion.serve.pictures import store_picture
+from fashion.serve.pictures import LARGEST, store_picture
 from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, decode
 from fashion.serve.service import Service
 from fashion.serve.uploads import check_pixels
@@ -54,7 +54,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
     folder = service.store.folder / PICTURES
     here = Catalog.open(service.store.folder, items_only=True).items
     before = set(here["external_id"].to_pylist())
-    with pictures_kept() as paths:
+    with pictures_kept(service.store) as paths:
         for item in items:
             row = as_row(item)
             try:
@@ -64,7 +64,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 check_row(row)
                 typed([*rows.values(), row], here)
                 data = decode(item.image)
-                check_pixels([data], service.settings.max_pixels)
+                check_pixels([data], service.settings.max_pixels, LARGEST)
                 paths.append(store_picture(data, folder))
             except OutageError:
                 raise
@@ -173,12 +173,17 @@ def check_columns(columns: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def pictures_kept() -> Iterator[list[Path]]:
-    """A list for pictures that are stored: they are removed again if the block fails, whatever fails in it."""
+def pictures_kept(store: Store) -> Iterator[list[Path]]:
+    """A list for pictures that are stored: if the block fails, whatever fails in it, they are removed again.
+
+    Unless it wrote a version, which may name them.
+    """
     paths: list[Path] = []
+    before = store.number()
     try:
         yield paths
     except BaseException:
-        for path in paths:
-            path.unlink(missing_ok=True)
+        if store.number() == before:
+            for path in paths:
+                path.unlink(missing_ok=True)
         raise

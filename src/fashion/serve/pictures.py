@@ -25,12 +25,17 @@ def store_picture(data: bytes, folder: Path) -> Path:
     Raises:
         BadPictureError: if it is none.
     """
-    image = open_picture(data, draft=LARGEST)
+    image = open_picture(data, longest=LARGEST)
     image.thumbnail((LARGEST, LARGEST))
     path = folder / f"{uuid.uuid4().hex}.jpg"
     with replacing(path) as part:
         image.save(part, "JPEG", quality=92)
     return path
+
+
+def reduced(side: int, longest: int) -> int:
+    """By how much a JPEG is reduced as it is decoded, whose longer side of `side` pixels is to keep `longest`."""
+    return next(scale for scale in (8, 4, 2, 1) if scale == 1 or side >= scale * longest)
 
 
 def rounded(size: int) -> int:
@@ -44,7 +49,7 @@ def thumbnail(path: Path, size: int) -> bytes:
     Raises:
         BadPictureError: if the file is gone or damaged.
     """
-    image = open_picture(path, draft=size)
+    image = open_picture(path, longest=size)
     image.thumbnail((size, size))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

@@ -43,10 +43,14 @@ class How(Body):
         return value or None
 
 
-class Like(How):
-    """The same, for an item that its owner names."""
+class Named(Body):
+    """An item that its owner names."""
 
     external_id: str = Field(min_length=1)
+
+
+class Like(How, Named):
+    """How to search with it."""
 
 
 class Pictures(Body):

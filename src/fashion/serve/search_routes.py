@@ -28,7 +28,7 @@ from fashion.serve.service import Service
 from fashion.serve.uploads import read_request
 
 
-def described(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
+def both_forms(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
     """The two forms of a request, for the documentation page."""
     file = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     form = {"type": "object", "properties": {"file": file, **fields}, "required": ["file"]}
@@ -44,7 +44,7 @@ def router(service: Service) -> APIRouter:
         hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
         return answer(engine, hits, None, None, started)
 
-    @routes.post("/search", openapi_extra=described(SearchRequest, How.model_json_schema()["properties"]))
+    @routes.post("/search", openapi_extra=both_forms(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
         """What looks like this picture?  Several pictures are taken for one item."""
         started = time.perf_counter()
@@ -69,7 +69,7 @@ def router(service: Service) -> APIRouter:
         number = await service.run(lambda: named(engine, wanted.external_id))
         return await alike(engine, number, wanted)
 
-    @routes.post("/embed", openapi_extra=described(Pictures, {}))
+    @routes.post("/embed", openapi_extra=both_forms(Pictures, {}))
     async def embed(request: Request) -> EmbedAnswer:
         """The pictures' embeddings, of length 1: compare them by dot product."""
         started = time.perf_counter()
@@ -79,7 +79,7 @@ def router(service: Service) -> APIRouter:
         elapsed = round(1000 * (time.perf_counter() - started), 3)
         return EmbedAnswer(embeddings=vectors.tolist(), model=encoder.fingerprint, processing_time_ms=elapsed)
 
-    @routes.post("/classify", openapi_extra=described(Pictures, {}))
+    @routes.post("/classify", openapi_extra=both_forms(Pictures, {}))
     async def classify(request: Request) -> ClassifyAnswer:
         """All classes with their probabilities, likeliest first, for each picture."""
         started = time.perf_counter()

@@ -11,7 +11,7 @@ from typing import TypeVar
 import faiss
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from fashion.errors import FashionError
+from fashion.errors import CatalogError, FashionError, OutageError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Choice
@@ -81,7 +81,7 @@ class Service:
         """Take up the catalogue's current version if it is another; whether it was.
 
         Raises:
-            FashionError: if it cannot be used; it is not tried again.
+            FashionError: if it cannot be used; it is not tried again, unless the disk or Milvus fails.
         """
         number = self.store.number()
         if number == self.catalog.version:
@@ -91,8 +91,9 @@ class Service:
         try:
             fresh = Catalog.open(self.store.folder, mmap=self.mmap)
             fresh.check_encoder(self.engine.encoder)
-        except FashionError:
-            self.unused_version = number
+        except FashionError as error:
+            if isinstance(error, CatalogError) or not isinstance(error, OutageError):  # an outage passes
+                self.unused_version = number
             raise
         self.use(fresh)
         return True

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from fashion.data.images import FORMATS, JPEGS, MAX_PIXELS
 from fashion.serve.bodies import content_type
 from fashion.serve.errors import ApiError, bad_json
+from fashion.serve.pictures import reduced
 from fashion.serve.schemas import Pictures
 from fashion.serve.settings import Settings
 
@@ -96,11 +97,12 @@ def checked(model: type[Model], content: bytes | dict[str, Any]) -> Model:
         raise ApiError(422, "invalid", f"{where}: {first['msg']}.") from None
 
 
-def check_pixels(pictures: Sequence[bytes], most: int) -> None:
+def check_pixels(pictures: Sequence[bytes], most: int, longest: int | None = None) -> None:
     """Refuse pictures by the sizes that their heads name, before any is decoded.
 
     Args:
         most: pixels of all of them together, as `counted` counts them.
+        longest: see `counted`.
 
     Raises:
         ApiError: 413; 422, if one is empty.  What is no picture passes: the loader says so.
@@ -111,7 +113,7 @@ def check_pixels(pictures: Sequence[bytes], most: int) -> None:
             raise ApiError(422, "bad_picture", "The picture is empty; send a file that has content.")
         try:
             with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
-                size, count = f"{image.width}×{image.height}", counted(image)
+                size, count = f"{image.width}×{image.height}", counted(image, picture, longest)
         except Image.DecompressionBombError:  # Pillow's own limit, from which on it tells no size
             size, count = "far too many", most + 1
         except Exception:  # the loader names what is wrong
@@ -121,17 +123,38 @@ def check_pixels(pictures: Sequence[bytes], most: int) -> None:
             what = f"The picture has {size} pixels" if total == count else "The pictures have too many pixels together"
             raise ApiError(
                 413, "too_many_pixels",
-                f"{what}; a request may have {most:,}, for which a JPEG counts an eighth (unless it is progressive, or "
-                f"has more than {MAX_PIXELS:,}).",
+                f"{what}; a request may have {most:,}, for which a JPEG counts an eighth (unless it is progressive, of "
+                f"several scans, or has more than {MAX_PIXELS:,}).",
             )  # fmt: skip
 
 
-def counted(image: Image.Image) -> int:
+def counted(image: Image.Image, data: bytes, longest: int | None) -> int:
     """For how many pixels a picture counts that is open and not decoded.
 
-    A JPEG is decoded at an eighth of its sides: that takes an eighth of the time, and no memory to speak of.  A
-    progressive one is kept whole until its last scan.
+    A JPEG is decoded at a half, a quarter or an eighth of its sides, which takes such a share of the time, and less
+    memory.  One of several scans is kept whole until the last.
+
+    Args:
+        data: the picture's file.
+        longest: the pixels that its longer side is to have at least; None: as few as a search looks at.
     """
     pixels = image.width * image.height
-    cheap = image.format in JPEGS and not image.info.get("progressive") and pixels <= MAX_PIXELS
-    return pixels // 8 if cheap else pixels
+    if image.format not in JPEGS or pixels > MAX_PIXELS or not _is_of_one_scan(data):
+        return pixels
+    return pixels // (8 if longest is None else reduced(max(image.size), longest))
+
+
+def _is_of_one_scan(jpeg: bytes) -> bool:
+    """Whether the first scan has all components, and is not the first of a progressive file."""
+    at, components = 2, -1
+    while at + 10 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a byte that fills
+            at += 1
+            continue
+        if marker == 0xDA:
+            return jpeg[at + 4] == components
+        if marker in (0xC0, 0xC1):  # frames of one scan or several; all others, such as progressive ones, have several
+            components = jpeg[at + 9]
+        at += 2 + length
+    return False

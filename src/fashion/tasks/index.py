@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -130,7 +131,11 @@ def _existing(store: Store, rebuild: bool) -> Catalog | None:
     except FashionError as error:
         if not rebuild:
             raise
-        log.warning("%s  Items that were added to it by task=items are lost; no id is used again.", error)
+        lost = store.folder / f".{PICTURES}-lost"
+        if (store.folder / PICTURES).is_dir():
+            shutil.copytree(store.folder / PICTURES, lost, dirs_exist_ok=True)  # no version will name them
+        kept = f" (pictures that a server stored: {lost})" if lost.is_dir() else ""
+        log.warning("%s  Items that were added to it by task=items are lost%s; no id is used again.", error, kept)
         return None
 
 

@@ -19,7 +19,7 @@ from fashion.network import load_network
 log = logging.getLogger(__name__)
 
 
-def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> str | None:
+def resume_from(resume: str | None, epochs: int | None, folder: Path, module: Any) -> str | None:
     """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`).
 
     Raises:
@@ -49,8 +49,10 @@ def resume_from(resume: str | None, epochs: int, folder: Path, module: Any) -> s
                 f"same: add task.module.{name}={was}, or start from its weights with task.pretrained."
             )
     done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
-    if done >= epochs:
-        raise FashionError(f"{checkpoint} has {done} epochs done already; raise task.epochs ({epochs}).")
+    if epochs not in (None, -1) and done >= epochs:  # -1: Lightning's word for no limit
+        raise FashionError(
+            f"{checkpoint} has {done} epochs done already; raise task.epochs (trainer.max_epochs is {epochs})."
+        )
     log.info("Going on from %s", checkpoint)
     return str(checkpoint)
 

@@ -27,8 +27,13 @@ from fashion.report.progress import progress
 from fashion.report.tensorboard import FirstBatch
 from fashion.tasks.options import Options
 
-OURS = ("default_root_dir", "enable_progress_bar")
-"""Arguments of the trainer that the run itself gives."""
+OURS = {
+    "default_root_dir": "hydra.run.dir says where a run lies",
+    "enable_progress_bar": "there is a bar where someone watches",
+    "enable_checkpointing": "a run without a checkpoint leaves no model",
+    "fast_dev_run": "trainer=smoke is a trial of two steps",
+}
+"""Arguments of the trainer that are the run's, and why."""
 
 ADDED = ("callbacks", "logger")
 """Arguments of the trainer that come beside the run's own."""
@@ -55,8 +60,8 @@ def make_trainer(cfg: DictConfig, options: TrainingOptions, module: Any, folder:
     _quiet()
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     check_trainer(settings, options)
-    callbacks, loggers = (_listed(instantiate(settings.pop(name, None))) for name in ADDED)
-    callbacks = [*_callbacks(module, options, folder), *callbacks]
+    callbacks, loggers = (_listed(instantiate(settings.pop(name, None), _convert_="all")) for name in ADDED)
+    callbacks = [*_callbacks(module, options, folder, settings.pop("max_time", None)), *callbacks]
     first: Logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
     watched = any(isinstance(one, ProgressBar) for one in callbacks)  # else Lightning would add a bar of its own
     named = OmegaConf.create({"trainer": settings})  # so that what Lightning refuses is said to be the trainer's
@@ -76,35 +81,40 @@ def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
     Raises:
         FashionError: naming the first.
     """
-    check_types("trainer", Trainer.__init__, {k: v for k, v in settings.items() if k not in ADDED})
-    for name in OURS:
+    made = (*ADDED, *(name for name, value in settings.items() if "_target_" in str(value)))
+    check_types("trainer", Trainer.__init__, {k: v for k, v in settings.items() if k not in made})
+    for name, why in OURS.items():
         if name in settings:
-            raise FashionError(f"trainer.{name} is the run's own; leave it out.")
+            raise FashionError(f"trainer.{name} is not to be set: {why}; leave it out.")
+    for name in ADDED:
+        if settings.get(name) is not None and not isinstance(settings[name], dict | list):
+            raise FashionError(f"trainer.{name} is {settings[name]!r}; name what is to come beside ours by _target_.")
     for name in ("max_epochs", "check_val_every_n_epoch"):
-        value = settings[name]
+        value = settings.get(name)
         if value is not None and value < 1:
             raise FashionError(f"trainer.{name} is {value}; it should be a whole number from 1 on.")
-    precision = str(settings["precision"])
+    precision = str(settings.get("precision"))
     if options.ema and (precision == "64" or (precision.endswith("-true") and precision != "32-true")):
         raise FashionError(
             f"trainer.precision={precision} keeps no moving average of the weights; use 32-true or bf16-mixed, or "
             "task.ema=null."
         )
-    every = settings["check_val_every_n_epoch"]
-    if options.early_stopping and every and options.epochs < every:
+    every, epochs = settings.get("check_val_every_n_epoch"), settings.get("max_epochs")
+    if options.early_stopping and every and epochs and epochs < every:
         raise FashionError(
-            f"task.early_stopping looks at validations, and none but the last comes within {options.epochs} epochs; "
+            f"task.early_stopping looks at validations, and none but the last comes within {epochs} epochs; "
             f"lower trainer.check_val_every_n_epoch ({every})."
         )
 
 
 def _listed(given: Any) -> list[Any]:
     """None, one or many as a list; many may have names, as Hydra's overrides give them."""
-    values = given.values() if isinstance(given, dict) else given
-    return [] if values is None else list(values) if hasattr(values, "__iter__") else [values]
+    if not given:
+        return []
+    return list(given.values()) if isinstance(given, dict) else given if isinstance(given, list) else [given]
 
 
-def _callbacks(module: Any, options: TrainingOptions, folder: Path) -> list[Callback]:
+def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any) -> list[Callback]:
     common: dict[str, Any] = {
         "dirpath": folder / "checkpoints",
         "enable_version_counter": False,
@@ -116,7 +126,8 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path) -> list[Call
         LearningRateMonitor("step"),
         progress(),
         FirstBatch(),
-        Timer(),  # which a run that goes on takes along
+        # A run that goes on takes it along.  Lightning's own for max_time, which it replaces, would end amid an epoch.
+        Timer(longest, interval="epoch"),
         OneFolder(folder),
         LastValidated(),
         Diverged(),

@@ -56,7 +56,7 @@ def train(
     check_pictures(images)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
-    resume = resume_from(options.resume, cfg.trainer.max_epochs, folder, module)
+    resume = resume_from(options.resume, trainer.max_epochs, folder, module)
     if resume is not None:
         data.epochs_done = int(done_by(Path(resume))["epochs"])
     if options.pretrained:
@@ -83,8 +83,8 @@ def train(
     best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
     if not last.exists():
         raise FashionError(
-            "Not one epoch was trained, so there is no model; look at trainer.max_steps, trainer.limit_train_batches "
-            "and the like (trainer=smoke is a trial of two steps)."
+            "Not one epoch was trained, so there is no model; look at trainer.max_time, trainer.max_steps, "
+            "trainer.limit_train_batches and the like (trainer=smoke is a trial of two steps)."
         )
     chosen = best if options.early_stopping and best.exists() else last
     collapsed = getattr(module, "collapsed", False)
@@ -98,9 +98,10 @@ def check_pictures(images: ImageDataModule) -> None:
     Raises:
         FashionError: if no validation picture has a class that training pictures have.
     """
-    validated, trained = (np.unique(images.array(split).labels) for split in ("validation", "train"))
-    if not np.isin(validated, trained).any():
-        names = ", ".join(images.class_names[number] for number in validated)
+    images.array("validation")
+    validated, trained = ({item.label for item in images.source.split(split)} for split in ("validation", "train"))
+    if trained and not validated & trained:  # where there is no training picture, the loader says so
+        names = ", ".join(sorted(validated))
         raise FashionError(
             f"No class of the validation pictures ({names}) has a training picture; put pictures of a class into both."
         )
@@ -133,6 +134,7 @@ def conclude(
         "pretrained": options.pretrained,
         "teacher": getattr(options, "teacher", None),
         "train_seconds": done["seconds"],
+        "data_pictures": len(queries.labels) + len(gallery.labels),
         "data_skipped": len(gallery.skipped),
     }
     if len(queries.labels) + len(gallery.labels) <= AUDITED:
