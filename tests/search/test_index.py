@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tracemalloc
 
 import faiss
@@ -267,3 +269,20 @@ def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / "c.faiss").write_bytes((tmp_path / "c.faiss").read_bytes()[:100])
     with pytest.raises(FashionError, match="damaged"):
         FAISSIndex.load(tmp_path / "c.faiss")
+
+
+SEARCHES = """
+import faiss.contrib.torch_utils
+import numpy as np
+from fashion import FAISSIndex
+vectors = np.random.default_rng(0).normal(size=(400, 64))
+for kind in ("flat", "hnsw", "ivf"):
+    index = FAISSIndex(64, kind)
+    index.build(vectors)
+    for allowed in (None, np.arange(400) > 10):
+        assert index.search(vectors[20], 3, allowed)[1][0] == 20
+"""
+
+
+def test_others_may_load_what_replaces_faisss_search():
+    subprocess.run([sys.executable, "-c", SEARCHES], check=True)

@@ -164,7 +164,7 @@ def test_a_run_that_goes_on_remembers_its_best_epoch(run_here, data, tmp_path):
     watched = ("task=classify", *data, "task.early_stopping=9", "trainer.max_epochs=3")
     run_here(*watched, out="first")
     state = torch.load(tmp_path / "first/checkpoints/best.ckpt", weights_only=True)
-    run_here(*watched[:-1], "trainer.max_epochs=4", "task.module.mixup=1", "trainer.check_val_every_n_epoch=9",
+    run_here(*watched[:-1], "trainer.max_epochs=4", "task.module.mixup=1", "trainer.check_val_every_n_epoch=4",
              "resume=first", out="second")  # fmt: skip
     kept = torch.load(tmp_path / "second/checkpoints/best.ckpt", weights_only=True)
     assert kept["epoch"] == state["epoch"]

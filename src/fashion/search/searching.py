@@ -80,13 +80,12 @@ def _exact(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.in
     if rows is not None and len(rows) <= GATHERED * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, np.where(found < 0, -1, rows[found])
-    scores, found = index.search(vectors, k, params=faiss.SearchParameters(sel=_selector(index, rows)))
-    return scores, found
+    return _searched(index, vectors, k, faiss.SearchParameters(sel=_selector(index, rows)))
 
 
 def _walked(index: Any, vectors: NDArray[np.float32], k: int) -> Found:
     """`nearest` along the graph of an HNSW index; exactly for queries from which it reaches too few."""
-    scores, found = index.search(vectors, k)
+    scores, found = _searched(index, vectors, k, None)
     short = _short(found, min(k, index.ntotal))
     if short.any():
         scores[short], found[short] = nearest(faiss.downcast_index(index.storage), "flat", vectors[short], k, None)
@@ -97,12 +96,19 @@ def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.i
     """`nearest` in the lists of an IVF index: in more of them where a filter leaves some out, or they hold too few."""
     selector, allowed = _selector(index, rows), index.ntotal if rows is None else len(rows)
     probes = min(index.nlist, math.ceil(index.nprobe * index.ntotal / max(allowed, 1)))
-    scores, found = index.search(vectors, k, params=faiss.SearchParametersIVF(sel=selector, nprobe=probes))
+    scores, found = _searched(index, vectors, k, faiss.SearchParametersIVF(sel=selector, nprobe=probes))
     # What is allowed may all lie in far lists, such as those of another kind of garment.
     while probes < index.nlist and (short := _short(found, min(k, allowed))).any():
         probes = min(index.nlist, 4 * probes)
         parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-        scores[short], found[short] = index.search(vectors[short], k, params=parameters)
+        scores[short], found[short] = _searched(index, vectors[short], k, parameters)
+    return scores, found
+
+
+def _searched(index: Any, vectors: NDArray[np.float32], k: int, parameters: Any) -> Found:
+    """FAISS's own search; its torch_utils (pytorch-metric-learning loads them) put one without parameters there."""
+    search = getattr(index, "search_numpy", index.search)
+    scores, found = search(vectors, k, params=parameters)
     return scores, found
 
 
