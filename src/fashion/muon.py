@@ -1,7 +1,7 @@
 """Muon beside AdamW in one optimiser: weights that mix channels step along their orthogonalised momentum."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -72,19 +72,21 @@ class Muon(torch.optim.Optimizer):
             alike[parameter.shape].append(parameter)
         lr, decay = group["lr"], group["betas"][0]
         for shape, members in alike.items():
-            momenta = torch.stack([self._momentum(parameter, decay).flatten(1) for parameter in members])
+            momenta = torch.stack([momentum.flatten(1) for momentum in self._momenta(members, decay)])
             steps = orthogonal(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
             steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5  # numbers of an orthogonal one: 1/√(longer side)
-            for parameter, step in zip(members, steps, strict=True):
-                parameter.mul_(1 - lr * group["weight_decay"]).sub_(step.reshape(shape))
+            weights: list[Tensor] = [*members]
+            torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+            torch._foreach_sub_(weights, [step.reshape(shape) for step in steps])
 
-    def _momentum(self, parameter: nn.Parameter, decay: float) -> Tensor:
-        """Nesterov's: the momentum with this gradient in it twice."""
-        gradient = parameter.grad
-        assert gradient is not None
-        momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-        momentum.mul_(decay).add_(gradient)
-        return gradient.add(momentum, alpha=decay)
+    def _momenta(self, parameters: list[nn.Parameter], decay: float) -> Sequence[Tensor]:
+        """Nesterov's: each momentum with this gradient in it twice."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+        torch._foreach_mul_(momenta, decay)
+        torch._foreach_add_(momenta, gradients)
+        ahead: Sequence[Tensor] = torch._foreach_add(gradients, momenta, alpha=decay)
+        return ahead
 
     def _adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         for parameter in parameters:

@@ -1,6 +1,6 @@
 """Muon or AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -103,31 +103,46 @@ class OneCycle(torch.optim.lr_scheduler.OneCycleLR):
 class Averaging(WeightAveraging):
     """Lightning's callback that validates and saves an average of the weights, here an exponential moving one.
 
-    It is kept where the weights are trained: Lightning sets callbacks up before it moves weights to a GPU, so that each
-    step would copy them all to the CPU.
+    averaged ← d·averaged + (1−d)·current after each step, with d growing from 0.1 to `decay` as steps are counted.  The
+    warm-up (that of TensorFlow's ExponentialMovingAverage) keeps short runs from averaging their random start.
+
+    The average is kept where the weights are trained: Lightning sets callbacks up before it moves weights to a GPU, so
+    that each step would copy them all to the CPU.  It is counted on the CPU: torch's own looks at a count on the GPU
+    three times a step, and waits for it.
     """
 
     def __init__(self, decay: float):
-        super().__init__(multi_avg_fn=MovingAverage(decay), use_buffers=True)
+        super().__init__(use_buffers=True)
+        self.decay = decay
+        self._pairs: dict[bool, tuple[list[Tensor], list[Tensor]]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._average_model is not None
+        self._pairs = {True: ([], []), False: ([], [])}  # fractions, and batch norm's step counters
+        for averaged, current in zip(*map(_tensors, (self._average_model.module, pl_module)), strict=True):
+            for listed, tensor in zip(self._pairs[averaged.is_floating_point()], (averaged, current), strict=True):
+                listed.append(tensor)
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step <= self._latest_update_step:  # gradients are being accumulated
+            return
+        assert self._average_model is not None
+        count = int(self._average_model.n_averaged)
+        share = 1 - min(self.decay, (1 + count) / (10 + count)) if count else 1.0
+        torch._foreach_lerp_(*self._pairs[True], share)
+        torch._foreach_copy_(*self._pairs[False])
+        self._average_model.n_averaged += 1
+        self._latest_update_step = trainer.global_step
 
 
-class MovingAverage:
-    """averaged ← d·averaged + (1−d)·current, with d growing from 0.1 to `decay` as updates are counted.
-
-    The warm-up (that of TensorFlow's ExponentialMovingAverage) keeps short runs from averaging their random start.
-    A class, since processes that are spawned get it pickled.
-    """
-
-    def __init__(self, decay: float):
-        self.decay = decay
-
-    def __call__(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        share = 1 - min(self.decay, (1 + int(count)) / (10 + int(count)))
-        if torch.is_floating_point(averaged[0]):
-            torch._foreach_lerp_(list(averaged), list(current), share)
-        else:  # batch norm's step counters
-            torch._foreach_copy_(list(averaged), list(current))
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

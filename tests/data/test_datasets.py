@@ -109,7 +109,7 @@ def test_batches_are_fetched_whole_and_augmented(source, tmp_path):
 
 
 def test_explicit_triplets_have_a_positive_and_a_negative(source, tmp_path):
-    dataset = TripletDataset(array(source, tmp_path), seed=1)
+    dataset = TripletDataset(ImageDataset(array(source, tmp_path)), seed=1)
     labels = dataset.images.array.labels
     anchors = list(range(36)) * 200
     drawn = dataset.draw(anchors).reshape(3, -1)
@@ -129,7 +129,7 @@ def test_explicit_triplets_have_a_positive_and_a_negative(source, tmp_path):
 def test_triplets_need_two_of_everything(tmp_path, counts, words):
     root = write_pictures(tmp_path / "p", {"train": counts})
     with pytest.raises(FashionError, match=words):
-        TripletDataset(array(read_source("folder", str(root), cache=tmp_path), tmp_path))
+        TripletDataset(ImageDataset(array(read_source("folder", str(root), cache=tmp_path), tmp_path)))
 
 
 def module(pictures, tmp_path, **options) -> ImageDataModule:
@@ -215,17 +215,21 @@ class Onlooker(LightningModule):
         return None
 
 
-@pytest.mark.parametrize("kind", ["images", "triplets"])
-@pytest.mark.parametrize("gpu", [False, True])
-def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path, monkeypatch, kind, gpu):
+@pytest.mark.parametrize("kind", ["images", "triplets", "explicit triplets"])
+@pytest.mark.parametrize("where", ["loading", "gpu", "gpu that holds them"])
+def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path, monkeypatch, kind, where):
     calls = []
     images = module(pictures, tmp_path, stored_scale=1.25, augment={})
-    data = images if kind == "images" else TripletDataModule(images, pictures_per_class=4)
-    augment, call = images.augment, Augmentation.__call__
-    monkeypatch.setattr(Augmentation, "__call__", lambda self, x: calls.append(x.shape[2]) or call(augment, x))
-    monkeypatch.setattr(AugmentingDataModule, "_on_gpu", gpu)
+    mode = "explicit" if "explicit" in kind else "mined"
+    data = images if kind == "images" else TripletDataModule(images, mode=mode, pictures_per_class=4)
+    call = Augmentation.__call__
+    monkeypatch.setattr(Augmentation, "__call__", lambda self, x: calls.append(x.shape[2]) or call(self, x))
+    monkeypatch.setattr(AugmentingDataModule, "_on_gpu", where != "loading")
+    stored = torch.from_numpy(np.array(images.training_array().pictures))
+    held = stored if "holds" in where else None
+    monkeypatch.setattr(AugmentingDataModule, "_on_device", lambda self, array: held)
     loaded = next(iter(data.train_dataloader()))[0]
-    assert loaded.shape[2] == (40 if gpu else 32)  # as they are stored, or as the network sees them
+    assert loaded.shape[1:] == {"loading": (3, 32, 32), "gpu": (3, 40, 40)}.get(where, ())
     calls.clear()
     model = Onlooker()
     quiet = {
@@ -243,12 +247,31 @@ def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path
     assert torch.equal(model.seen["validation"][-2], first)
 
 
+@pytest.mark.parametrize("kind", ["images", "triplets"])
+def test_what_a_gpu_holds_gives_the_batches_that_loading_gives(pictures, tmp_path, monkeypatch, kind):
+    batches = []
+    for held in (False, True):
+        images = module(pictures, tmp_path)  # without augmentation, so that the same pictures are the same numbers
+        data = images if kind == "images" else TripletDataModule(images, pictures_per_class=4)
+        stored = torch.from_numpy(np.array(images.training_array().pictures)) if held else None
+        monkeypatch.setattr(AugmentingDataModule, "_on_gpu", held)
+        monkeypatch.setattr(AugmentingDataModule, "_on_device", lambda self, array, stored=stored: stored)
+        data.trainer = SimpleNamespace(training=True)
+        torch.manual_seed(1)
+        batches.append([data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()])
+    for loaded, kept in zip(*batches, strict=True):
+        assert torch.equal(loaded[0], kept[0])
+        assert torch.equal(loaded[1], kept[1])
+
+
 @pytest.mark.parametrize(("device", "late"), [("cpu", False), ("mps", False), ("cuda:1", True)])
-def test_only_a_gpu_augments_by_itself(pictures, tmp_path, device, late):
+def test_only_a_gpu_augments_by_itself(pictures, tmp_path, monkeypatch, device, late):
     images = module(pictures, tmp_path, augment={})
-    assert images.on_loading is images.augment  # without a trainer, too
+    monkeypatch.setattr(AugmentingDataModule, "_on_device", lambda self, array: None)
+    array = images.training_array()
+    assert images.to_train_on(array).augment is images.augment  # without a trainer, too
     images.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
-    assert (images.on_loading is None) == late
+    assert (images.to_train_on(array).augment is None) == late
 
 
 def test_workers_give_batches_too(pictures, tmp_path):

@@ -1,17 +1,25 @@
 """Where training batches are augmented: as they are loaded, or on the GPU that trains."""
 
+import numpy as np
+import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from fashion.data.arrays import PictureArray
+from fashion.data.datasets import ImageDataset
 from fashion.data.transforms import Augmentation
 
 Batch = tuple[Tensor, Tensor]
+
+HELD = 0.25
+"""The share of a GPU's free memory that training pictures may take up."""
 
 
 class AugmentingDataModule(LightningDataModule):
     """A data module whose training batches are (pictures [B,3,S,S] uint8, labels [B]), to be augmented.
 
-    One core augments pictures slower than a GPU learns from them, so there they travel as they are stored.
+    One core gathers and augments pictures slower than a GPU learns from them.  So a GPU augments them itself, and
+    keeps them all, if they fit: what is loaded, then, are their rows.
     """
 
     augment: Augmentation | None
@@ -20,17 +28,30 @@ class AugmentingDataModule(LightningDataModule):
     epochs_done = 0
     """By the run that this one goes on with; Lightning does not know them yet when it asks for the loaders."""
 
-    @property
-    def on_loading(self) -> Augmentation | None:
-        """What datasets should do; None where it is done on the GPU, or not at all."""
-        return None if self._on_gpu else self.augment
+    held: Tensor | None = None
+    """The training pictures [N,3,S,S] on the GPU, which batches name the rows of."""
+
+    def to_train_on(self, array: PictureArray) -> ImageDataset:
+        """Those pictures in batches as `on_after_batch_transfer` wants them."""
+        if not self._on_gpu:
+            return ImageDataset(array, self.augment)
+        self.held = self._on_device(array)
+        return ImageDataset(array, fetch=self.held is None)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook, for each batch that has reached the device; batches of evaluations stay as they are."""
-        if self.augment is None or not self._on_gpu or not (self.trainer and self.trainer.training):
+        if not self._on_gpu or not (self.trainer and self.trainer.training):
             return batch
         pictures, labels = batch
-        return self.augment(pictures), labels
+        if self.held is not None:
+            pictures = self.held[pictures]
+        return self.augment(pictures) if self.augment else pictures, labels
+
+    def _on_device(self, array: PictureArray) -> Tensor | None:
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        return torch.from_numpy(np.array(array.pictures)).to(device) if array.pictures.nbytes <= HELD * free else None
 
     @property
     def _on_gpu(self) -> bool:

@@ -155,7 +155,7 @@ class ImageDataModule(AugmentingDataModule):
         return np.bincount(self.array("train").labels, minlength=len(self.class_names)).tolist()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = ImageDataset(self.training_array(), self.on_loading)
+        dataset = self.to_train_on(self.training_array())
         processes = place()[1]
         if len(dataset) // processes < self.batch_size:
             each = f" for each of {processes} processes" if processes > 1 else ""

@@ -17,11 +17,13 @@ Augment = Callable[[Tensor], Tensor]
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Pictures and labels; whole batches are fetched at once, and augmented on the way if `augment` is given.
 
-    An item is (picture [3,S,S] uint8, label); a batch, from a list of indices, (pictures [B,3,S,S], labels [B]).
+    An item is (picture [3,S,S] uint8, label); a batch, from a list of indices, (pictures [B,3,S,S], labels [B]).  With
+    `fetch=False` the indices themselves stand for the pictures, for whoever holds those.
     """
 
-    def __init__(self, array: PictureArray, augment: Augment | None = None):
+    def __init__(self, array: PictureArray, augment: Augment | None = None, fetch: bool = True):
         self.array = array
+        self.fetch = fetch
         self.labels = torch.from_numpy(array.labels)
         self.augment = augment
 
@@ -33,8 +35,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return pictures[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        pictures = torch.from_numpy(self.array.pictures[np.asarray(indices)])
-        return self.augment(pictures) if self.augment else pictures, self.labels[list(indices)]
+        rows = torch.tensor(indices)
+        if not self.fetch:
+            return rows, self.labels[rows]
+        pictures = torch.from_numpy(self.array.pictures[rows.numpy()])
+        return self.augment(pictures) if self.augment else pictures, self.labels[rows]
 
 
 class TripletDataset(Dataset[Tensor]):
@@ -49,9 +54,9 @@ class TripletDataset(Dataset[Tensor]):
         FashionError: if there is one class only, or a class with one picture.
     """
 
-    def __init__(self, array: PictureArray, augment: Augment | None = None, seed: int = 0):
-        self.images = ImageDataset(array, augment)
-        self.members = members_of(array)
+    def __init__(self, images: ImageDataset, seed: int = 0):
+        self.images = images
+        self.members = members_of(images.array)
         self.seed = seed
         self._generator: np.random.Generator | None = None
 

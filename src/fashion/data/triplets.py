@@ -11,7 +11,7 @@ from fashion.arguments import checked
 from fashion.data.arrays import PictureArray, relabelled
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datamodules import ImageDataModule
-from fashion.data.datasets import ImageDataset, TripletDataset, members_of
+from fashion.data.datasets import TripletDataset, members_of
 from fashion.data.samplers import PKBatchSampler, place, shuffled
 
 
@@ -50,13 +50,13 @@ class TripletDataModule(AugmentingDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         array, rank, world = self._alike[0], *place()
         if self.mode == "explicit":
-            triplets = TripletDataset(array, self.on_loading, seed=self.seed + rank)
+            triplets = TripletDataset(self.to_train_on(array), seed=self.seed + rank)
             size = min(max(self.images.batch_size // 3, 1), max(len(triplets) // world, 1))
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)
         batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, self.epochs_done)
-        return self.images.loader(ImageDataset(array, self.on_loading), batch_sampler=batches)
+        return self.images.loader(self.to_train_on(array), batch_sampler=batches)
 
     @cached_property
     def _alike(self) -> tuple[PictureArray, NDArray[np.int64] | None]:
