@@ -103,8 +103,8 @@ def test_each_process_needs_a_batch(run_here, data, monkeypatch):
 
 
 def test_a_teacher_that_was_not_trained_is_named(run_here, data):
-    with pytest.raises(FashionError, match="outputs/teacher does not exist; make it first: .*experiment=teacher"):
-        run_here("experiment=taught", *data, "data.training_size=null", "task.epochs=1")
+    with pytest.raises(FashionError, match="outputs/teacher-1 does not exist; make it first: .*experiment=teacher seed=1"):
+        run_here("experiment=best", *data, "data.training_size=null", "task.epochs=1")
 
 
 def test_what_is_asked_for_wrongly_is_noticed_before_the_evaluation(run_here):

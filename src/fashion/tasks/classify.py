@@ -17,8 +17,8 @@ from fashion.tasks.options import read_options
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
 
-TEACHER = "outputs/teacher"
-"""Where `experiment=teacher` trains it, and `experiment=taught` looks for it."""
+TEACHER = "outputs/teacher-"
+"""Where `experiment=teacher` trains one, followed by its seed, and `experiment=best` looks for them."""
 
 
 class ClassifyOptions(TrainingOptions):
@@ -50,8 +50,9 @@ def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | No
         return None
     paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
     for path in paths:
-        if not Path(path).exists() and path == TEACHER:
-            raise FashionError(f"task.teacher: {path} does not exist; make it first: python run.py experiment=teacher")
+        if not Path(path).exists() and path.startswith(TEACHER):
+            made = f"python run.py experiment=teacher seed={path.removeprefix(TEACHER)}"
+            raise FashionError(f"task.teacher: {path} does not exist; make it first: {made}")
     networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
     for one in trained:
         check_teacher(one, images)
