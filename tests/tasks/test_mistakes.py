@@ -51,6 +51,7 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("+trainer.logger=false", "trainer.logger is False; name what is to come beside ours"),
         ("+trainer.limit_val_batches=0.01", "trainer is refused: You requested to check 0.01 of the `val_dataloader`"),
         ("+trainer.limit_train_batches=0", "Not one epoch was trained"),
+        ("+trainer.val_check_interval=5000", "trainer is refused: `val_check_interval` .* must be less than or equal"),
         ("task.module.muon=abc", "task.module.muon is 'abc'"),
         ("task.module.muon=-1", "task.module.muon is -1"),
         ("seed=4294967296", "seed is 4294967296: Input should be less than 4294967296"),
@@ -103,7 +104,7 @@ def test_each_process_needs_a_batch(run_here, data, monkeypatch):
 
 
 def test_a_teacher_that_was_not_trained_is_named(run_here, data):
-    with pytest.raises(FashionError, match="outputs/teacher-1 does not exist; make it first: .*experiment=teacher seed=1"):
+    with pytest.raises(FashionError, match="outputs/teacher-1 does not exist; .*experiment=teacher seed=1"):
         run_here("experiment=best", *data, "data.training_size=null", "task.epochs=1")
 
 

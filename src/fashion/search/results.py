@@ -56,6 +56,12 @@ class SearchResult:
         return values
 
 
+def check_group(group_by: str, names: Sequence[str]) -> None:
+    """Raise FashionError unless it is one of those columns."""
+    if group_by not in names:
+        raise FashionError(f"group_by is {group_by!r}; the catalogue's columns are {', '.join(names)}.")
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which of the nearest items become hits.
@@ -74,9 +80,7 @@ class Choice:
             raise FashionError(f"k is {self.k}; it should be 1 at least.")
         if self.group_by is None:
             return
-        if self.group_by not in catalog.items.column_names:
-            has = ", ".join(catalog.items.column_names)
-            raise FashionError(f"group_by is {self.group_by!r}; the catalogue's columns are {has}.")
+        check_group(self.group_by, catalog.items.column_names)
         kind = catalog.items.schema.field(self.group_by).type
         if pa.types.is_nested(kind):
             raise FashionError(f"group_by is {self.group_by!r}, a column of {kind}; name one of single values.")

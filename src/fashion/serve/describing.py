@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
-from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.results import check_group
 from fashion.search.selecting import select
 from fashion.search.table import RESERVED
 from fashion.search.values import plain
@@ -50,9 +50,8 @@ def check_columns(catalog: Catalog, filter: str | None, group_by: str | None) ->
     told = catalog.items.select(columns(catalog)).slice(0, 0)
     if filter is not None:
         select(filter, told)
-    if group_by is not None and group_by not in told.column_names:
-        has = ", ".join(told.column_names)
-        raise FashionError(f"group_by is {group_by!r}; the catalogue's columns are {has}.")
+    if group_by is not None:
+        check_group(group_by, told.column_names)
 
 
 def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAnswer:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,10 @@ def train(
         set_aside(folder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except MisconfigurationException as error:
-        raise FashionError(f"trainer is refused: {error}") from error
+    except (MisconfigurationException, ValueError) as error:
+        if not _lightnings(error):
+            raise
+        raise FashionError(f"trainer is refused: {str(error).strip()}") from error
     except SystemExit:  # how Lightning ends an interrupted run
         if not trainer.interrupted:
             raise
@@ -90,6 +93,12 @@ def train(
     collapsed = getattr(module, "collapsed", False)
     figures = conclude(cfg, options, trainer, images, chosen, {"collapsed": collapsed})
     return figures[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
+
+
+def _lightnings(error: Exception) -> bool:
+    """Whether it was Lightning that raised it: it refuses some settings only when it comes upon them."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("pytorch_lightning", "lightning_fabric")
 
 
 def check_pictures(images: ImageDataModule) -> None:
