@@ -14,7 +14,7 @@ from fashion.files import replacing
 
 
 class Diverged(Callback):
-    """Stops a training whose weights are no numbers any more, before anything is made of them."""
+    """Stops a training whose weights are no numbers any more (or beyond 1e19), before anything is made of them."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check(trainer, pl_module)
@@ -23,7 +23,7 @@ class Diverged(Callback):
         self._check(trainer, pl_module)
 
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
-        lengths = torch.stack(torch._foreach_norm(list(module.parameters())))  # one answer to wait for, of a GPU
+        lengths = torch.stack(torch._foreach_norm(list(module.parameters())))  # so that a GPU is waited for once
         if not torch.isfinite(lengths).all():
             raise FashionError(
                 f"The training diverged in epoch {trainer.current_epoch + 1}: weights are no numbers any more; lower "

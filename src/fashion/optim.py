@@ -114,7 +114,8 @@ class Averaging(WeightAveraging):
     def __init__(self, decay: float):
         super().__init__(use_buffers=True)
         self.decay = decay
-        self._pairs: dict[bool, tuple[list[Tensor], list[Tensor]]] = {}
+        self._fractions: list[tuple[Tensor, Tensor]] = []
+        self._counters: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device
@@ -124,10 +125,9 @@ class Averaging(WeightAveraging):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._average_model is not None
-        self._pairs = {True: ([], []), False: ([], [])}  # fractions, and batch norm's step counters
-        for averaged, current in zip(*map(_tensors, (self._average_model.module, pl_module)), strict=True):
-            for listed, tensor in zip(self._pairs[averaged.is_floating_point()], (averaged, current), strict=True):
-                listed.append(tensor)
+        pairs = [*zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True)]
+        self._fractions = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]  # of steps, in batch norms
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -138,8 +138,11 @@ class Averaging(WeightAveraging):
         assert self._average_model is not None
         count = int(self._average_model.n_averaged)
         share = 1 - min(self.decay, (1 + count) / (10 + count)) if count else 1.0
-        torch._foreach_lerp_(*self._pairs[True], share)
-        torch._foreach_copy_(*self._pairs[False])
+        averaged, current = (list(tensors) for tensors in zip(*self._fractions, strict=True))
+        torch._foreach_lerp_(averaged, current, share)
+        if self._counters:
+            averaged, current = (list(tensors) for tensors in zip(*self._counters, strict=True))
+            torch._foreach_copy_(averaged, current)
         self._average_model.n_averaged += 1
         self._latest_update_step = trainer.global_step
 

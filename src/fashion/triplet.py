@@ -66,7 +66,8 @@ class TripletModule(LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["loss", "class_of", "class_weights"])
         check_settings(self.hparams)
-        self.class_of = None if class_of is None else torch.tensor(class_of)
+        self.class_of: Tensor | None
+        self.register_buffer("class_of", None if class_of is None else torch.tensor(class_of), persistent=False)
         self.network = network_from(self.hparams)
         if not classification:  # what no loss reaches is frozen: distributed training waits for gradients
             self.network.directions.requires_grad_(False)
@@ -91,7 +92,7 @@ class TripletModule(LightningModule):
         kinds, _ = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
         if self.hparams["classification"]:
-            classes = labels if self.class_of is None else self.class_of.to(labels.device)[labels]
+            classes = labels if self.class_of is None else self.class_of[labels]
             smoothing = self.hparams["label_smoothing"]
             naming = F.cross_entropy(self.network.logits(kinds), classes, label_smoothing=smoothing, reduction="none")
             # Not by its own argument, which weighs the smoothing too, and divides by the weights of each batch.

@@ -264,6 +264,21 @@ def test_what_a_gpu_holds_gives_the_batches_that_loading_gives(pictures, tmp_pat
         assert torch.equal(loaded[1], kept[1])
 
 
+@pytest.mark.parametrize("free", [10_000, 10_000_000])
+def test_a_gpu_holds_the_pictures_that_fit_into_it(pictures, tmp_path, monkeypatch, free):
+    images = module(pictures, tmp_path)
+    array = images.training_array()
+    images.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), training=True)
+    monkeypatch.setattr(AugmentingDataModule, "_on_gpu", True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
+    monkeypatch.setattr("fashion.data.augmenting.PIECE", 7)
+    assert images.to_train_on(array).fetch == (free < 4 * array.pictures.nbytes)
+    if images.held is not None:
+        assert torch.equal(images.held, torch.from_numpy(np.array(array.pictures)))
+    images.teardown("fit")
+    assert images.held is None
+
+
 @pytest.mark.parametrize(("device", "late"), [("cpu", False), ("mps", False), ("cuda:1", True)])
 def test_only_a_gpu_augments_by_itself(pictures, tmp_path, monkeypatch, device, late):
     images = module(pictures, tmp_path, augment={})

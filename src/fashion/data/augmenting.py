@@ -12,7 +12,10 @@ from fashion.data.transforms import Augmentation
 Batch = tuple[Tensor, Tensor]
 
 HELD = 0.25
-"""The share of a GPU's free memory that training pictures may take up."""
+"""The share of a GPU's free memory that training pictures may take up; the training itself needs the most of it."""
+
+PIECE = 1024
+"""Pictures that are copied there at a time: all at once would take up as much memory of the machine, too."""
 
 
 class AugmentingDataModule(LightningDataModule):
@@ -32,9 +35,10 @@ class AugmentingDataModule(LightningDataModule):
     """The training pictures [N,3,S,S] on the GPU, which batches name the rows of."""
 
     def to_train_on(self, array: PictureArray) -> ImageDataset:
-        """Those pictures in batches as `on_after_batch_transfer` wants them."""
+        """Those pictures, augmented as they are loaded; for a GPU as they are stored, or the rows of what it holds."""
         if not self._on_gpu:
             return ImageDataset(array, self.augment)
+        self.held = None  # before another array is held
         self.held = self._on_device(array)
         return ImageDataset(array, fetch=self.held is None)
 
@@ -47,11 +51,18 @@ class AugmentingDataModule(LightningDataModule):
             pictures = self.held[pictures]
         return self.augment(pictures) if self.augment else pictures, labels
 
+    def teardown(self, stage: str) -> None:
+        self.held = None
+
     def _on_device(self, array: PictureArray) -> Tensor | None:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-        return torch.from_numpy(np.array(array.pictures)).to(device) if array.pictures.nbytes <= HELD * free else None
+        if array.pictures.nbytes > HELD * torch.cuda.mem_get_info(device)[0]:
+            return None
+        held = torch.empty(array.pictures.shape, dtype=torch.uint8, device=device)
+        for at in range(0, len(held), PIECE):
+            held[at : at + PIECE] = torch.from_numpy(np.array(array.pictures[at : at + PIECE]))
+        return held
 
     @property
     def _on_gpu(self) -> bool:

@@ -6,6 +6,7 @@ that moves pixels is one affine map a picture, sampled once, and all that recolo
 
 import math
 from contextlib import nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -123,16 +124,23 @@ def recoloured(pictures: Tensor, colour: float, grey: float) -> Tensor:
     gain = _between(1 - colour, 1 + colour, count)  # contrast, about the picture's own mean
     light = _between(1 - colour, 1 + colour, count)  # brightness
     # A turn about the grey axis (Rodrigues' formula), then towards or away from grey, then each channel's gain.
-    axis = 1 / math.sqrt(3)
-    cross = torch.tensor([[0.0, -axis, axis], [axis, 0.0, -axis], [-axis, axis, 0.0]])
+    cross, greying = _about_grey(pictures.device)
     cos, sin = hue.cos()[:, None, None], hue.sin()[:, None, None]
     turn = cos * torch.eye(3) + sin * cross + (1 - cos) / 3
     s = saturation[:, None, None]
-    matrix = (s * torch.eye(3) + (1 - s) * torch.tensor(LUMA).expand(3, 3)) @ turn
+    matrix = (s * torch.eye(3) + (1 - s) * greying) @ turn
     matrix = matrix * (balance * light[:, None])[:, :, None]
     flat = torch.bmm(matrix, pictures.flatten(2))
     mean = flat.mean(dim=(1, 2), keepdim=True)
     return ((flat - mean) * gain[:, None, None] + mean).view_as(pictures)
+
+
+@cache
+def _about_grey(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The cross product with the grey axis, and what makes a colour grey, [3,3]; made once, as a GPU waits for it."""
+    axis = 1 / math.sqrt(3)
+    cross = torch.tensor([[0.0, -axis, axis], [axis, 0.0, -axis], [-axis, axis, 0.0]], device=device)
+    return cross, torch.tensor(LUMA, device=device).expand(3, 3)
 
 
 def blurred(pictures: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def train(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, ValueError) as error:
-        if not _lightnings(error):
+        if isinstance(error, ValueError) and not _lightnings(error):
             raise
         raise FashionError(f"trainer is refused: {str(error).strip()}") from error
     except SystemExit:  # how Lightning ends an interrupted run
