@@ -82,7 +82,10 @@ class Muon(torch.optim.Optimizer):
     def _momenta(self, parameters: list[nn.Parameter], decay: float) -> Sequence[Tensor]:
         """Nesterov's: each momentum with this gradient in it twice."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_mul_(momenta, decay)
         torch._foreach_add_(momenta, gradients)
         ahead: Sequence[Tensor] = torch._foreach_add(gradients, momenta, alpha=decay)

@@ -51,7 +51,7 @@ def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | No
     paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
     for path in paths:
         seed = path.removeprefix(TEACHER)
-        if seed.isdigit() and not Path(path).exists():
+        if path.startswith(TEACHER) and seed.isdigit() and not Path(path).exists():
             made = f"python run.py experiment=teacher seed={seed}"
             raise FashionError(f"task.teacher: {path} does not exist; make it first: {made}")
     networks, trained = zip(*(load_network(find_model(Path(path))) for path in paths), strict=True)
