@@ -164,24 +164,71 @@ def test_a_mapped_index_answers_as_one_in_memory(tmp_path):
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
-def test_an_extended_index_finds_what_one_built_anew_finds(kind, tmp_path):
-    vectors, queries, ids = unit(3000), unit(20, 1), 2 * np.arange(3000) + 5
-    built(vectors[:2900], kind, ids[:2900]).save(tmp_path / "c.faiss")
-    old = FAISSIndex.load(tmp_path / "c.faiss", kind)
-    before = old.search(queries)
-    assert old.takes(3000)
-    longer, anew = old.extended(vectors, ids), built(vectors, kind, ids)
-    assert longer.recall == pytest.approx(anew.recall, abs=0.05)
-    if kind != "ivfpq":  # which finds itself by a compressed copy only
-        assert longer.search(vectors[2900:], 1)[1].ravel().tolist() == ids[2900:].tolist()
+QUICK: dict[str, dict[str, int]] = {"hnsw": {}, "ivf": {}, "ivfpq": {"bits": 4}}
+"""Approximate kinds, with settings by which they are trained sooner."""
+
+
+def changed(index: FAISSIndex, vectors: np.ndarray, ids: np.ndarray, kept: np.ndarray) -> FAISSIndex:
+    assert index.takes(int(kept.sum()), len(kept))
+    return index.changed(vectors, ids, kept)
+
+
+def check_same_as_anew(old: FAISSIndex, new: FAISSIndex, vectors, ids, kept, folder) -> None:
+    """`new` finds what an index built anew finds, also when loaded again; `old` is as it was."""
+    queries, allowed = unit(20, 1), np.arange(len(ids)) % 3 == 0
+    anew = built(vectors, new.kind, ids, **QUICK[new.kind])
+    assert len(new) == len(anew) == len(ids)
+    assert new.recall == pytest.approx(anew.recall, abs=0.05)
+    if new.kind != "ivfpq" and not kept.all():  # ivfpq finds itself by a compressed copy only
+        assert new.search(vectors[~kept], 1)[1].ravel().tolist() == ids[~kept].tolist()
+    assert set(new.search(queries, 300)[1].ravel()) <= set(ids)
+    assert set(new.search(queries, 300, allowed)[1].ravel()) <= set(ids[allowed])
+    if new.kind == "hnsw":  # which searches exactly where a filter leaves some out
+        np.testing.assert_array_equal(new.search(queries, 10, allowed)[1], anew.search(queries, 10, allowed)[1])
+    assert sorted(new.search(queries[0], len(ids) + 1)[1]) == sorted(ids)
+    new.save(folder / "d.faiss")
+    loaded = FAISSIndex.load(folder / "d.faiss", new.kind)
+    for mask in (None, allowed):
+        for ours, theirs in zip(new.search(queries, 10, mask), loaded.search(queries, 10, mask), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert len(loaded) == len(ids)
     assert len(old) == 2900
-    longer.save(tmp_path / "d.faiss")
-    loaded = FAISSIndex.load(tmp_path / "d.faiss", kind)
-    for ours, theirs in zip(longer.search(queries), loaded.search(queries), strict=True):
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [("hnsw", "add"), ("hnsw", "remove"), ("hnsw", "replace"), *((kind, "all three") for kind in QUICK)],
+)
+def test_a_changed_index_finds_what_one_built_anew_finds(kind, change, tmp_path):
+    vectors, ids = unit(3000), 2 * np.arange(3000) + 5
+    built(vectors[:2900], kind, ids[:2900], **QUICK[kind]).save(tmp_path / "c.faiss")
+    old = FAISSIndex.load(tmp_path / "c.faiss", kind)
+    before = old.search(unit(20, 1))
+    stays, kept = np.arange(3000) < 2900, np.arange(3000) < 2900
+    if change in ("add", "all three"):
+        stays[2900:] = True
+    if change in ("remove", "all three"):
+        stays[:290] = np.arange(290) % 2
+    if change in ("replace", "all three"):
+        vectors[1000:1100], kept[1000:1100] = unit(100, 2), False
+    new = changed(old, vectors[stays], ids[stays], kept[stays])
+    check_same_as_anew(old, new, vectors[stays], ids[stays], kept[stays], tmp_path)
+    for ours, theirs in zip(old.search(unit(20, 1)), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    for ours, theirs in zip(old.search(queries), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_index_is_changed_again_after_it_was_changed(tmp_path):
+    vectors, ids, everything = unit(800), np.arange(800), np.ones(800, bool)
+    index = built(vectors, "hnsw", ids, m=8)
+    for gone in (3, 700, 12):
+        stays = everything & (ids != gone)
+        index = changed(index, vectors[stays], ids[stays], everything[stays])
+        assert gone not in index.search(vectors[gone], 50)[1]
+        index.save(tmp_path / "c.faiss")
+        index = FAISSIndex.load(tmp_path / "c.faiss", "hnsw", m=8)
+        index = changed(index, vectors, ids, stays)  # and there it is again
+        assert index.search(vectors[gone], 1)[1] == gone
+    assert len(index) == 800
 
 
 def test_a_graph_that_grows_item_by_item_stays_a_good_one(tmp_path):
@@ -189,18 +236,22 @@ def test_a_graph_that_grows_item_by_item_stays_a_good_one(tmp_path):
     index = built(vectors[:500], "hnsw", m=8)
     for count in range(520, 601, 20):
         index.save(tmp_path / "c.faiss")
-        index = FAISSIndex.load(tmp_path / "c.faiss", "hnsw", m=8).extended(vectors[:count], np.arange(count))
+        index = FAISSIndex.load(tmp_path / "c.faiss", "hnsw", m=8)
+        index = changed(index, vectors[:count], np.arange(count), np.arange(count) < count - 20)
     assert index.recall == pytest.approx(built(vectors, "hnsw", m=8).recall, abs=0.02)
 
 
-def test_an_index_is_built_anew_where_extending_it_would_harm(tmp_path):
+def test_an_index_is_built_anew_where_changing_it_would_harm(tmp_path):
     vectors = unit(3000)
-    ivf = built(vectors, "ivf")
-    assert [ivf.takes(count) for count in (3001, 3100, 4000)] == [True, True, False]
-    assert not built(vectors, "ivf", lists=20).takes(3001)  # who knows how many it was trained on
-    assert not built(vectors).takes(3001)
+    ivf, hnsw, fixed = built(vectors, "ivf"), built(vectors, "hnsw"), built(vectors, "ivf", lists=20)
+    assert [ivf.takes(3000, count) for count in (3001, 3100, 4000)] == [True, True, False]
+    assert not fixed.takes(3000, 3001)  # who knows how many it was trained on
+    assert fixed.takes(2999, 2999)
+    assert [hnsw.takes(kept, kept) for kept in (2999, 2400, 2399)] == [True, True, False]
+    assert [hnsw.takes(kept, 3000) for kept in (2999, 2300, 2200)] == [True, True, False]
+    assert not built(vectors).takes(3000, 3001)
     ivf.save(tmp_path / "c.faiss")
-    assert not FAISSIndex.load(tmp_path / "c.faiss", "ivf", mmap=True).takes(3001)
+    assert not FAISSIndex.load(tmp_path / "c.faiss", "ivf", mmap=True).takes(3000, 3001)
 
 
 def test_search_settings_can_change_when_loading(tmp_path):

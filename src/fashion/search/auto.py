@@ -1,9 +1,11 @@
 """`index=auto`: the kind of index, and how hard it looks, from the items' number, the memory and the recall wanted."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fashion.errors import FashionError
 from fashion.search.index import FAISSIndex
@@ -19,11 +21,19 @@ HARDEST = 1024
 """Candidates (hnsw) or lists (ivfpq) beyond which a search is no faster than an exact one."""
 
 
+@dataclass(frozen=True)
+class Former:
+    """An index, and which [N] of the items it has already, with the same embeddings under the same ids."""
+
+    index: FAISSIndex | MilvusIndex
+    kept: NDArray[np.bool_]
+
+
 def build_auto(
     embeddings: ArrayLike,
     ids: ArrayLike,
     dimension: int = 64,
-    before: FAISSIndex | MilvusIndex | None = None,
+    before: Former | None = None,
     *,
     recall: float = 0.95,
     memory_mb: float | None = None,
@@ -101,13 +111,13 @@ def built(
     ids: ArrayLike,
     dimension: int,
     kind: str,
-    before: FAISSIndex | MilvusIndex | None = None,
+    before: Former | None = None,
     **settings: Any,
 ) -> FAISSIndex | MilvusIndex:
     """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`.
 
     Args:
-        before: one that the same settings gave for the first of the embeddings: it is extended where that is as good.
+        before: what the same settings gave for most of the embeddings: it is changed where that is as good.
     """
     if kind == "auto":
         try:
@@ -126,11 +136,13 @@ def _of_kind(
     embeddings: ArrayLike,
     ids: ArrayLike,
     dimension: int,
-    before: FAISSIndex | MilvusIndex | None,
+    before: Former | None,
     **settings: Any,
 ) -> FAISSIndex:
-    if isinstance(before, FAISSIndex) and before.kind == kind and before.takes(len(ids)):  # type: ignore[arg-type]
-        return before.extended(embeddings, ids)
+    if before is not None and isinstance(before.index, FAISSIndex) and before.index.kind == kind:
+        kept = before.kept
+        if before.index.takes(int(kept.sum()), len(kept)):
+            return before.index.changed(embeddings, ids, kept)
     index = FAISSIndex(dimension, kind, **settings)
     index.build(embeddings, ids)
     return index

@@ -24,7 +24,7 @@ from pyarrow import parquet
 from fashion.encoder import Encoder
 from fashion.errors import CatalogError, FashionError, OtherModelError
 from fashion.files import sha256, write_array
-from fashion.search.auto import built, in_full
+from fashion.search.auto import Former, built, in_full
 from fashion.search.catalog_files import (
     FORMER,
     PICTURES,
@@ -104,24 +104,28 @@ class Catalog:
 
         Args:
             index: `kind` and settings of the `FAISSIndex`, or `auto`.
-            like: an older one, whose index is taken over if it is what would be built, or extended if these items are
-                its own and further ones.
+            like: an older one, whose index is taken over if it is what would be built, or changed if most of these
+                items are its own.
         """
         ids = items["id"].to_numpy()
-        before = like.index if like is not None and like._begins(ids, embeddings, in_full(index)) else None
-        if before is not None and len(before) == len(ids):
-            made = before
+        before = like._former(ids, embeddings, in_full(index)) if like is not None else None
+        if before is not None and before.kept.all() and len(before.index) == len(ids):
+            made = before.index
         else:
             made = built(embeddings, ids, embeddings.shape[1], before=before, **index)
         above = int(ids.max()) + 1 if next_id is None else next_id
         return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, in_full(index))
 
-    def _begins(self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]) -> bool:
-        """Whether its index, as it was asked for or came out, is of these settings and over the first of these."""
+    def _former(
+        self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]
+    ) -> Former | None:
+        """Its index, if that is of these settings, as it was asked for or came out; `ids` are ascending."""
         if index not in (self.asked, {"kind": self.index.kind, **self.index.settings}):
-            return False
-        count = len(self)
-        return np.array_equal(self.ids, ids[:count]) and np.array_equal(self.embeddings, embeddings[:count])
+            return None
+        rows = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
+        kept: NDArray[np.bool_] = self.ids[rows] == ids
+        kept[kept] = (self.embeddings[rows[kept]] == embeddings[kept]).all(axis=1)
+        return Former(self.index, kept)
 
     def value(self, number: int, name: str) -> Any:
         """What the column of that name says of the item with id `number`."""

@@ -12,6 +12,12 @@ from fashion.files import replacing
 from fashion.search import kinds, searching
 from fashion.search.searching import Found
 
+PASSED_OVER = 0.2
+"""Up to this share of the rows may be removed ones, which take up memory and time, before an index is built anew."""
+
+REMOVED = np.iinfo(np.int64).min
+"""Stands for the id of a row that no search finds."""
+
 
 class FAISSIndex:
     """Unit vectors with stable int64 ids, searched by inner product, which for them is the cosine.
@@ -37,12 +43,14 @@ class FAISSIndex:
         self.settings = kinds.checked(kind, settings)
         self.dimension, self.kind = dimension, kind
         self._index: Any = None
-        self._ids = np.zeros(0, np.int64)
+        self._ids = np.zeros(0, np.int64)  # of FAISS's rows; REMOVED of those that are found no more
+        self._rows: NDArray[np.int64] | None = None  # of the items in their order; None: all rows, as they come
+        self._live: Any = None  # what keeps FAISS from finding removed rows; None: none is
         self._mapped = False
         self.recall: float | None = None
 
     def __len__(self) -> int:
-        return 0 if self._index is None else int(self._index.ntotal)
+        return len(self._ids if self._rows is None else self._rows)
 
     def build(self, embeddings: ArrayLike, ids: ArrayLike | None = None) -> None:
         """Index `embeddings` [N,dimension] under `ids` [N] (default 0…N-1), in place of whatever was indexed.
@@ -62,38 +70,57 @@ class FAISSIndex:
                 f"index={self.kind} cannot be trained on {len(vectors)} pictures; use index=flat."
             ) from error
         index.add_with_ids(vectors, numbers)
-        self._index, self._ids = index, numbers
+        self._adopt(index)
         if self.kind != "flat":
             self.recall = self.measure_recall(vectors)
 
-    def takes(self, count: int) -> bool:
-        """Whether `extended` makes an index of `count` vectors about as good as one that is built anew, and sooner.
+    def takes(self, kept: int, count: int) -> bool:
+        """Whether `changed` makes an index of `count` vectors about as good as one that is built anew, and sooner.
 
-        A graph takes any number.  The lists of ivf and ivfpq stay where the vectors that they were made of put them,
-        so they take a twentieth to a tenth more: as long as a new one would have a twentieth more lists at most.
+        What is not among the `kept` ones that it holds already is removed by being passed over, up to a fifth of all.
+        A graph takes any number of new ones.  The lists of ivf and ivfpq stay where the vectors that they were made of
+        put them, so they take a twentieth to a tenth: as long as a new one would have a twentieth more lists at most.
         """
-        if self.kind == "hnsw":
-            return not self._mapped  # FAISS adds nothing to what lies on the disk
-        if self.kind == "flat" or self._mapped or self.settings["lists"] != "auto":
-            return False
-        return kinds.lists_for(count, self.settings) <= 1.05 * int(self._inner.nlist)
+        rows = len(self._ids) + count - kept
+        if self.kind == "flat" or self._mapped or rows - count > PASSED_OVER * rows:
+            return False  # FAISS changes nothing that lies on the disk
+        if self.kind == "hnsw" or kept == count:
+            return True
+        return self.settings["lists"] == "auto" and kinds.lists_for(count, self.settings) <= 1.05 * self._inner.nlist
 
-    def extended(self, embeddings: ArrayLike, ids: ArrayLike) -> "FAISSIndex":
-        """An index over `embeddings` [N,dimension] under `ids` [N], of which the first are this one's already.
+    def changed(self, embeddings: ArrayLike, ids: ArrayLike, kept: NDArray[np.bool_]) -> "FAISSIndex":
+        """An index over `embeddings` [N,dimension] under `ids` [N], ascending; what this one holds is not added again.
 
-        It is a copy with the others added; this one stays as it is, so it may be searched meanwhile.
+        It is a copy; this one stays as it is, so it may be searched meanwhile.
+
+        Args:
+            kept: [N], the vectors that this one has under the same ids.  Whatever else it has is found no more.
 
         Raises:
             FashionError: as for `build`.
         """
         vectors, numbers = self._numbered(embeddings, ids)
-        longer = FAISSIndex(self.dimension, self.kind, **self.settings)
-        longer._index, longer._ids = faiss.clone_index(self._index), numbers
+        other = FAISSIndex(self.dimension, self.kind, **self.settings)
+        other._adopt(faiss.clone_index(self._index))
+        other._ids[~np.isin(other._ids, numbers[kept])] = REMOVED
         if self.kind == "hnsw":  # a graph that was loaded would draw the levels of its first items once more
-            longer._inner.hnsw.rng = faiss.RandomGenerator(len(self))  # type: ignore[attr-defined]
-        longer._index.add_with_ids(vectors[len(self) :], numbers[len(self) :])
-        longer.recall = longer.measure_recall(vectors)
-        return longer
+            other._inner.hnsw.rng = faiss.RandomGenerator(len(self._ids))  # type: ignore[attr-defined]
+        if not kept.all():
+            other._index.add_with_ids(vectors[~kept], numbers[~kept])
+        other._adopt(other._index)
+        other.recall = other.measure_recall(vectors)
+        return other
+
+    def _adopt(self, index: Any) -> None:
+        """Search `index`, FAISS's own with ids around it; items stand in its order, or by id once some were removed."""
+        self._index = index
+        # A view: the ids live as long as the index does.
+        self._ids = faiss.rev_swig_ptr(index.id_map.data(), index.ntotal)
+        live = np.flatnonzero(self._ids != REMOVED)
+        self._rows = self._live = None
+        if len(live) < index.ntotal:
+            self._rows = live[np.argsort(self._ids[live])]
+            self._live = searching.selector(index.ntotal, live)
 
     def _numbered(self, embeddings: ArrayLike, ids: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         vectors = searching.unit_vectors(embeddings, self.dimension)
@@ -119,7 +146,8 @@ class FAISSIndex:
         vectors = searching.unit_vectors(embeddings, self.dimension)
         some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
         truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
-        found = searching.nearest(self._inner, self.kind, some, truth.shape[1], None)[1]
+        truth = truth if self._rows is None else self._rows[truth]
+        found = searching.nearest(self._inner, self.kind, some, truth.shape[1], None, self._live)[1]
         return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]))
 
     def search(self, query: ArrayLike, k: int = 10, allowed: NDArray[np.bool_] | None = None) -> Found:
@@ -138,7 +166,7 @@ class FAISSIndex:
             raise FashionError(f"k is {k}; it should be 1 at least.")
         array = np.asarray(query, dtype=np.float32)
         vectors = searching.unit_vectors(array[None] if array.ndim == 1 else array, self.dimension)
-        rows = None if allowed is None else np.flatnonzero(allowed)
+        rows = None if allowed is None else self._rows_of(allowed)
         most = len(self) if rows is None else len(rows)
         exact = self.kind == "flat" or (self.kind == "hnsw" and rows is not None)
         k, fetch = min(k, most), min(k + exact, most)
@@ -154,8 +182,11 @@ class FAISSIndex:
         scores, ids = scores[:, :k], ids[:, :k]
         return (scores[0], ids[0]) if array.ndim == 1 else (scores, ids)
 
+    def _rows_of(self, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.flatnonzero(allowed) if self._rows is None else np.sort(self._rows[allowed])
+
     def _ranked(self, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
-        scores, found = searching.nearest(self._inner, self.kind, vectors, k, rows)
+        scores, found = searching.nearest(self._inner, self.kind, vectors, k, rows, self._live)
         ids = self._ids[found]
         order = np.lexsort((ids, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
@@ -186,8 +217,7 @@ class FAISSIndex:
             raise FashionError(f"{path} is damaged or no FAISS index; build it again.") from error
         if loaded.id_map.size() != loaded.ntotal:
             raise FashionError(f"{path} is damaged: it has {loaded.id_map.size()} ids for {loaded.ntotal} vectors.")
-        # A view: the ids live as long as the index does.
-        index._index, index._ids = loaded, faiss.rev_swig_ptr(loaded.id_map.data(), loaded.ntotal)
+        index._adopt(loaded)
         index._mapped = mmap
         index.look()
         return index

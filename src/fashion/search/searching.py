@@ -40,19 +40,22 @@ def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
     return vectors if np.abs(lengths - 1).max() < 1e-5 else vectors / lengths
 
 
-def nearest(index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+def nearest(
+    index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, live: Any = None
+) -> Found:
     """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are no k.
 
     Args:
         index: FAISS's own, of `kind`, without its ids.
-        rows: the only ones that may be found, ascending; None: all.
+        rows: the only ones that may be found, ascending; None: all that are live.
+        live: a `selector` of most rows, of an index other than flat; None: all are.
     """
     if kind == "hnsw" and rows is None:
-        return _walked(index, vectors, k)
+        return _walked(index, vectors, k, live)
     if kind == "hnsw":  # finds too few when most of what it walks past is not allowed: its vectors are searched instead
         index, kind = faiss.downcast_index(index.storage), "flat"
     if kind != "flat":
-        return _probed(index, vectors, k, rows)
+        return _probed(index, vectors, k, rows, live)
     if len(vectors) < faiss.omp_get_max_threads() <= FEW_THREADS:
         with one_thread():
             return _exact(index, vectors, k, rows)
@@ -80,27 +83,29 @@ def _exact(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.in
     if rows is not None and len(rows) <= GATHERED * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, np.where(found < 0, -1, rows[found])
-    return _searched(index, vectors, k, faiss.SearchParameters(sel=_selector(index, rows)))
+    return _searched(index, vectors, k, faiss.SearchParameters(sel=selector(index.ntotal, rows)))
 
 
-def _walked(index: Any, vectors: NDArray[np.float32], k: int) -> Found:
+def _walked(index: Any, vectors: NDArray[np.float32], k: int, live: Any) -> Found:
     """`nearest` along the graph of an HNSW index; exactly for queries from which it reaches too few."""
-    scores, found = _searched(index, vectors, k, None)
+    parameters = None if live is None else faiss.SearchParametersHNSW(sel=live, efSearch=index.hnsw.efSearch)
+    scores, found = _searched(index, vectors, k, parameters)
     short = _short(found, min(k, index.ntotal))
     if short.any():
-        scores[short], found[short] = nearest(faiss.downcast_index(index.storage), "flat", vectors[short], k, None)
+        storage = faiss.downcast_index(index.storage)
+        scores[short], found[short] = _searched(storage, vectors[short], k, faiss.SearchParameters(sel=live))
     return scores, found
 
 
-def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, live: Any) -> Found:
     """`nearest` in the lists of an IVF index: in more of them where a filter leaves some out, or they hold too few."""
-    selector, allowed = _selector(index, rows), index.ntotal if rows is None else len(rows)
+    among, allowed = (live, index.ntotal) if rows is None else (selector(index.ntotal, rows), len(rows))
     probes = min(index.nlist, math.ceil(index.nprobe * index.ntotal / max(allowed, 1)))
-    scores, found = _searched(index, vectors, k, faiss.SearchParametersIVF(sel=selector, nprobe=probes))
+    scores, found = _searched(index, vectors, k, faiss.SearchParametersIVF(sel=among, nprobe=probes))
     # What is allowed may all lie in far lists, such as those of another kind of garment.
     while probes < index.nlist and (short := _short(found, min(k, allowed))).any():
         probes = min(index.nlist, 4 * probes)
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        parameters = faiss.SearchParametersIVF(sel=among, nprobe=probes)
         scores[short], found[short] = _searched(index, vectors[short], k, parameters)
     return scores, found
 
@@ -118,11 +123,11 @@ def _short(found: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     return short
 
 
-def _selector(index: Any, rows: NDArray[np.int64] | None) -> Any:
-    """What lets FAISS find only these rows; None: all."""
+def selector(count: int, rows: NDArray[np.int64] | None) -> Any:
+    """What lets FAISS find only these of `count` rows; None: all."""
     if rows is None:
         return None
-    bitmap = np.zeros(index.ntotal, np.bool_)
+    bitmap = np.zeros(count, np.bool_)
     bitmap[rows] = True
     return faiss.IDSelectorBitmap(np.packbits(bitmap, bitorder="little"))
 
