@@ -20,6 +20,15 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS
 """What the system answers where no space is left or allowed, or a folder cannot be written."""
 
 
+def _umask() -> int:
+    os.umask(mask := os.umask(0o077))
+    return mask
+
+
+UMASK = _umask()
+"""What new files and folders withhold from others; the system tells only who sets it, so it is read once."""
+
+
 def sha256(path: Path) -> str:
     """The file's SHA-256 in hex digits."""
     digest = hashlib.sha256()
@@ -47,7 +56,7 @@ def replacing(path: Path, instead: str = "choose another place") -> Iterator[Pat
     try:
         with explained(path, instead):
             yield part
-            part.chmod(0o644)
+            part.chmod(0o666 & ~UMASK)
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -103,7 +112,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     try:
         with explained(folder):
             yield part
-            part.chmod(0o755)
+            part.chmod(0o777 & ~UMASK)
             old = _old(folder)
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():

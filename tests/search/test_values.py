@@ -144,3 +144,20 @@ def test_no_match_is_said_on_the_page_too(dated, tmp_path):
     (result,) = engine.search(tmp_path / "shop/hat/0.png")
     write_results(engine, [replace(result, match=False)], 1, tmp_path)
     assert "(no match)" in (tmp_path / "results.html").read_text()
+
+
+def test_products_that_are_given_as_numbers_or_nan(bundle, tmp_path):
+    root = write_pictures(tmp_path / "shop", {".": {"hat": 4}})
+    engine = VisualSearchEngine(bundle)
+    engine.sync(Listing(root, sorted(root.glob("hat/*.png")), {"product_id": [NAN, 12.0, 12, "13"]}))
+    assert engine.catalog is not None
+    assert engine.catalog.items["product_id"].to_pylist() == [None, "12", "12", "13"]
+
+
+def test_a_column_of_short_floats_is_compared_as_it_was_written():
+    items = pa.table({"price": pa.array([9.99, 20.0], pa.float32())})
+    assert [select(text, items).tolist() for text in ("price = 9.99", "price > 9.99", "price = 1e300")] == [
+        [True, False],
+        [False, True],
+        [False, False],
+    ]

@@ -5,7 +5,7 @@ import json
 import pytest
 from helpers import command
 
-from fashion.benchmark.timing import interleaved, ratio
+from fashion.timing import interleaved, ratio
 
 pytestmark = pytest.mark.slow
 

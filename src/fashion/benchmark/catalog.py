@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fashion.benchmark.timing import interleaved, ratio, search_ms
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
 from fashion.search.listing import Content, Listing
 from fashion.search.results import Choice
 from fashion.search.store import Store
+from fashion.timing import interleaved, ratio, search_ms
 
 faiss: Any = typed_faiss
 LABELS = 10

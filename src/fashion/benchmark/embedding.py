@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fashion.benchmark.timing import interleaved, ratio
 from fashion.data.loading import load_pictures
 from fashion.encoder import Encoder
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
+from fashion.timing import interleaved, ratio
 
 WIDTH, HEIGHT = 400, 534
 """Of the pictures that are drawn: those of the clothing dataset."""

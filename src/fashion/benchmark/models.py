@@ -10,12 +10,12 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
-from fashion.benchmark.timing import Timing, interleaved, ratio
 from fashion.export.int8 import quantized
 from fashion.export.onnx import export_onnx
 from fashion.network import SiameseEncoder
 from fashion.optim import optimizer
 from fashion.tasks.summary import count
+from fashion.timing import Timing, interleaved, ratio
 
 BATCH = 64
 CLASSES = 10

@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from fashion.errors import FashionError
 
 COLUMNS = ("path", "label", "split")
 """What a table of pictures has; the split may be missing."""
+
+AS_TEXT = (*COLUMNS, "external_id", "product_id", "group", "bbox")
+"""Columns that name things: text, also where a table has them as numbers."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -28,30 +32,51 @@ def text(value: Any) -> str:
 
 def _csv(path: Path) -> list[dict[str, Any]]:
     """Rows whose further columns are numbers, booleans or dates where all their values are; names and ids stay text."""
-    as_text = (*COLUMNS, "external_id", "product_id", "group", "bbox")
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(as_text, pa.string()), strings_can_be_null=True)
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(AS_TEXT, pa.string()), strings_can_be_null=True)
+    parse = csv.ParseOptions(newlines_in_values=True)
     try:
-        return list(microseconds(csv.read_csv(path, convert_options=convert)).to_pylist())
+        return list(tidy(csv.read_csv(path, parse_options=parse, convert_options=convert)).to_pylist())
     except pa.ArrowException as error:
-        raise FashionError(f"{path} is not a CSV file in UTF-8 ({str(error).splitlines()[0]}).") from error
+        raise FashionError(f"{path} cannot be read as CSV in UTF-8 ({str(error).splitlines()[0]}).") from error
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
     try:
-        return list(microseconds(parquet.read_table(path)).to_pylist())
+        return list(tidy(parquet.read_table(path)).to_pylist())
     except (pa.ArrowException, OSError) as error:  # OSError: Arrow's, of damaged pages
         raise FashionError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}).") from error
 
 
-def microseconds(table: Any) -> Any:
-    """An Arrow table whose times in nanoseconds, which Python's own cannot hold, are cut down to microseconds."""
-    types = pa.types
+def tidy(table: pa.Table) -> pa.Table:
+    """The table with what Python's values, and other tables, say of the same things.
+
+    NaN is an empty value, names and ids are text, short floats are the decimals that they were written as, and times in
+    nanoseconds, which Python's own cannot hold, are cut down to microseconds.
+    """
     for at, field in enumerate(table.schema):
-        if getattr(field.type, "unit", None) != "ns":
-            continue
-        if types.is_timestamp(field.type):
-            kind = pa.timestamp("us", field.type.tz)
-        else:
-            kind = pa.time64("us") if types.is_time(field.type) else pa.duration("us")
-        table = table.set_column(at, field.name, table[field.name].cast(kind, safe=False))
+        column = _tidy(table[field.name], field.name in AS_TEXT)
+        if column.type != field.type or column.null_count != table[field.name].null_count:
+            table = table.set_column(at, field.name, column)
     return table
+
+
+def _tidy(column: pa.ChunkedArray, as_text: bool) -> pa.ChunkedArray:
+    types, kind = pa.types, column.type
+    if types.is_floating(kind):
+        if kind.bit_width < 64:  # 9.99 of 32 bits is 9.989999771118164 of 64, and 9.99 by its text
+            column = column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+        if (
+            as_text and pc.all(pc.equal(column, pc.trunc(column))).as_py()
+        ):  # pandas' whole numbers, some of them missing
+            column = column.cast(pa.int64())
+    elif getattr(kind, "unit", None) == "ns":
+        column = column.cast(_cut(kind), safe=False)
+    return column.cast(pa.string()) if as_text and types.is_primitive(column.type) else column
+
+
+def _cut(kind: Any) -> pa.DataType:
+    """A type of times in nanoseconds, in microseconds."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.time64("us") if pa.types.is_time(kind) else pa.duration("us")

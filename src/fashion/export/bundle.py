@@ -15,7 +15,7 @@ from fashion.encoder import BATCH, OnnxEncoder, TorchEncoder, network_arrays
 from fashion.errors import FashionError
 from fashion.export.card import model_card
 from fashion.export.onnx import HEADS, export_heads, export_onnx
-from fashion.files import replacing_folder, sha256
+from fashion.files import UMASK, replacing_folder, sha256
 from fashion.network import EMBEDDING, MEAN, STD
 from fashion.versions import versions
 
@@ -66,7 +66,9 @@ def write_bundle(
     expected = encoder.raw(pictures)
     with replacing_folder(folder) as part:
         save_file(network_arrays(encoder.network), part / "weights.safetensors")
-        (part / "weights.safetensors").chmod(0o644)  # it is written for its owner alone; a bundle is to be passed on
+        (part / "weights.safetensors").chmod(
+            0o666 & ~UMASK
+        )  # it is written for its owner alone; a bundle is to be passed on
         export_onnx(encoder.network, encoder.image_size, part / "encoder.onnx")
         networks = [part / "encoder.onnx", *(export_heads(part / "encoder.onnx") if heads else ())]
         manifest = {

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fashion.benchmark.timing import interleaved, ratio
 from fashion.data.arrays import PictureArray
 from fashion.encoder import OnnxEncoder
 from fashion.evaluation import evaluate
+from fashion.timing import interleaved, ratio
 
 NAME = "encoder.int8.onnx"
 CALIBRATION = 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,9 @@ FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
 ROW_GROUP = 65_536
 """Items that are read from the table at a time: reading one of a million takes up twice the memory."""
 
+_ALLOCATING = threading.Lock()
+"""Held by the thread that has changed Arrow's allocator, which is the whole process's."""
+
 
 def files_of(kind: str) -> tuple[str, str, str]:
     """The files of a version whose index is of that kind."""
@@ -71,13 +75,14 @@ def noted_model(model: Path) -> str:
 
 def read_items(path: Path) -> pa.Table:
     """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
-    pool = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        file = parquet.ParquetFile(path)
-        return pa.concat_tables([file.read_row_group(number) for number in range(file.num_row_groups)])
-    finally:
-        pa.set_memory_pool(pool)
+    with _ALLOCATING:
+        pool = pa.default_memory_pool()
+        pa.set_memory_pool(pa.system_memory_pool())
+        try:
+            file = parquet.ParquetFile(path)
+            return pa.concat_tables([file.read_row_group(number) for number in range(file.num_row_groups)])
+        finally:
+            pa.set_memory_pool(pool)
 
 
 def ids_of(items: pa.Table) -> NDArray[np.int64]:

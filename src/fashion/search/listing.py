@@ -78,11 +78,11 @@ def box_texts(listing: Listing) -> list[str]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of the file; of an unreadable one, a value that no content has."""
+    """SHA-256 of the file; of an unreadable one, a value that no content and no other file has."""
     try:
         return sha256(path)
     except OSError:
-        return "unreadable"
+        return f"unreadable {path}"
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from fashion.data.tables import microseconds
+from fashion.data.tables import tidy
 from fashion.errors import FashionError
 from fashion.files import replacing, write_array, write_text
 from fashion.search.listing import Content, Listing, box_texts
@@ -164,7 +164,7 @@ def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, ND
     Pictures need not be there: what was noted of them when they were embedded is taken as it is.
     """
     embeddings, table = read_parts(folder, dimension)
-    columns = microseconds(table).to_pydict()
+    columns = tidy(table).to_pydict()
     paths = [Path(path) for path in columns.pop(PATH)]
     root = Path(
         read_manifest(folder).get("root") or (Path("/") if all(path.is_absolute() for path in paths) else folder)

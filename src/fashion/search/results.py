@@ -121,8 +121,11 @@ class Choice:
         return {hit.item[self.group_by] for hit in hits} - {None} if self.group_by else set()
 
     def done_with(self, catalog: Catalog, hits: Sequence[Hit], found: Iterable[tuple[float, int]]) -> NDArray[np.bool_]:
-        """Which items [N] cannot be further hits: what was found already, and the others of groups that have theirs."""
+        """Which items [N] cannot be further hits: what was found already, and others of the hits' groups or likes."""
         done = np.isin(catalog.ids, [number for _, number in found])
+        if self.fold_duplicates and hits:
+            of_hits = catalog.embeddings[[catalog.row(hit.id) for hit in hits]]
+            done |= (np.asarray(catalog.embeddings) @ of_hits.T >= NEAR_DUPLICATE).any(axis=1)
         groups = self.groups(hits)
         if groups:
             column = column_of(str(self.group_by), catalog.items)

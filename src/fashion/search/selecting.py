@@ -98,8 +98,9 @@ def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
     elif types.is_decimal(kind):
         return pa.scalar(Decimal(repr(value)))  # by its text: 9.99 is no sum of halves
     else:
-        fits = types.is_integer(kind) or types.is_floating(kind)
-        value = float(value) if types.is_floating(kind) else value
+        if types.is_floating(kind):
+            return pa.scalar(float(value)).cast(kind)
+        fits = types.is_integer(kind)
     if not fits:
         raise pa.ArrowTypeError
     return pa.scalar(value)

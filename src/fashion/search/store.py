@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fashion.errors import BusyError, FashionError
-from fashion.files import explained, flush, read_json, write_text
+from fashion.files import UMASK, explained, flush, read_json, write_text
 
 NEXT_ID = ".next_id"
 """The file that notes the lowest id that was never given: manifests may be damaged."""
@@ -122,7 +122,7 @@ class Store:
             part = Path(tempfile.mkdtemp(prefix=".new-", dir=versions))
             try:
                 yield part
-                part.chmod(0o755)
+                part.chmod(0o777 & ~UMASK)
                 for path in part.iterdir():
                     flush(path)
                 flush(part)

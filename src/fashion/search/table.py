@@ -38,7 +38,9 @@ def check_reserved(columns: Iterable[str], where: str) -> None:
 
 
 def as_id(value: Any) -> str | None:
-    """A product's id as text, also where it was given as a number; None where there is none."""
+    """A product's id as text, also where it was given as a number, whole or NaN; None where there is none."""
+    if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
+        return None if math.isnan(value) else str(int(value))
     return None if value in (None, "") else str(value)
 
 

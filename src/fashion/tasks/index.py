@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from fashion.benchmark.timing import search_ms
 from fashion.data.sources import Source, read_source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
@@ -28,6 +27,7 @@ from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.options import Options, as_typed, read_options
 from fashion.tasks.shown import data_shown_to
+from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)
 

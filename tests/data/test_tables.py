@@ -1,0 +1,58 @@
+"""Tables of other programs: what they hold comes out as it was meant."""
+
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from fashion.data.tables import read_rows
+from fashion.errors import FashionError
+
+NAN = float("nan")
+
+
+def rows(path, table: pa.Table) -> list[dict]:
+    parquet.write_table(table, path)
+    return read_rows(path)
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_short_floats_are_the_decimals_that_they_were_written_as(tmp_path, kind):
+    prices = pa.array([9.5, 19.25, None, NAN], pa.float32()).cast(kind)
+    assert [row["price"] for row in rows(tmp_path / "a.parquet", pa.table({"price": prices}))] == [
+        9.5,
+        19.25,
+        None,
+        None,
+    ]
+    if kind != pa.float16():
+        read = rows(tmp_path / "b.parquet", pa.table({"price": pa.array([9.99, 19.95], kind)}))
+        assert [row["price"] for row in read] == [9.99, 19.95]
+
+
+def test_names_and_ids_are_text_whatever_they_were(tmp_path):
+    table = pa.table(
+        {
+            "product_id": pa.array([12.0, 13.0, NAN, None]),  # as pandas writes whole numbers, some of them missing
+            "group": pa.array([1, 2, 3, None]),
+            "label": pa.array([1.5, 2.0, 3.0, NAN]),
+            "external_id": pa.array(["a", "b", "c", "d"]),
+        }
+    )
+    read = rows(tmp_path / "a.parquet", table)
+    assert [row["product_id"] for row in read] == ["12", "13", None, None]
+    assert [row["group"] for row in read] == ["1", "2", "3", None]
+    assert [row["label"] for row in read] == ["1.5", "2", "3", None]
+    assert [row["external_id"] for row in read] == ["a", "b", "c", "d"]
+
+
+def test_line_breaks_in_quotes_are_read_wherever_arrow_cuts_the_file(tmp_path):
+    table = pa.table({"path": [f"{n}.jpg" for n in range(40_000)], "text": ["a dress\nof two lines"] * 40_000})
+    csv.write_csv(table, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").stat().st_size > 1 << 20
+    assert read_rows(tmp_path / "a.csv") == table.to_pylist()
+
+
+def test_a_crooked_csv_is_refused_by_name(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label\na.jpg,hat\nb.jpg,hat,more\n")
+    with pytest.raises(FashionError, match=r"a\.csv cannot be read as CSV in UTF-8 .*Expected 2 columns, got 3"):
+        read_rows(tmp_path / "a.csv")
