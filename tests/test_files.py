@@ -1,6 +1,8 @@
 """Writes that fail leave what was there, and one sentence."""
 
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,22 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
     assert path.read_text() == "one"
     assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+PRIVATE = """
+import os, sys
+os.umask(0o077)
+from pathlib import Path
+from fashion.files import replacing_folder, write_text
+write_text(Path("a.txt"), "one")
+with replacing_folder(Path("b")):
+    pass
+assert [os.stat(name).st_mode & 0o777 for name in ("a.txt", "b")] == [0o600, 0o700]
+"""
+
+
+def test_files_are_as_private_as_the_system_is_told(tmp_path: Path):
+    subprocess.run([sys.executable, "-c", PRIVATE], cwd=tmp_path, check=True)
 
 
 def test_a_file_where_a_folder_should_be_is_a_sentence(tmp_path: Path):

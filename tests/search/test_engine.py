@@ -224,7 +224,7 @@ def test_groups_give_one_hit_each(engine, pictures):
         engine.search(query, group_by="shop")
 
 
-def test_further_items_extend_the_graph_and_fewer_build_it_anew(engine, pictures, run_folder, tmp_path, monkeypatch):
+def test_a_graph_is_changed_with_its_items_and_not_built_anew(engine, pictures, run_folder, tmp_path, monkeypatch):
     engine.index = {"kind": "hnsw"}
     engine.embed_dataset(pictures / "train")
     engine.catalog.write(tmp_path / "c")
@@ -241,9 +241,16 @@ def test_further_items_extend_the_graph_and_fewer_build_it_anew(engine, pictures
     assert builds == []
     reopened = VisualSearchEngine(tmp_path / "c")
     assert (reopened.search(new)[0].hits[0].id, reopened.size, reopened.catalog.index.recall) == (number, 37, 1)
+    add_items(engine, store, [pictures / "test/dress/0.png"], [{"external_id": "N"}])
+    assert VisualSearchEngine(tmp_path / "c").search(pictures / "test/dress/0.png")[0].hits[0].id == number
     delete_items(engine, store, ["N"])
-    assert builds == [36]
-    assert "N" not in [hit.name for hit in engine.search(new, k=37)[0].hits]
+    assert builds == []
+    for now in (engine, VisualSearchEngine(tmp_path / "c")):
+        found = now.search(new, k=37)[0].hits
+        assert len(found) == now.size == 36
+        assert "N" not in [hit.name for hit in found]
+    delete_items(engine, store, [f"hat/{number}.png" for number in range(10)])
+    assert builds == [26]
 
 
 @pytest.fixture(scope="module")
@@ -315,6 +322,17 @@ def test_groups_are_found_without_passing_over_all_items(engine, pictures, monke
     assert max(asked) <= largest
     folded = engine.search(query, k=36, fold_duplicates=True)[0].hits
     assert [hit.id for hit in folded] == brute(engine, query, np.ones(36, bool))
+
+
+@pytest.mark.parametrize("k", [3, 10])
+def test_of_many_placeholders_one_is_enough(engine, k):
+    vectors = unit(5, 3).repeat(4000, axis=0)
+    names = [str(number) for number in range(20_000)]
+    items = pa.table({"id": np.arange(20_000), "external_id": names, "path": names, "label": names})
+    engine.catalog = Catalog.build(items, vectors, engine.encoder, Path(), {"kind": "flat"})
+    (hits,) = engine.nearest(vectors[:1], Choice(k, fold_duplicates=True))
+    firsts = np.arange(0, 20_000, 4000)
+    assert [hit.id for hit in hits] == sorted(firsts, key=lambda row: -vectors[row] @ vectors[0])[:k]
 
 
 def test_a_threshold_leaves_out_what_is_far(engine, pictures):

@@ -312,6 +312,15 @@ def test_unreadable_pictures_stop_a_sync_or_are_left_out(engine, source, tmp_pat
     assert len(Catalog.open(tmp_path / "c")) == 18
 
 
+def test_each_picture_that_is_missing_gets_its_own_reason(engine, source):
+    listing = Listing(source, [source / "hat/0.png", *(source / f"hat/gone{number}.png" for number in range(3))], {})
+    changes = engine.sync(listing, on_bad_image="skip")
+    assert len(changes.skipped) == 3
+    for number, reason in enumerate(sorted(changes.skipped)):
+        assert f"gone{number}.png" in reason
+        assert "holds the same" not in reason
+
+
 def test_items_are_added_changed_and_deleted(engine, source, tmp_path):
     folder, store = tmp_path / "c", Store(tmp_path / "c")
     sync(engine, source, folder)

@@ -98,19 +98,24 @@ class Choice:
         """Whether no further hit is wanted, or to be had, after the (score, id) that were found last."""
         return len(hits) == self.k or not latest or self.below(latest[-1][0])
 
-    def choose(self, catalog: Catalog, found: Iterable[tuple[float, int]]) -> list[Hit]:
+    def choose(self, catalog: Catalog, found: Sequence[tuple[float, int]]) -> list[Hit]:
         """Hits among (score, id), best first."""
         hits: list[Hit] = []
         groups: set[Any] = set()
-        for score, number in found:
+        if self.fold_duplicates:
+            vectors = catalog.embeddings[np.searchsorted(catalog.ids, [number for _, number in found])]
+            folded = np.zeros(len(found), np.bool_)
+        for at, (score, number) in enumerate(found):
             if len(hits) == self.k or self.below(score):
                 break
+            if self.fold_duplicates and folded[at]:
+                continue
             group = catalog.value(number, self.group_by) if self.group_by else None
             if group is not None and group in groups:
                 continue
-            if self.fold_duplicates and self._is_duplicate(catalog, number, hits):
-                continue
             groups.add(group)
+            if self.fold_duplicates:
+                folded |= vectors @ vectors[at] >= NEAR_DUPLICATE
             item = catalog.item(number)
             path = str(catalog.picture(item))
             hits.append(Hit(len(hits) + 1, score, number, item["label"], path, item))
@@ -131,9 +136,3 @@ class Choice:
             column = column_of(str(self.group_by), catalog.items)
             done |= pc.is_in(column, value_set=pa.array(list(groups), column.type)).to_numpy(zero_copy_only=False)
         return done
-
-    @staticmethod
-    def _is_duplicate(catalog: Catalog, number: int, hits: list[Hit]) -> bool:
-        vector = catalog.embeddings[catalog.row(number)]
-        rows = [catalog.row(hit.id) for hit in hits]
-        return bool(rows) and bool((np.asarray(catalog.embeddings[rows]) @ vector >= NEAR_DUPLICATE).any())
