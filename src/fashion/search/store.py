@@ -172,10 +172,13 @@ class Store:
             number = max((one for one in kept if one < number), default=0) if before is None else before
         return found
 
-    def _prune(self) -> None:
+    def others(self) -> list[int]:
+        """The kept versions besides the current one: those that led to it, then the others, each newest first."""
         line = self.line()
-        others = [number for number in reversed(self.numbers()) if number not in line]
-        for number in (line + others)[self.keep :]:
+        return [*line[1:], *(number for number in reversed(self.numbers()) if number not in line)]
+
+    def _prune(self) -> None:
+        for number in self.others()[self.keep - 1 :]:
             shutil.rmtree(self.version(number), ignore_errors=True)
 
     def version(self, number: int) -> Path:
