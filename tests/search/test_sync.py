@@ -563,12 +563,30 @@ def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_p
         engine.sync(engine.list_folder(source), store)
     for price in range(5):
         update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
-    assert Store(tmp_path / "c").numbers() == [2, 3, 4, 5, 6]
+    assert Store(tmp_path / "c").numbers() == [1, 2, 3, 4, 5, 6]  # five of these, and what sync wrote
+    update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": 5}})
+    assert Store(tmp_path / "c").numbers() == [1, 3, 4, 5, 6, 7]
     with (fewer := Store(tmp_path / "c", keep=2)).writer():  # that alone is a change, to be noted
         engine.catalog = Catalog.open(tmp_path / "c")
         engine.sync(engine.list_folder(source), fewer)
-    assert Store(tmp_path / "c").numbers() == [6, 7]
+    assert Store(tmp_path / "c").numbers() == [1, 6, 7, 8]
     assert Store(tmp_path / "c").keep == 2
+
+
+def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):
+    store = Store(tmp_path / "c")
+    for number in range(3):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, store.folder)
+    with store.writer():
+        store.use(2)  # version 3 is gone back from
+    for price in range(5):
+        update_items(engine, store, {"hat/5.png": {"price": price}})
+    assert store.listed() == "1, 2, 3; after changes of single items 6, 7, 8"
+    assert store.line() == [8, 7, 6, 2, 1]  # also across those that are gone
+    manifest = store.version(6) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("written_by", "x"))  # as before it was noted
+    assert not store.of_items(6)
 
 
 def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, source, tmp_path, monkeypatch):

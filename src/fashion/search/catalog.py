@@ -197,14 +197,18 @@ class Catalog:
         with store.writer():
             return self.commit(store)
 
-    def commit(self, store: Store) -> int:
-        """`write`, for who holds the store's writer lock already."""
+    def commit(self, store: Store, written_by: str = "index") -> int:
+        """`write`, for who holds the store's writer lock already.
+
+        Args:
+            written_by: `index`, or `items` for a change of single ones; versions of either kind are kept apart.
+        """
         files = files_of(self.index.kind)
         with dropping(store, self.index), store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
             write_array(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])
-            manifest = manifest_of(self, store) | {"sha256": {name: sha256(part / name) for name in files}}
+            manifest = manifest_of(self, store, written_by) | {"sha256": {name: sha256(part / name) for name in files}}
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             store.use_ids_below(self.next_id)
         self.version, self.folder = store.number(), store.folder.resolve()

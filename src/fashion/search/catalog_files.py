@@ -98,8 +98,8 @@ def open_index(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: b
     return FAISSIndex.load(path, mmap=mmap, **settings)
 
 
-def manifest_of(catalog: Catalog, store: Store) -> dict[str, Any]:
-    """What the manifest of a new version says, but for its files' digests."""
+def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, Any]:
+    """What the manifest of a new version says, but for its files' digests; `line`: the versions that it comes from."""
     return {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": catalog.fingerprint,
@@ -107,7 +107,8 @@ def manifest_of(catalog: Catalog, store: Store) -> dict[str, Any]:
         "root": str(catalog.root.resolve()),
         "count": len(catalog),
         "next_id": catalog.next_id,
-        "previous": store.number(),
+        "line": store.line(),
+        "written_by": written_by,
         "keep": store.keep,
         "dim": catalog.index.dimension,
         "metric": "cosine",

@@ -167,5 +167,5 @@ def _commit(
     new.asked = old.asked
     if old.model.exists():
         new.model = old.model
-    new.commit(store)
+    new.commit(store, "items")
     engine.catalog = new
