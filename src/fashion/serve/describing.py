@@ -74,6 +74,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         labels=dict(sorted((row["label"], row["count"]) for row in most)),
         distinct_labels=len(counts),
         unlabelled=len(labels) - pc.sum(counts["count"], min_count=0).as_py(),
+        products=catalog.items["product_id"].null_count < len(catalog),
         columns=columns(catalog),
         samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
         max_k=settings.max_k,

@@ -169,7 +169,8 @@ class IndexAnswer(BaseModel):
     """The catalogue that is searched.
 
     labels: how many items each of the 100 most frequent has; distinct_labels: how many there are; unlabelled: how many
-    items have none.  samples: items spread over it.  max_k: the most hits that this server gives.
+    items have none.  products: whether items name the product that they show (`product_id`).  samples: items spread
+    over it.  max_k: the most hits that this server gives.
     unused_version: a newer one that this server could not take up, of another model for example; its log says why.
     """
 
@@ -183,6 +184,7 @@ class IndexAnswer(BaseModel):
     labels: dict[str, int]
     distinct_labels: int
     unlabelled: int
+    products: bool
     columns: list[str]
     samples: list[Sample]
     max_k: int
