@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
+from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import image_url, payload
@@ -43,21 +44,24 @@ def reading(service: Service) -> APIRouter:
     async def image(
         number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
     ) -> Response:
-        """The item's picture as a JPEG, its longer side `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
+        """The item's picture, or the part of it that its bbox names, as a JPEG.
 
+        Its longer side has `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
         `v` changes nothing: addresses have one of their own for each content, so that browsers keep no old picture.
         """
         catalog = known(service.engine, number)
         found = catalog.item(number)
         wanted = rounded(size or service.settings.thumbnail)
-        content = f"{found['sha256']} {found['file_mtime_ns']} {wanted}"  # what others embedded may say anything there
+        bbox = found.get("bbox")
+        # What others embedded may say anything as sha256.
+        content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
         known_tags = request.headers.get("if-none-match", "").split(",")
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
             return Response(status_code=304, headers={"ETag": tag})
         try:
             with service.place():
-                data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted))
+                data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted, box_of(bbox)))
         except BadPictureError:
             raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
         headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}

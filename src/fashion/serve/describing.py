@@ -28,12 +28,15 @@ LABELS = 100
 
 def payload(item: dict[str, Any]) -> dict[str, Any]:
     shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
+    if not shown.get("bbox"):
+        shown.pop("bbox", None)  # an empty one is the whole picture
     return {name: value for name, value in shown.items() if value is not None}
 
 
 def image_url(item: dict[str, Any]) -> str:
     """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
+    content = "-".join([str(item["sha256"])[:12], *str(item.get("bbox") or "").split()])
+    return f"/v1/images/{item['id']}?v={quote(content, safe='')}"
 
 
 def columns(catalog: Catalog) -> list[str]:
