@@ -14,8 +14,8 @@ Picture = str | Path | bytes
 LONGEST_QUERY, LONGEST_BODY = 30_000, 9_000_000
 """Letters of the ids that one request to delete may have, and of the items of another; a server reads a little more."""
 
-MOST_ADDED, MOST_CHANGED = 32, 1_000
-"""Items that one request may have, by the server's own settings."""
+MOST_ADDED, MOST_CHANGED, MOST_LISTED = 32, 1_000, 1_000
+"""Items that one request may have, or get, by the server's own settings."""
 
 
 class Client:
@@ -108,6 +108,14 @@ class Client:
         """What is known of the item of that id (a number) or external_id (text)."""
         which = "?" + urlencode({"external_id": item}) if isinstance(item, str) else f"/{item}"
         return self.connection.answer("GET", "/v1/items" + which)
+
+    def items(self, filter: str | None = None) -> Iterator[dict[str, Any]]:
+        """What is known of all items, or of those that pass the filter, in order of their ids."""
+        wanted: dict[str, Any] = {"limit": MOST_LISTED, "after": -1} | ({} if filter is None else {"filter": filter})
+        while wanted["after"] is not None:
+            answer = self.connection.answer("GET", f"/v1/items?{urlencode(wanted)}")
+            yield from answer["items"]
+            wanted["after"] = answer["after"]
 
     def index(self) -> dict[str, Any]:
         """The catalogue that is searched."""

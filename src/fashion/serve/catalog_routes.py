@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
+from fashion.search.catalog import Catalog
 from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
-from fashion.serve.describing import image_url, payload
+from fashion.serve.describing import image_url, items_after, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import rounded, thumbnail_of
-from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, Named, NewItems
+from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 
@@ -33,11 +34,15 @@ def reading(service: Service) -> APIRouter:
         return told(known(service.engine, number).item(number))
 
     @routes.get("/items")
-    async def item_by_name(asked: Annotated[Named, Query()]) -> ItemAnswer:
-        """What is known of the item of that external_id."""
-        engine = service.engine
+    async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
+        """What is known of the items, in order of their ids, or of the one of that external_id."""
+        engine, name, others = service.engine, asked.external_id, asked.model_fields_set - {"external_id"}
+        if name is not None and others:
+            raise ApiError(422, "invalid", f"{min(others)}: an external_id names one item; leave this out.")
         with service.place():
-            number = await service.run(lambda: named(engine, asked.external_id))
+            if name is None:
+                return await service.run(lambda: listed(service.catalog, asked))
+            number = await service.run(lambda: named(engine, name))
         return told(known(engine, number).item(number))
 
     @routes.get("/images/{number}", response_class=Response)
@@ -68,6 +73,12 @@ def reading(service: Service) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
+
+
+def listed(catalog: Catalog, asked: Wanted) -> ItemList:
+    """A part of the catalogue's items."""
+    found, after = items_after(catalog, asked.after, asked.limit, asked.filter or None)
+    return ItemList(items=[told(item) for item in found], after=after, catalog_version=catalog.version)
 
 
 def told(item: dict[str, Any]) -> ItemAnswer:

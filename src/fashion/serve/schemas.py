@@ -53,6 +53,17 @@ class Like(How, Named):
     """How to search with it."""
 
 
+class Wanted(Body):
+    """One item that its owner names, or many in order of their ids."""
+
+    external_id: str | None = Field(None, min_length=1, description="This item alone; leave the others out.")
+    filter: str | None = Field(
+        None, max_length=2000, description="Only these items: label = 'dress' and price < 50", examples=[""]
+    )
+    after: int = Field(-1, ge=-1, le=2**63 - 1, description="Only items of larger ids: the last answer's `after`.")
+    limit: int = Field(100, ge=1, le=1000, description="At most so many items.")
+
+
 class Pictures(Body):
     """Pictures as base64: of a search they show one item."""
 
@@ -155,6 +166,14 @@ class ItemAnswer(BaseModel):
     label: str | None
     payload: dict[str, Any]
     image_url: str
+
+
+class ItemList(BaseModel):
+    """after: what to ask for next; null where these were the last."""
+
+    items: list[ItemAnswer]
+    after: int | None
+    catalog_version: int
 
 
 class Sample(BaseModel):
