@@ -67,10 +67,13 @@ def items_after(
     """
     check_columns(catalog, filter, None)
     left = catalog.items.slice(int(np.searchsorted(catalog.ids, after, side="right")))
-    if filter is not None:
-        left = left.filter(pa.array(select(filter, left)))
-    found = left.slice(0, limit).to_pylist()
-    return found, found[-1]["id"] if len(left) > limit else None
+    if filter is None:
+        found, more = left.slice(0, limit), len(left) > limit
+    else:
+        rows = np.flatnonzero(select(filter, left))
+        found, more = left.take(pa.array(rows[:limit])), len(rows) > limit
+    items = found.to_pylist()
+    return items, items[-1]["id"] if more else None
 
 
 def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAnswer:
