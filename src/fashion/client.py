@@ -71,6 +71,9 @@ class Client:
     ) -> dict[str, Any]:
         """Add or replace items: external_id → picture, and their further columns; each gets a status.
 
+        Nothing of an item that is replaced stays but its id: columns that are not given are empty.  `update` gives an
+        item a new picture and keeps the rest.
+
         Many go in several requests, each of which is one change of the catalogue: if one fails, what was added before
         stays, and may be added again.
         """
@@ -85,13 +88,21 @@ class Client:
         )
         return self._sent("POST", rows, MOST_ADDED)
 
-    def update(self, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Set columns of items, and leave their pictures as they are: external_id → column → value.
+    def update(
+        self, columns: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, Picture] | None = None
+    ) -> dict[str, Any]:
+        """Set columns (external_id → column → value) or pictures of items; what is not named stays as it is.
 
         Many go in several requests, as with `add`.
         """
-        rows = [{"external_id": name, "columns": _columns(name, values)} for name, values in columns.items()]
-        return self._sent("PATCH", rows, MOST_CHANGED)
+        pictures = pictures or {}
+        known = {name: _columns(name, columns.get(name, {})) for name in dict.fromkeys([*columns, *pictures])}
+        rows = (
+            {"external_id": name, "columns": known[name]}
+            | ({"image": _encoded([pictures[name]])[0]} if name in pictures else {})
+            for name in known
+        )
+        return self._sent("PATCH", rows, MOST_ADDED if pictures else MOST_CHANGED)
 
     def delete(self, *external_ids: str) -> dict[str, Any]:
         """Delete items; each gets a status.

@@ -481,6 +481,25 @@ def test_a_catalogue_of_another_model_is_not_mixed(engine, source, tmp_path):
     assert pa.types.is_int64(Catalog.open(tmp_path / "c").items.schema.field("id").type)
 
 
+def test_an_update_gives_an_item_a_new_picture_and_keeps_the_rest(engine, source, tmp_path):
+    store, folder = Store(tmp_path / "c"), tmp_path / "c"
+    paths = engine.list_folder(source).paths
+    boxes = [[0, 0, 20, 20], *[None] * 17]
+    with store.writer():
+        engine.sync(Listing(source, paths, {"label": ["x"] * 18, "price": [*range(18)]}, boxes), store)
+    new = write_pictures(tmp_path / "new", {".": {"skirt": 1}}) / "skirt/0.png"
+    update_items(engine, store, {"hat/1.png": {"price": 5}}, {"dress/0.png": new, "hat/1.png": new})
+    catalog = Catalog.open(folder)
+    for name, price in (("dress/0.png", 0), ("hat/1.png", 5)):
+        found = catalog.item(catalog.number(name))
+        assert (found["label"], found["price"], found["bbox"], found["path"]) == ("x", price, "", str(new))
+    consistent(engine, folder)
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(FashionError, match=r"bad\.png"):
+        update_items(engine, store, {}, {"hat/1.png": tmp_path / "bad.png"})
+    assert sync(engine, source, folder).changed == ["dress/0.png", "hat/1.png"]  # it is the source's item
+
+
 def test_columns_that_only_later_items_have_are_kept(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     pictures = [source / "hat/0.png", source / "hat/1.png"]

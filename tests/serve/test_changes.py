@@ -309,6 +309,28 @@ def test_who_hangs_up_after_a_refusal_hears_it_first(keyed_server):
             client.add({"a": large})
 
 
+def test_a_new_picture_leaves_the_columns(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    client.add({"a": jpeg("hat"), "b": jpeg("hat")}, {"a": {"price": 3, "label": "hat"}})
+    before = client.item("a")
+    changed = client.update({"b": {"price": 4}}, {"a": jpeg("dress"), "b": b"no picture", "nobody": jpeg()})["items"]
+    assert [(one["external_id"], one["status"]) for one in changed] == [
+        ("b", "refused"), ("a", "changed"), ("nobody", "unknown")
+    ]  # fmt: skip
+    after = client.item("a")
+    assert (after["id"], after["label"], after["payload"]) == (before["id"], "hat", before["payload"])
+    assert after["image_url"] != before["image_url"]
+    assert client.search(jpeg("dress"), k=1)["hits"][0]["id"] == after["id"]
+    assert "price" not in client.item("b")["payload"]
+    assert stored(keyed_server) == 3  # with a's former one, for rollback
+    client.add({"a": jpeg("dress")})
+    assert client.item("a")["payload"] == {"external_id": "a"}  # a replacement is whole
+    empty = httpx.patch(f"{keyed_server.url}/v1/items", json={"items": [{"external_id": "a"}]}, headers=KEY)
+    assert (empty.status_code, "columns, an image" in empty.text) == (422, True)
+    many = [{"external_id": "a", "image": "x"}] * 33
+    assert httpx.patch(f"{keyed_server.url}/v1/items", json={"items": many}, headers=KEY).status_code == 422
+
+
 def test_pictures_that_have_moved_are_missed(bundle, run_here, tmp_path, caplog):
     async def start(service: Service) -> None:
         async with service.running():

@@ -96,13 +96,13 @@ def writing(service: Service) -> APIRouter:
     @routes.post("/items")
     async def add(wanted: NewItems) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
-        if len(wanted.items) > service.settings.max_pictures:
-            raise ApiError(422, "too_many", f"At most {service.settings.max_pictures} items a request; send less.")
+        check_count(len(wanted.items), service)
         return await changed(service, lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
     async def update(wanted: ChangedItems) -> ItemsAnswer:
-        """Set columns of items, and leave their pictures as they are."""
+        """Set columns or pictures of items; what is not named stays as it is."""
+        check_count(sum(item.image is not None for item in wanted.items), service)
         return await changed(service, lambda engine: updated(engine, service, wanted.items))
 
     @routes.delete("/items")
@@ -111,3 +111,13 @@ def writing(service: Service) -> APIRouter:
         return await changed(service, lambda engine: deleted(engine, service, external_id))
 
     return routes
+
+
+def check_count(pictures: int, service: Service) -> None:
+    """Refuse changes with too many pictures.
+
+    Raises:
+        ApiError: 422.
+    """
+    if pictures > service.settings.max_pictures:
+        raise ApiError(422, "too_many", f"At most {service.settings.max_pictures} pictures a request; send less.")

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from fashion.serve.errors import ApiError
@@ -92,7 +92,14 @@ class NewItems(Body):
 
 class ChangedItem(Body):
     external_id: str = Field(min_length=1, max_length=500)
-    columns: Columns = Field(min_length=1, max_length=100)
+    image: str | None = Field(None, description="A new picture file, base64; without it the picture stays.")
+    columns: Columns = Field(default_factory=dict, max_length=100, description="Those to set; the others stay.")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ChangedItem":
+        if not self.columns and self.image is None:
+            raise PydanticCustomError("nothing", "Give columns, an image, or both")
+        return self
 
 
 class ChangedItems(Body):
