@@ -610,6 +610,7 @@ def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):
 
 def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, source, tmp_path, monkeypatch):
     sync(engine, source, tmp_path / "c")
+    update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": 9}})
 
     def slow(path: Path) -> pa.Table:
         monkeypatch.undo()  # before the first read only
@@ -618,7 +619,7 @@ def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, sour
         return catalog_module.read_items(path)
 
     monkeypatch.setattr(catalog_module, "read_items", slow)
-    assert Catalog.open(tmp_path / "c").version == 5
+    assert Catalog.open(tmp_path / "c").version == 6
 
 
 def test_pictures_that_cannot_be_read_are_counted_once_each_and_as_nothing_else(engine, source, tmp_path):
