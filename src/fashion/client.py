@@ -14,8 +14,8 @@ Picture = str | Path | bytes
 LONGEST_QUERY, LONGEST_BODY = 30_000, 9_000_000
 """Letters of the ids that one request to delete may have, and of the items of another; a server reads a little more."""
 
-MOST_ADDED, MOST_CHANGED = 32, 1_000
-"""Items that one request may have, by the server's own settings."""
+MOST_ADDED, MOST_CHANGED, MOST_LISTED = 32, 1_000, 1_000
+"""Items that one request may have, or get, by the server's own settings."""
 
 
 class Client:
@@ -71,6 +71,9 @@ class Client:
     ) -> dict[str, Any]:
         """Add or replace items: external_id → picture, and their further columns; each gets a status.
 
+        Nothing of an item that is replaced stays but its id: columns that are not given are empty.  `update` gives an
+        item a new picture and keeps the rest.
+
         Many go in several requests, each of which is one change of the catalogue: if one fails, what was added before
         stays, and may be added again.
         """
@@ -85,13 +88,21 @@ class Client:
         )
         return self._sent("POST", rows, MOST_ADDED)
 
-    def update(self, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Set columns of items, and leave their pictures as they are: external_id → column → value.
+    def update(
+        self, columns: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, Picture] | None = None
+    ) -> dict[str, Any]:
+        """Set columns (external_id → column → value) or pictures of items; what is not named stays as it is.
 
         Many go in several requests, as with `add`.
         """
-        rows = [{"external_id": name, "columns": _columns(name, values)} for name, values in columns.items()]
-        return self._sent("PATCH", rows, MOST_CHANGED)
+        pictures = pictures or {}
+        known = {name: _columns(name, columns.get(name, {})) for name in dict.fromkeys([*columns, *pictures])}
+        rows = (
+            {"external_id": name, "columns": known[name]}
+            | ({"image": _encoded([pictures[name]])[0]} if name in pictures else {})
+            for name in known
+        )
+        return self._sent("PATCH", rows, MOST_ADDED if pictures else MOST_CHANGED)
 
     def delete(self, *external_ids: str) -> dict[str, Any]:
         """Delete items; each gets a status.
@@ -108,6 +119,14 @@ class Client:
         """What is known of the item of that id (a number) or external_id (text)."""
         which = "?" + urlencode({"external_id": item}) if isinstance(item, str) else f"/{item}"
         return self.connection.answer("GET", "/v1/items" + which)
+
+    def items(self, filter: str | None = None) -> Iterator[dict[str, Any]]:
+        """What is known of all items, or of those that pass the filter, in order of their ids."""
+        wanted: dict[str, Any] = {"limit": MOST_LISTED, "after": -1} | ({} if filter is None else {"filter": filter})
+        while wanted["after"] is not None:
+            answer = self.connection.answer("GET", f"/v1/items?{urlencode(wanted)}")
+            yield from answer["items"]
+            wanted["after"] = answer["after"]
 
     def index(self) -> dict[str, Any]:
         """The catalogue that is searched."""

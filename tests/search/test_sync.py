@@ -490,6 +490,25 @@ def test_a_catalogue_of_another_model_is_not_mixed(engine, source, tmp_path):
     assert pa.types.is_int64(Catalog.open(tmp_path / "c").items.schema.field("id").type)
 
 
+def test_an_update_gives_an_item_a_new_picture_and_keeps_the_rest(engine, source, tmp_path):
+    store, folder = Store(tmp_path / "c"), tmp_path / "c"
+    paths = engine.list_folder(source).paths
+    boxes = [[0, 0, 20, 20], *[None] * 17]
+    with store.writer():
+        engine.sync(Listing(source, paths, {"label": ["x"] * 18, "price": [*range(18)]}, boxes), store)
+    new = write_pictures(tmp_path / "new", {".": {"skirt": 1}}) / "skirt/0.png"
+    update_items(engine, store, {"hat/1.png": {"price": 5}}, {"dress/0.png": new, "hat/1.png": new})
+    catalog = Catalog.open(folder)
+    for name, price in (("dress/0.png", 0), ("hat/1.png", 5)):
+        found = catalog.item(catalog.number(name))
+        assert (found["label"], found["price"], found["bbox"], found["path"]) == ("x", price, "", str(new))
+    consistent(engine, folder)
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(FashionError, match=r"bad\.png"):
+        update_items(engine, store, {}, {"hat/1.png": tmp_path / "bad.png"})
+    assert sync(engine, source, folder).changed == ["dress/0.png", "hat/1.png"]  # it is the source's item
+
+
 def test_columns_that_only_later_items_have_are_kept(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     pictures = [source / "hat/0.png", source / "hat/1.png"]
@@ -572,16 +591,35 @@ def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_p
         engine.sync(engine.list_folder(source), store)
     for price in range(5):
         update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
-    assert Store(tmp_path / "c").numbers() == [2, 3, 4, 5, 6]
+    assert Store(tmp_path / "c").numbers() == [1, 2, 3, 4, 5, 6]  # five of these, and what sync wrote
+    update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": 5}})
+    assert Store(tmp_path / "c").numbers() == [1, 3, 4, 5, 6, 7]
     with (fewer := Store(tmp_path / "c", keep=2)).writer():  # that alone is a change, to be noted
         engine.catalog = Catalog.open(tmp_path / "c")
         engine.sync(engine.list_folder(source), fewer)
-    assert Store(tmp_path / "c").numbers() == [6, 7]
+    assert Store(tmp_path / "c").numbers() == [1, 6, 7, 8]
     assert Store(tmp_path / "c").keep == 2
+
+
+def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):
+    store = Store(tmp_path / "c")
+    for number in range(3):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, store.folder)
+    with store.writer():
+        store.use(2)  # version 3 is gone back from
+    for price in range(5):
+        update_items(engine, store, {"hat/5.png": {"price": price}})
+    assert store.listed() == "1, 2, 3; after changes of single items 6, 7, 8"
+    assert store.line() == [8, 7, 6, 2, 1]  # also across those that are gone
+    manifest = store.version(6) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("written_by", "x"))  # as before it was noted
+    assert not store.of_items(6)
 
 
 def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, source, tmp_path, monkeypatch):
     sync(engine, source, tmp_path / "c")
+    update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": 9}})
 
     def slow(path: Path) -> pa.Table:
         monkeypatch.undo()  # before the first read only
@@ -590,7 +628,7 @@ def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, sour
         return catalog_module.read_items(path)
 
     monkeypatch.setattr(catalog_module, "read_items", slow)
-    assert Catalog.open(tmp_path / "c").version == 5
+    assert Catalog.open(tmp_path / "c").version == 6
 
 
 def test_pictures_that_cannot_be_read_are_counted_once_each_and_as_nothing_else(engine, source, tmp_path):

@@ -1,6 +1,7 @@
 """Changes over HTTP: each item has its status, what fails leaves nothing behind, and new versions are taken up."""
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from unittest.mock import Mock
 import faiss
 import httpx
 import pytest
+from helpers import write_pictures
 from uploads import KEY, jpeg, saved, text
 
 from fashion import VisualSearchEngine
@@ -20,6 +22,7 @@ from fashion.search.items import delete_items, update_items
 from fashion.search.milvus import MilvusIndex
 from fashion.search.store import Store
 from fashion.serve import describing
+from fashion.serve.service import Service
 from fashion.serve.settings import Settings
 from fashion.tasks.serve import make_service
 
@@ -103,8 +106,6 @@ def test_a_folder_that_cannot_be_written_is_the_servers_fault(keyed_server):
 
 @pytest.mark.parametrize("name", ["", "\ud800"])
 def test_names_that_no_column_can_have(keyed_server, name):
-    import json
-
     body = json.dumps({"items": [{"external_id": "hat/0.png", "columns": {name: 1}}]})
     answer = httpx.patch(
         f"{keyed_server.url}/v1/items", content=body, headers=KEY | {"Content-Type": "application/json"}
@@ -306,3 +307,58 @@ def test_who_hangs_up_after_a_refusal_hears_it_first(keyed_server):
             client.search(large)
         with pytest.raises(FashionError, match="answered 413"):
             client.add({"a": large})
+
+
+def test_a_new_picture_leaves_the_columns(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    client.add({"a": jpeg("hat"), "b": jpeg("hat")}, {"a": {"price": 3, "label": "hat"}})
+    before = client.item("a")
+    changed = client.update({"b": {"price": 4}}, {"a": jpeg("dress"), "b": b"no picture", "nobody": jpeg()})["items"]
+    assert [(one["external_id"], one["status"]) for one in changed] == [
+        ("b", "refused"), ("a", "changed"), ("nobody", "unknown")
+    ]  # fmt: skip
+    after = client.item("a")
+    assert (after["id"], after["label"], after["payload"]) == (before["id"], "hat", before["payload"])
+    assert after["image_url"] != before["image_url"]
+    assert client.search(jpeg("dress"), k=1)["hits"][0]["id"] == after["id"]
+    assert "price" not in client.item("b")["payload"]
+    assert stored(keyed_server) == 3  # with a's former one, for rollback
+    client.add({"a": jpeg("dress")})
+    assert client.item("a")["payload"] == {"external_id": "a"}  # a replacement is whole
+    empty = httpx.patch(f"{keyed_server.url}/v1/items", json={"items": [{"external_id": "a"}]}, headers=KEY)
+    assert (empty.status_code, "columns, an image" in empty.text) == (422, True)
+    many = [{"external_id": "a", "image": "x"}] * 33
+    assert httpx.patch(f"{keyed_server.url}/v1/items", json={"items": many}, headers=KEY).status_code == 422
+
+
+def test_pictures_that_have_moved_are_missed(bundle, run_here, tmp_path, caplog):
+    async def start(service: Service) -> None:
+        async with service.running():
+            pass
+
+    shop = write_pictures(tmp_path / "shop", {".": {"dress": 8, "hat": 8}})
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
+    for _ in range(6):
+        next(shop.glob("*/*.png")).unlink()  # a few
+    asyncio.run(start(make_service("c", None, Settings())))
+    assert "missing" not in caplog.text
+    shop.rename(tmp_path / "moved")
+    service = make_service("c", None, Settings())
+    asyncio.run(start(service))
+    assert "12 of 12 pictures that were looked for are missing" in caplog.text
+    assert "task=index pictures=NEW catalog=c" in caplog.text
+    run_here("task=index", "pictures=moved", "catalog=c")
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["metrics"]["embedded"] == 0
+    caplog.clear()
+    assert service.reload()
+    assert "missing" not in caplog.text
+
+
+def test_a_current_version_that_vanishes_has_no_number(served_folder):
+    service = make_service(served_folder, None, Settings())
+    aside = (served_folder / "current").rename(served_folder / "aside")
+    with pytest.raises(FashionError, match="is no catalogue"):
+        service.reload()
+    assert service.unused_version is None
+    aside.rename(served_folder / "current")
+    assert not service.reload()

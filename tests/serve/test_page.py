@@ -251,6 +251,24 @@ def test_what_the_catalogue_says_stays_on_the_page_and_new(changing_server, shop
         assert gone.count()  # what was found before is still there
 
 
+def test_one_item_of_each_product(changing_server):
+    client = Client(changing_server.url, "open-sesame")
+    with page() as opened:
+        opened.goto(f"{changing_server.url}/?item=6&product=1")
+        assert len(hits(opened)) == 12
+        assert opened.is_hidden("#product")  # no item has a product yet
+        client.update({f"{kind}/{at}.png": {"product_id": kind} for kind in ("hat", "shoes") for at in range(6)})
+        opened.goto(f"{changing_server.url}/?item=6&k=24")
+        assert len(hits(opened)) == 17
+        opened.check("#product")
+        opened.wait_for_function("document.querySelectorAll('#hits li').length == 8")
+        assert sorted(hits(opened)) == ["dress"] * 6 + ["hat", "shoes"]
+        assert opened.url.endswith("/?item=6&k=24&product=1")
+        opened.reload()
+        assert len(hits(opened)) == 8
+        assert opened.is_checked("#product")
+
+
 def test_a_server_of_few_hits_and_a_filter_that_is_asked_once(served_folder):
     with Server(served_folder, "server.max_k=5") as server, page() as opened:
         asked: list[str] = []

@@ -121,11 +121,35 @@ def test_items_are_found_by_their_owners_name(server):
         gone = httpx.get(f"{server.url}/v1/{path}", params={"external_id": "A17"})
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "no_such_item")
         assert "A17" in gone.json()["error"]["message"]
-        assert httpx.get(f"{server.url}/v1/{path}").status_code == 422
+    assert httpx.get(f"{server.url}/v1/similar").status_code == 422
     parameters = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/v1/similar"]["get"]["parameters"]
     assert {one["name"]: one["required"] for one in parameters} == {
         "external_id": True, **dict.fromkeys(("k", "filter", "group_by", "score_threshold", "fold_duplicates"), False)
     }  # fmt: skip
+
+
+def test_items_are_listed_part_by_part(server, monkeypatch):
+    from fashion import client as module
+
+    monkeypatch.setattr(module, "MOST_LISTED", 5)
+    client = Client(server.url)
+    assert list(client.items()) == [client.item(number) for number in range(18)]
+    assert [item["id"] for item in client.items("label = 'hat'")] == list(range(6, 12))
+    assert list(client.items("label = 'robe'")) == []
+    url = f"{server.url}/v1/items"
+    part = httpx.get(url, params={"after": 5, "limit": 6, "filter": "label = 'hat'"}).json()
+    assert (len(part["items"]), part["after"], part["catalog_version"]) == (6, None, 1)
+    assert httpx.get(url, params={"filter": ""}).json()["after"] is None
+    for values, words in (
+        ({"limit": 1001}, "limit"),
+        ({"after": 10**30}, "after"),
+        ({"filter": "path >= 'a'"}, "external_id, label"),
+        ({"external_id": "hat/1.png", "limit": 5}, "limit: an external_id names one item"),
+        ({"external": "x"}, "external"),
+    ):
+        answer = httpx.get(url, params=values)
+        assert answer.status_code == 422
+        assert words in answer.json()["error"]["message"]
 
 
 def test_items_and_their_pictures_are_shown_by_id(server):

@@ -116,6 +116,22 @@ def test_items_survive_the_loss_of_what_is_made_from_them(run_here, index, tmp_p
     assert VisualSearchEngine("c").search(tmp_path / "shop/hat/0.png", k=2)[0].hits[1].id == 8
 
 
+@pytest.mark.parametrize("name", ["items.parquet", "manifest.json"])
+def test_a_rebuild_takes_over_the_items_of_the_last_intact_version(run_here, index, tmp_path, name, caplog):
+    run_here(*index)
+    run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=A1")
+    run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=A2")
+    path = Path("c", name).resolve()
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FashionError, match=r"; go back to version 2 with task=rollback version=2 .*, or make it anew"):
+        Catalog.open("c")
+    assert run_here("task=index", index[2], "catalog=c", "rebuild=true") == 9
+    assert "Ids and added items are taken from version 2" in caplog.text
+    rebuilt = Catalog.open("c")
+    assert (rebuilt.ids.tolist(), rebuilt.number("A1"), rebuilt.next_id) == (list(range(9)), 8, 10)
+    assert rebuilt.model == Path(index[1].removeprefix("encoder="))
+
+
 def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, index, caplog):
     run_here(*index)
     damage("items.parquet")
@@ -159,7 +175,8 @@ def test_ids_are_not_used_again_without_any_manifest(run_here, index):
     Path("c/pictures/stored.jpg").write_bytes(b"of an added item")
     run_here("task=items", "catalog=c", "delete=hat/3.png")
     assert Catalog.open("c").next_id == 8
-    Path("c/manifest.json").resolve().write_text("{")
+    for manifest in Path("c/versions").glob("*/manifest.json"):
+        manifest.write_text("{")
     run_here(*index, "rebuild=true")
     assert Catalog.open("c").ids.tolist() == list(range(8, 16))
     assert Path("c/.pictures-lost/stored.jpg").exists()

@@ -87,10 +87,7 @@ def load_picture(
     Raises:
         BadPictureError: if the file is missing, is no picture, is damaged or truncated, or has too many pixels.
     """
-    image = open_picture(source, draft=math.ceil(2 * size / centre) if box is None else None)
-    if box is not None:
-        image = _cut(image, box, _name(source))
-    return squared(image, size, centre)
+    return squared(open_picture(source, draft=math.ceil(2 * size / centre), box=box), size, centre)
 
 
 def as_picture(given: Given, size: int, centre: float = 1.0) -> Picture:
@@ -116,13 +113,19 @@ def squared(image: Image.Image, size: int, centre: float = 1.0) -> Picture:
     return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
-def open_picture(source: str | Path | bytes, draft: int | None = None, longest: int | None = None) -> Image.Image:
+def open_picture(
+    source: str | Path | bytes,
+    draft: int | None = None,
+    longest: int | None = None,
+    box: Sequence[float] | None = None,
+) -> Image.Image:
     """Decode one picture: upright by its EXIF orientation, mode RGB, transparency laid on white.
 
     Args:
         source: a path, or the bytes of a picture file.
         draft: decode a JPEG at the smallest scale that keeps both sides at least this long, pixels.
         longest: or the longer side.
+        box: (left, top, right, bottom) in pixels of the upright picture, to cut out of the picture at full size.
 
     Raises:
         BadPictureError: as for `load_picture`.
@@ -134,12 +137,14 @@ def open_picture(source: str | Path | bytes, draft: int | None = None, longest: 
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
+                if box is not None:
+                    draft = longest = None
                 if longest is not None:
                     draft = max(longest * min(image.size) // max(image.size), 1)
                 if draft is not None and image.format in JPEGS:
                     image.draft("RGB", (draft, draft))
                 image.load()
-                return upright(image)
+                return upright(image) if box is None else _cut(upright(image), box, name)
     except Image.DecompressionBombError:
         raise BadPictureError(
             f"{name} has more than the {MAX_PIXELS:,} pixels that are decoded; make it smaller."

@@ -70,15 +70,15 @@ def _paste_hit(
     known = truth is not None and hit.label is not None
     colour = (RIGHT if hit.label == truth else WRONG) if known else PLAIN
     mark = ("✓ " if hit.label == truth else "✗ ") if known else ""
-    sheet.paste(_tile(hit.path, tile), at)
+    sheet.paste(_tile(hit.path, tile, hit.box), at)
     draw.rectangle((at[0] - 2, at[1] - 2, at[0] + tile + 1, at[1] + tile + 1), outline=colour, width=3)
     _caption(draw, (at[0], at[1] + tile + 2), (f"{mark}{hit.label or ''}", f"{hit.score:.3f}"), tile)
 
 
-def _tile(path: str, size: int) -> Image.Image:
-    """The picture, whole, in a square; a grey one that says so if it cannot be read."""
+def _tile(path: str, size: int, box: Sequence[float] | None = None) -> Image.Image:
+    """The picture (or that part of it), whole, in a square; a grey one that says so if it cannot be read."""
     try:
-        return ImageOps.pad(open_picture(path, draft=size), (size, size), color=(250, 250, 250))
+        return ImageOps.pad(open_picture(path, draft=size, box=box), (size, size), color=(250, 250, 250))
     except BadPictureError:
         grey = Image.new("RGB", (size, size), (225, 225, 225))
         ImageDraw.Draw(grey).text((8, size // 2 - 8), "not readable", fill="black", font=_font(13))

@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,19 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from fashion.encoder import Encoder
-from fashion.errors import CatalogError, FashionError, OtherModelError
+from fashion.errors import FashionError, OtherModelError
 from fashion.files import sha256, write_array
 from fashion.search.auto import Former, built, in_full
 from fashion.search.catalog_files import (
     FORMER,
     PICTURES,
     ROW_GROUP,
-    SCHEMA_VERSION,
+    check_files,
     files_of,
     forget_pictures,
     ids_of,
+    manifest_of,
     model_of,
-    noted_model,
     open_index,
     present,
     read_items,
@@ -198,31 +197,18 @@ class Catalog:
         with store.writer():
             return self.commit(store)
 
-    def commit(self, store: Store) -> int:
-        """`write`, for who holds the store's writer lock already."""
+    def commit(self, store: Store, written_by: str = "index") -> int:
+        """`write`, for who holds the store's writer lock already.
+
+        Args:
+            written_by: `index`, or `items` for a change of single ones; versions of either kind are kept apart.
+        """
         files = files_of(self.index.kind)
         with dropping(store, self.index), store.new_version() as part:
             parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
             write_array(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])
-            manifest = {
-                "schema_version": SCHEMA_VERSION,
-                "fingerprint": self.fingerprint,
-                "model": noted_model(self.model.resolve()),
-                "root": str(self.root.resolve()),
-                "count": len(self),
-                "next_id": self.next_id,
-                "previous": store.number(),
-                "keep": store.keep,
-                "dim": self.index.dimension,
-                "metric": "cosine",
-                "index": {"kind": self.index.kind, **self.index.settings},
-                "factory": self.index.factory,
-                "asked": self.asked,
-                "recall": self.index.recall,
-                "sha256": {name: sha256(part / name) for name in files},
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
+            manifest = manifest_of(self, store, written_by) | {"sha256": {name: sha256(part / name) for name in files}}
             (part / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             store.use_ids_below(self.next_id)
         self.version, self.folder = store.number(), store.folder.resolve()
@@ -233,17 +219,22 @@ class Catalog:
         return self.version
 
     @classmethod
-    def open(cls, folder: str | Path, *, mmap: bool = False, items_only: bool = False) -> Catalog:
+    def open(
+        cls, folder: str | Path, *, mmap: bool = False, items_only: bool = False, version: int | None = None
+    ) -> Catalog:
         """Read the current version of a catalogue folder.
 
         Args:
             mmap: leave the index on the disk and map it, for one that is larger than memory.
             items_only: read neither embeddings nor index, which may be damaged: to embed the items anew.
+            version: another one that is kept.
 
         Raises:
             FashionError: if it is missing or incomplete, was written by another version, or a file in it was changed.
         """
         folder = Path(folder).expanduser()
+        if version is not None:
+            return cls._open(folder, Store(folder).version(version), mmap, items_only)
         current = Store(folder).current()
         try:
             return cls._open(folder, current, mmap, items_only)
@@ -257,14 +248,7 @@ class Catalog:
         manifest = read_manifest(folder, current or folder)
         assert current is not None
         files = files_of(manifest["index"]["kind"])
-        for name in files[:1] if items_only else files:
-            path = current / name
-            # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
-            if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
-                raise CatalogError(
-                    f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
-                    f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
-                )
+        check_files(folder, current, manifest, files[:1] if items_only else files)
         items = read_items(current / "items.parquet")
         if manifest["schema_version"] == 1:
             items = items.rename_columns([FORMER.get(name, name) for name in items.column_names])

@@ -17,13 +17,15 @@ from fashion.search.store import Store
 from fashion.search.table import RESERVED, as_id, check_reserved, joined, typed
 
 FIXED = ("external_id", "bbox", *RESERVED)
-"""Columns that an update cannot set: they are what the item is, not what is said of it."""
+"""Columns that an update cannot set: they are what the item is, not what is said of it; its picture can be given."""
 
 
 def add_items(
     engine: VisualSearchEngine, store: Store, pictures: Sequence[str | Path], rows: Sequence[Mapping[str, Any]]
 ) -> list[int]:
     """Add (or, where the external_id exists, replace) items that do not come from the catalogue's source.
+
+    Nothing of an item that is replaced stays but its id: columns that are not given are empty.
 
     Args:
         rows: of each item its `external_id`, and any other columns.
@@ -83,14 +85,26 @@ def check_settable(name: str, columns: Mapping[str, Any]) -> None:
         raise FashionError(f"{fixed[0]} of {name!r} cannot be set; add the item anew instead.")
 
 
-def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Set columns of items: external_id → column → value.
+def update_items(
+    engine: VisualSearchEngine,
+    store: Store,
+    changes: Mapping[str, Mapping[str, Any]],
+    pictures: Mapping[str, str | Path] | None = None,
+) -> None:
+    """Set columns of items: external_id → column → value; others stay as they are.
+
+    Args:
+        pictures: external_id → a new picture, of which all is the item.
 
     Raises:
-        FashionError: if an item is unknown, or a column is not to be set or of another type; then none is changed.
+        FashionError: if an item is unknown, a picture cannot be read, or a column is not to be set or of another type;
+            then none is changed.
     """
-    if not any(changes.values()):
+    pictures = pictures or {}
+    if not pictures and not any(changes.values()):
         raise FashionError("There is no column to set.")
+    changes = {**{name: {} for name in pictures}, **changes}
+    vectors = {name: engine.embed_image(path) for name, path in pictures.items()}
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
@@ -100,12 +114,17 @@ def update_items(engine: VisualSearchEngine, store: Store, changes: Mapping[str,
             check_settable(name, values)
             rows.append(old.items.slice(places[name], 1).to_pylist()[0] | dict(values))
             rows[-1]["product_id"] = as_id(rows[-1]["product_id"])
+            if name in pictures:
+                rows[-1] |= _file(Path(pictures[name])) | ({"bbox": ""} if "bbox" in rows[-1] else {})
         touched = np.isin(np.arange(len(old)), list(places.values()))
         # Typed as the catalogue's columns are, so that an empty value does not make a column lose its type.
         fresh = typed(rows, old.items)
         order = np.concatenate([np.flatnonzero(~touched), [places[name] for name in changes]]).astype(np.int64)
         items = joined(old.items.filter(pa.array(~touched)), fresh)
-        _commit(engine, store, old, items, np.asarray(old.embeddings)[order], old.next_id)
+        embeddings = np.asarray(old.embeddings)[order]
+        for name, vector in vectors.items():
+            embeddings[order == places[name]] = vector
+        _commit(engine, store, old, items, embeddings, old.next_id)
 
 
 def delete_items(engine: VisualSearchEngine, store: Store, external_ids: Sequence[str]) -> None:
@@ -136,20 +155,27 @@ def _rows(catalog: Catalog, names: Any, required: bool = False) -> dict[str, int
 
 def _row(row: Mapping[str, Any], path: Path, number: int, origin: str) -> dict[str, Any]:
     """The item as the catalogue holds it; one of the source's that is replaced stays the source's to change or drop."""
-    path = path.expanduser().resolve()
-    stat = path.stat()
     own = {
         "id": number,
         "external_id": str(row["external_id"]),
-        "path": str(path),
         "label": row.get("label"),
         "product_id": as_id(row.get("product_id")),
+        "origin": origin,
+        **_file(path),
+    }
+    return own | {name: value for name, value in row.items() if name not in own}
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """What the catalogue notes of a picture's file."""
+    path = path.expanduser().resolve()
+    stat = path.stat()
+    return {
+        "path": str(path),
         "sha256": content_hash(path),
         "file_size": stat.st_size,
         "file_mtime_ns": stat.st_mtime_ns,
-        "origin": origin,
     }
-    return own | {name: value for name, value in row.items() if name not in own}
 
 
 def _commit(
@@ -167,5 +193,5 @@ def _commit(
     new.asked = old.asked
     if old.model.exists():
         new.model = old.model
-    new.commit(store)
+    new.commit(store, "items")
     engine.catalog = new

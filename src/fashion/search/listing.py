@@ -93,5 +93,10 @@ def _stat(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def box_of(text: str | None) -> tuple[float, ...] | None:
+    """What a box's text says; None for the whole picture."""
+    return tuple(float(value) for value in text.split()) if text else None
+
+
 def _box_text(box: Sequence[float] | None) -> str:
     return " ".join(f"{value:g}" for value in box) if box else ""

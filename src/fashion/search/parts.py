@@ -20,7 +20,7 @@ from pyarrow import parquet
 from fashion.data.tables import tidy
 from fashion.errors import FashionError
 from fashion.files import replacing, write_array, write_text
-from fashion.search.listing import Content, Listing, box_texts
+from fashion.search.listing import Content, Listing, box_of, box_texts
 from fashion.search.table import RESERVED
 
 PATH = "image_path"
@@ -186,7 +186,7 @@ def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, ND
     boxes = [str(value or "") for value in _column(columns, "bbox")]
     contents = [Content(*row) for row in zip(sizes, mtimes, hashes, strict=True)]
     known = {f"{content} {box}": row for content, box, row in zip(hashes, boxes, embeddings / lengths, strict=True)}
-    given = [[float(value) for value in box.split()] if box else None for box in boxes]
+    given = [box_of(box) for box in boxes]
     left = {name: values for name, values in columns.items() if name not in (*RESERVED, "bbox")}
     return Listing(root, paths, left, given if any(given) else None, contents), known
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.listing import box_of
 from fashion.search.selecting import column_of
 from fashion.search.values import plain
 
@@ -33,6 +34,11 @@ class Hit:
     def name(self) -> str:
         """What the catalogue's owner calls the item; where it is nobody's, where its picture lies."""
         return str(self.item.get("external_id", self.path))
+
+    @property
+    def box(self) -> tuple[float, ...] | None:
+        """The part of the picture that is the item, (left, top, right, bottom) in pixels; None: all of it."""
+        return box_of(self.item.get("bbox"))
 
 
 @dataclass(frozen=True)

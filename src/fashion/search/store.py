@@ -6,7 +6,6 @@ either happened or did not, whatever kills the process.  Readers never wait, and
 """
 
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fashion.errors import BusyError, FashionError
 from fashion.files import UMASK, explained, flush, read_json, write_text
@@ -27,7 +27,9 @@ class Store:
     """The versions below `folder`.
 
     Args:
-        keep: how many versions stay, the current one among them; None: as many as its manifest says, or 3.
+        keep: how many versions stay that `task=index` wrote, and as many again of changes of single items, the current
+            one among them; None: as many as its manifest says, or 3.  Kept apart, so that a few new prices do not push
+            out the last good import.
     """
 
     def __init__(self, folder: str | Path, keep: int | None = None):
@@ -37,7 +39,7 @@ class Store:
 
     @property
     def keep(self) -> int:
-        """How many versions stay."""
+        """How many versions stay of either kind."""
         return self.asked or self._noted_keep() or 3
 
     def keeps_otherwise(self) -> bool:
@@ -141,8 +143,7 @@ class Store:
             FashionError: if that version is not kept.
         """
         if number not in self.numbers():
-            kept = ", ".join(map(str, self.numbers())) or "none"
-            raise FashionError(f"{self.folder} keeps no version {number}; it has {kept}.")
+            raise FashionError(f"{self.folder} keeps no version {number}; it has {self.listed()}.")
         self._point(self.version(number))
 
     def _point(self, version: Path) -> None:
@@ -168,15 +169,36 @@ class Store:
         number = self.number()
         while number in kept and number not in found:
             found.append(number)
-            before = _noted(self.version(number), "previous")
+            line = _noted(self.version(number), "line")
+            if line is not None:
+                return found + [one for one in line if one in kept]
+            before = _noted(self.version(number), "previous")  # manifests of before name the last one only
             number = max((one for one in kept if one < number), default=0) if before is None else before
         return found
 
-    def _prune(self) -> None:
+    def others(self) -> list[int]:
+        """The kept versions besides the current one: those that led to it, then the others, each newest first."""
         line = self.line()
-        others = [number for number in reversed(self.numbers()) if number not in line]
-        for number in (line + others)[self.keep :]:
-            shutil.rmtree(self.version(number), ignore_errors=True)
+        return [*line[1:], *(number for number in reversed(self.numbers()) if number not in line)]
+
+    def of_items(self, number: int) -> bool:
+        """Whether the version was written by a change of single items, not by `task=index`."""
+        return bool(_noted(self.version(number), "written_by") == "items")
+
+    def listed(self) -> str:
+        """The kept versions in words, by who wrote them."""
+        single = [number for number in self.numbers() if self.of_items(number)]
+        imported = [number for number in self.numbers() if number not in single]
+        words = ", ".join(map(str, imported)) or "none"
+        return f"{words}; after changes of single items {', '.join(map(str, single))}" if single else words
+
+    def _prune(self) -> None:
+        left = {True: self.keep, False: self.keep}
+        for number in (self.number(), *self.others()):
+            kind = self.of_items(number)
+            left[kind] -= 1
+            if left[kind] < 0:
+                shutil.rmtree(self.version(number), ignore_errors=True)
 
     def version(self, number: int) -> Path:
         """The folder of the version with that number."""
@@ -201,9 +223,7 @@ class Store:
         flush(path)
 
 
-def _noted(version: Path, key: str) -> int | None:
-    """The number that a version's manifest has under `key`; None where it has none, or cannot be read."""
-    try:
-        return int(json.loads((version / "manifest.json").read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _noted(version: Path, key: str) -> Any:
+    """What a version's manifest has under `key`; None where it has nothing, or cannot be read."""
+    manifest = read_json(version / "manifest.json")
+    return manifest.get(key) if isinstance(manifest, dict) else None

@@ -7,12 +7,14 @@ from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
+from fashion.search.catalog import Catalog
+from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
-from fashion.serve.describing import image_url, payload
+from fashion.serve.describing import image_url, items_after, payload
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import rounded, thumbnail_of
-from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, Named, NewItems
+from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 
@@ -32,38 +34,51 @@ def reading(service: Service) -> APIRouter:
         return told(known(service.engine, number).item(number))
 
     @routes.get("/items")
-    async def item_by_name(asked: Annotated[Named, Query()]) -> ItemAnswer:
-        """What is known of the item of that external_id."""
-        engine = service.engine
+    async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
+        """What is known of the items, in order of their ids, or of the one of that external_id."""
+        engine, name, others = service.engine, asked.external_id, asked.model_fields_set - {"external_id"}
+        if name is not None and others:
+            raise ApiError(422, "invalid", f"{min(others)}: an external_id names one item; leave this out.")
         with service.place():
-            number = await service.run(lambda: named(engine, asked.external_id))
+            if name is None:
+                return await service.run(lambda: listed(service.catalog, asked))
+            number = await service.run(lambda: named(engine, name))
         return told(known(engine, number).item(number))
 
     @routes.get("/images/{number}", response_class=Response)
     async def image(
         number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
     ) -> Response:
-        """The item's picture as a JPEG, its longer side `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
+        """The item's picture, or the part of it that its bbox names, as a JPEG.
 
+        Its longer side has `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
         `v` changes nothing: addresses have one of their own for each content, so that browsers keep no old picture.
         """
         catalog = known(service.engine, number)
         found = catalog.item(number)
         wanted = rounded(size or service.settings.thumbnail)
-        content = f"{found['sha256']} {found['file_mtime_ns']} {wanted}"  # what others embedded may say anything there
+        bbox = found.get("bbox")
+        # What others embedded may say anything as sha256.
+        content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
         known_tags = request.headers.get("if-none-match", "").split(",")
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
             return Response(status_code=304, headers={"ETag": tag})
         try:
             with service.place():
-                data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted))
+                data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted, box_of(bbox)))
         except BadPictureError:
             raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
         headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
+
+
+def listed(catalog: Catalog, asked: Wanted) -> ItemList:
+    """A part of the catalogue's items."""
+    found, after = items_after(catalog, asked.after, asked.limit, asked.filter or None)
+    return ItemList(items=[told(item) for item in found], after=after, catalog_version=catalog.version)
 
 
 def told(item: dict[str, Any]) -> ItemAnswer:
@@ -81,13 +96,13 @@ def writing(service: Service) -> APIRouter:
     @routes.post("/items")
     async def add(wanted: NewItems) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
-        if len(wanted.items) > service.settings.max_pictures:
-            raise ApiError(422, "too_many", f"At most {service.settings.max_pictures} items a request; send less.")
+        check_count(len(wanted.items), service)
         return await changed(service, lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
     async def update(wanted: ChangedItems) -> ItemsAnswer:
-        """Set columns of items, and leave their pictures as they are."""
+        """Set columns or pictures of items; what is not named stays as it is."""
+        check_count(sum(item.image is not None for item in wanted.items), service)
         return await changed(service, lambda engine: updated(engine, service, wanted.items))
 
     @routes.delete("/items")
@@ -96,3 +111,13 @@ def writing(service: Service) -> APIRouter:
         return await changed(service, lambda engine: deleted(engine, service, external_id))
 
     return routes
+
+
+def check_count(pictures: int, service: Service) -> None:
+    """Refuse changes with too many pictures.
+
+    Raises:
+        ApiError: 422.
+    """
+    if pictures > service.settings.max_pictures:
+        raise ApiError(422, "too_many", f"At most {service.settings.max_pictures} pictures a request; send less.")

@@ -51,7 +51,6 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
     """Store the pictures and add the items; if that fails, no picture stays."""
     statuses: list[ItemStatus] = []
     rows: dict[str, dict[str, Any]] = {}
-    folder = service.store.folder / PICTURES
     here = Catalog.open(service.store.folder, items_only=True).items
     before = set(here["external_id"].to_pylist())
     with pictures_kept(service.store) as paths:
@@ -63,9 +62,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 check_columns(item.columns)
                 check_row(row)
                 typed([*rows.values(), row], here)
-                data = decode(item.image)
-                check_pixels([data], service.settings.max_pixels, LARGEST)
-                paths.append(store_picture(data, folder))
+                paths.append(stored(item.image, service))
             except OutageError:
                 raise
             except (FashionError, ApiError) as error:
@@ -75,22 +72,38 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 status = "replaced" if item.external_id in before else "added"
                 statuses.append(ItemStatus(external_id=item.external_id, status=status))
         if rows:
-            with explained(folder):  # a power cut loses no picture of a version that is written
-                for path in (*paths, folder):
-                    flush(path)
+            flush_all(paths)
             ids = iter(add_items(engine, service.store, paths, list(rows.values())))
             for one in statuses:
                 one.id = None if one.status == "refused" else next(ids)
     return statuses
 
 
+def stored(image: str, service: Service) -> Path:
+    """Where the picture lies now that was sent as base64.
+
+    Raises:
+        FashionError, ApiError: if it is none, or too large; OutageError: if it cannot be written.
+    """
+    data = decode(image)
+    check_pixels([data], service.settings.max_pixels, LARGEST)
+    return store_picture(data, service.store.folder / PICTURES)
+
+
+def flush_all(paths: Sequence[Path]) -> None:
+    """So that a power cut loses no picture of a version that is written."""
+    for path in (*paths, *{path.parent for path in paths}):
+        with explained(path):
+            flush(path)
+
+
 def updated(engine: VisualSearchEngine, service: Service, items: Sequence[ChangedItem]) -> list[ItemStatus]:
-    """Set columns of the items that are known."""
+    """Set columns and pictures of the items that are known; if that fails, no new picture stays."""
     here = Catalog.open(service.store.folder, items_only=True).items
     known = set(here["external_id"].to_pylist())
     rows: dict[int, dict[str, Any]] = {}
     seen: set[str] = set()
-    wrong: dict[int, FashionError] = {}
+    wrong: dict[int, Exception] = {}
     for at, item in enumerate(items):
         if item.external_id not in known:
             continue
@@ -104,9 +117,21 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
         except FashionError as error:
             wrong[at] = error
     wrong |= misfits(rows, here)
-    changes = {items[at].external_id: items[at].columns for at in rows if at not in wrong}
-    if changes:
-        update_items(engine, service.store, changes)
+    pictures: dict[str, Path] = {}
+    with pictures_kept(service.store) as paths:
+        for at in rows.keys() - wrong.keys():
+            try:
+                if (image := items[at].image) is not None:
+                    paths.append(stored(image, service))
+                    pictures[items[at].external_id] = paths[-1]
+            except OutageError:
+                raise
+            except (FashionError, ApiError) as error:
+                wrong[at] = error
+        changes = {items[at].external_id: items[at].columns for at in rows if at not in wrong}
+        if changes:
+            flush_all(paths)
+            update_items(engine, service.store, changes, pictures)
     return [
         refused(item, wrong[at])
         if at in wrong

@@ -28,12 +28,15 @@ LABELS = 100
 
 def payload(item: dict[str, Any]) -> dict[str, Any]:
     shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
+    if not shown.get("bbox"):
+        shown.pop("bbox", None)  # an empty one is the whole picture
     return {name: value for name, value in shown.items() if value is not None}
 
 
 def image_url(item: dict[str, Any]) -> str:
     """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
+    content = "-".join([str(item["sha256"])[:12], *str(item.get("bbox") or "").split()])
+    return f"/v1/images/{item['id']}?v={quote(content, safe='')}"
 
 
 def columns(catalog: Catalog) -> list[str]:
@@ -52,6 +55,25 @@ def check_columns(catalog: Catalog, filter: str | None, group_by: str | None) ->
         select(filter, told)
     if group_by is not None:
         check_group(group_by, told.column_names)
+
+
+def items_after(
+    catalog: Catalog, after: int, limit: int, filter: str | None
+) -> tuple[list[dict[str, Any]], int | None]:
+    """The next items by id, and the id of the last of them; None where there are no more.
+
+    Raises:
+        FashionError: if the filter is wrong, or names a hidden column.
+    """
+    check_columns(catalog, filter, None)
+    left = catalog.items.slice(int(np.searchsorted(catalog.ids, after, side="right")))
+    if filter is None:
+        found, more = left.slice(0, limit), len(left) > limit
+    else:
+        rows = np.flatnonzero(select(filter, left))
+        found, more = left.take(pa.array(rows[:limit])), len(rows) > limit
+    items = found.to_pylist()
+    return items, items[-1]["id"] if more else None
 
 
 def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAnswer:
@@ -74,6 +96,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         labels=dict(sorted((row["label"], row["count"]) for row in most)),
         distinct_labels=len(counts),
         unlabelled=len(labels) - pc.sum(counts["count"], min_count=0).as_py(),
+        products=catalog.items["product_id"].null_count < len(catalog),
         columns=columns(catalog),
         samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
         max_k=settings.max_k,

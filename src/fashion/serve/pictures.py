@@ -43,13 +43,17 @@ def rounded(size: int) -> int:
     return next((one for one in SIZES if one >= size), SIZES[-1])
 
 
-def thumbnail(path: Path, size: int) -> bytes:
-    """A JPEG of the picture, no side longer than `size`.
+Box = tuple[float, ...] | None
+"""The part of a picture that is looked at: left, top, right, bottom, pixels; None: all of it."""
+
+
+def thumbnail(path: Path, size: int, box: Box = None) -> bytes:
+    """A JPEG of that part of the picture, no side longer than `size`.
 
     Raises:
         BadPictureError: if the file is gone or damaged.
     """
-    image = open_picture(path, longest=size)
+    image = open_picture(path, longest=size, box=box)
     image.thumbnail((size, size))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
@@ -57,15 +61,15 @@ def thumbnail(path: Path, size: int) -> bytes:
 
 
 @lru_cache(maxsize=KEPT)
-def _kept(path: Path, changed: int, size: int) -> bytes:
+def _kept(path: Path, changed: int, size: int, box: Box) -> bytes:
     """`thumbnail`; `changed` is the file's time of change, so that a new content is drawn anew."""
-    return thumbnail(path, size)
+    return thumbnail(path, size, box)
 
 
-def thumbnail_of(path: Path, size: int) -> bytes:
+def thumbnail_of(path: Path, size: int, box: Box = None) -> bytes:
     """`thumbnail`, of the file as it is now; small ones are kept."""
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
         raise BadPictureError(f"The item's picture is gone ({error.strerror}).") from None
-    return _kept(path, changed, size) if size <= LARGEST_KEPT else thumbnail(path, size)
+    return _kept(path, changed, size, box) if size <= LARGEST_KEPT else thumbnail(path, size, box)

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from fashion.serve.errors import ApiError
@@ -53,6 +53,17 @@ class Like(How, Named):
     """How to search with it."""
 
 
+class Wanted(Body):
+    """One item that its owner names, or many in order of their ids."""
+
+    external_id: str | None = Field(None, min_length=1, description="This item alone; leave the others out.")
+    filter: str | None = Field(
+        None, max_length=2000, description="Only these items: label = 'dress' and price < 50", examples=[""]
+    )
+    after: int = Field(-1, ge=-1, le=2**63 - 1, description="Only items of larger ids: the last answer's `after`.")
+    limit: int = Field(100, ge=1, le=1000, description="At most so many items.")
+
+
 class Pictures(Body):
     """Pictures as base64: of a search they show one item."""
 
@@ -81,7 +92,14 @@ class NewItems(Body):
 
 class ChangedItem(Body):
     external_id: str = Field(min_length=1, max_length=500)
-    columns: Columns = Field(min_length=1, max_length=100)
+    image: str | None = Field(None, description="A new picture file, base64; without it the picture stays.")
+    columns: Columns = Field(default_factory=dict, max_length=100, description="Those to set; the others stay.")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ChangedItem":
+        if not self.columns and self.image is None:
+            raise PydanticCustomError("nothing", "Give columns, an image, or both")
+        return self
 
 
 class ChangedItems(Body):
@@ -157,6 +175,14 @@ class ItemAnswer(BaseModel):
     image_url: str
 
 
+class ItemList(BaseModel):
+    """after: what to ask for next; null where these were the last."""
+
+    items: list[ItemAnswer]
+    after: int | None
+    catalog_version: int
+
+
 class Sample(BaseModel):
     """An item to start from."""
 
@@ -169,7 +195,8 @@ class IndexAnswer(BaseModel):
     """The catalogue that is searched.
 
     labels: how many items each of the 100 most frequent has; distinct_labels: how many there are; unlabelled: how many
-    items have none.  samples: items spread over it.  max_k: the most hits that this server gives.
+    items have none.  products: whether items name the product that they show (`product_id`).  samples: items spread
+    over it.  max_k: the most hits that this server gives.
     unused_version: a newer one that this server could not take up, of another model for example; its log says why.
     """
 
@@ -183,6 +210,7 @@ class IndexAnswer(BaseModel):
     labels: dict[str, int]
     distinct_labels: int
     unlabelled: int
+    products: bool
     columns: list[str]
     samples: list[Sample]
     max_k: int

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -16,7 +17,7 @@ from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Choice
 from fashion.search.store import Store
-from fashion.serve.describing import described
+from fashion.serve.describing import described, spread
 from fashion.serve.errors import ApiError
 from fashion.serve.settings import Settings
 
@@ -93,9 +94,10 @@ class Service:
             fresh.check_encoder(self.engine.encoder)
         except FashionError as error:
             if isinstance(error, CatalogError) or not isinstance(error, OutageError):  # an outage passes
-                self.unused_version = number
+                self.unused_version = number or None  # 0: there is none any more, until it is put back
             raise
         self.use(fresh)
+        self.look_for_pictures()
         return True
 
     def take(self, catalog: Catalog) -> None:
@@ -110,6 +112,18 @@ class Service:
         self.engine, self.unused_version = engine, None
         self.items.set(len(catalog))
         self.version.set(catalog.version)
+
+    def look_for_pictures(self) -> None:
+        """Warn if the pictures have moved: searches need none, so nothing else would tell."""
+        items = spread(self.catalog)
+        gone = [path for path in map(self.catalog.picture, items) if not os.access(path, os.R_OK)]
+        if len(gone) > len(items) / 2:
+            log.warning(
+                "%d of %d pictures that were looked for are missing, such as %s.  Searches go on, and show no "
+                "pictures; say where they are now: python run.py task=index pictures=NEW catalog=%s (embeds nothing "
+                "again).",
+                len(gone), len(items), gone[0], self.store.folder,
+            )  # fmt: skip
 
     async def watch(self) -> None:
         """Look for a new version now and then, for as long as the server runs."""
@@ -131,6 +145,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """For as long as the server runs."""
         self.use(self.catalog)
+        self.look_for_pictures()
         watcher = asyncio.create_task(self.watch())
         self.ready = True
         try:

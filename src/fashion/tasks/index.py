@@ -19,7 +19,7 @@ from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.catalog import Catalog
-from fashion.search.catalog_files import PICTURES, encoder_of
+from fashion.search.catalog_files import PICTURES, encoder_of, intact
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest
@@ -88,6 +88,9 @@ def _encoder(options: IndexOptions, store: Store) -> str | Path:
     except FashionError:
         if not options.rebuild:
             raise
+    try:
+        return encoder_of(store.folder, intact(store, items_only=True))
+    except FashionError:
         return "pretrained"
 
 
@@ -125,12 +128,19 @@ def _update(
 
 
 def _existing(store: Store, rebuild: bool) -> Catalog | None:
-    """The catalogue as it is, of one that is to be made anew only the items; None then if these cannot be read."""
+    """The catalogue as it is, of one that is to be made anew only the items.
+
+    If these cannot be read, those of the newest version that has them; None if there is none.
+    """
     try:
         return Catalog.open(store.folder, items_only=rebuild)
     except FashionError as error:
         if not rebuild:
             raise
+        older = intact(store, items_only=True)
+        if older is not None:
+            log.warning("%s  Ids and added items are taken from version %d; later changes are lost.", error, older)
+            return Catalog.open(store.folder, items_only=True, version=older)
         lost = store.folder / f".{PICTURES}-lost"
         if (store.folder / PICTURES).is_dir():
             shutil.copytree(store.folder / PICTURES, lost, dirs_exist_ok=True)  # no version will name them

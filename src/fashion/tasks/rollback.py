@@ -23,13 +23,13 @@ def run(cfg: DictConfig) -> int:
     if store.current() is None:
         raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
     with store.writer():
-        line, kept = store.line(), store.numbers()
-        older = line[1:] if line else kept[::-1]  # where the current version is lost: the last one that is left
+        line = store.line()
+        older = line[1:] if line else store.others()  # where the current version is lost: the last one that is left
         if options.version is None and not older:
             raise FashionError(
                 f"{store.folder} keeps no version before {store.number()}; make it anew with task=index rebuild=true "
                 f"catalog={store.folder}."
             )
         store.use(options.version if options.version is not None else older[0])
-    log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), ", ".join(map(str, kept)))
+    log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), store.listed())
     return store.number()

@@ -154,6 +154,8 @@ def _pictured(engine: VisualSearchEngine | RemoteEngine, result: SearchResult) -
     """The result with paths of pictures that are here; of one that is gone the grid says so."""
     hits = []
     for hit in result.hits:
+        if isinstance(engine, RemoteEngine):
+            hit = replace(hit, item={})  # a server has cut its bbox out already
         with contextlib.suppress(FashionError):
             hit = replace(hit, path=str(engine.item_picture(hit.id)))
         hits.append(hit)

@@ -54,7 +54,7 @@ export async function prepared(file) {
   }
 }
 
-// how: {k, fold_duplicates, filter}
+// how: {k, fold_duplicates, group_by, filter}
 export function similar(number, how, signal) {
   return fetchJson(`/v1/items/${encodeURIComponent(number)}/similar?${new URLSearchParams(how)}`, { signal });
 }

@@ -22,6 +22,7 @@ function how() {
   const chosen = $("label").selectedOptions[0].dataset.filter, typed = $("filter").value.trim();
   const filter = [chosen, typed].filter(Boolean).map((part) => `(${part})`).join(" and ");
   const values = { k: $("k").value, fold_duplicates: $("fold").checked };
+  if ($("product").checked) values.group_by = "product_id";
   return filter ? { ...values, filter } : values;
 }
 
@@ -122,7 +123,7 @@ function address() {
   if ($("label").value) values.set("label", $("label").value);
   if ($("filter").value.trim()) values.set("filter", $("filter").value.trim());
   if (!$("k").selectedOptions[0].defaultSelected) values.set("k", $("k").value);
-  if ($("fold").checked) values.set("fold", "1");
+  for (const id of ["fold", "product"]) if ($(id).checked) values.set(id, "1");
   return values.size ? `?${values}` : location.pathname;
 }
 
@@ -144,7 +145,7 @@ function restore(state) {
   }
   $("filter").value = values.get("filter") ?? "";
   $("more").open ||= Boolean($("filter").value);
-  $("fold").checked = values.has("fold");
+  for (const id of ["fold", "product"]) $(id).checked = values.has(id) && !$(id).parentElement.hidden;
   asked = item === null ? null : { item, address: `/v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
   if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
   showQuery();
@@ -183,7 +184,7 @@ function listen() {
     askFiles(event.dataTransfer.files);
   });
   document.addEventListener("paste", (event) => askFiles(event.clipboardData.files));
-  for (const id of ["label", "k", "fold", "filter"]) $(id).addEventListener("change", refine);
+  for (const id of ["label", "k", "fold", "product", "filter"]) $(id).addEventListener("change", refine);
   $("how").addEventListener("submit", refine);
   // By its own address the browser would take it for another entry of the history.
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("results").focus(); });
@@ -200,6 +201,8 @@ async function describe() {
   $("label").replaceChildren(...kinds(index));
   rare = index.distinct_labels > Object.keys(index.labels).length;
   if (offer(chosen)) $("label").value = chosen;
+  $("product").parentElement.hidden = !index.products;
+  $("product").checked &&= index.products;
   for (const option of [...$("k").options]) if (option.value > index.max_k && $("k").length > 1) option.remove();
   if ($("k").value > index.max_k) $("k").replaceChildren(new Option(index.max_k));
   $("samples").hidden = !index.samples.length;
