@@ -51,11 +51,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """All items below one root, and the class names in the order that labels are numbered."""
+    """All items below one root, and the class names in the order that labels are numbered.
+
+    has_splits: whether the source says which split an item belongs to; else the items were divided here, for training.
+    """
 
     root: Path
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
+    has_splits: bool = True
 
     def split(self, name: str) -> list[Item]:
         return [item for item in self.items if item.split == name]
@@ -127,7 +131,7 @@ def _folder(root: Path, validation: float) -> Source:
             items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
     if not split_folders:
         items = _all_judged(items)
-        return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+        return Source(root, tuple(items), tuple(sorted({item.label for item in items})), has_splits=False)
     others = [one for one in sorted(root.iterdir()) if one not in folders]
     left = sum(path.suffix.lower() in SUFFIXES for one in others for path in (one, *one.rglob("*")))
     if left:
@@ -174,7 +178,7 @@ def _folded(source: Source, fold: str) -> Source:
         )
         for item in source.split("train")
     ]
-    return replace(source, items=tuple(items))
+    return replace(source, items=tuple(items), has_splits=True)
 
 
 def _table(path: Path, validation: float) -> Source:
@@ -203,7 +207,7 @@ def _table(path: Path, validation: float) -> Source:
         if not (root / name).resolve().is_relative_to(root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
         items.append(Item(name, label, SPLIT_NAMES[split], row))
-    return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+    return Source(root, tuple(items), tuple(sorted({item.label for item in items})), "split" in columns)
 
 
 def _subset(source: Source, classes: Sequence[str]) -> Source:
@@ -212,4 +216,5 @@ def _subset(source: Source, classes: Sequence[str]) -> Source:
         raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")
     if len(set(classes)) != len(classes):
         raise FashionError(f"data.classes names a class twice: {', '.join(classes)}.")
-    return Source(source.root, tuple(item for item in source.items if item.label in classes), tuple(classes))
+    items = tuple(item for item in source.items if item.label in classes)
+    return replace(source, items=items, class_names=tuple(classes))

@@ -32,7 +32,7 @@ RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 class EmbedOptions(Options):
     encoder: str
     pictures: str | None
-    split: Literal["train", "validation", "test", "all"]
+    split: Literal["train", "validation", "test", "all"] | None
     embeddings: str
     shard: str
     on_bad_image: Literal["fail", "skip"]

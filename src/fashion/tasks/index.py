@@ -39,7 +39,7 @@ class IndexOptions(Options):
     encoder: str | None
     pictures: str | None
     embeddings: str | None
-    split: Literal["train", "validation", "test", "all"]
+    split: Literal["train", "validation", "test", "all"] | None
     catalog: str
     on_bad_image: Literal["fail", "skip"]
     rebuild: bool
@@ -168,9 +168,13 @@ def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[s
 
 
 def listed(
-    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str, besides: Path | None = None
+    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str | None, besides: Path | None = None
 ) -> Listing:
-    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`."""
+    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`.
+
+    Args:
+        split: None: `train` of data that have splits of their own, and all of others.
+    """
     return engine.list_folder(pictures, besides) if pictures else _split(cfg, engine.encoder, split)
 
 
@@ -198,14 +202,20 @@ def _read(cfg: DictConfig) -> Source:
     )
 
 
-def _split(cfg: DictConfig, encoder: Encoder, split: str) -> Listing:
+def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     source = data_shown_to(encoder, cfg).source if find_spec("torch") else _read(cfg)
+    split = split or ("train" if source.has_splits else "all")
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
         raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")
+    left = len(source.items) - len(items)
+    if left:
+        log.info("%d of %d pictures are in other splits than %s; split=all takes them.", left, len(source.items), split)
     names = list(dict.fromkeys(name for item in items for name in item.extra))
     columns = {name: [item.extra.get(name) for item in items] for name in names}
-    columns |= {"label": [item.label for item in items], "split": [item.split for item in items]}
+    columns["label"] = [item.label for item in items]
+    if source.has_splits:
+        columns["split"] = [item.split for item in items]
     boxes = [item.box for item in items]
     paths = [Path(source.root / item.path) for item in items]
     return Listing(source.root, paths, columns, boxes if any(boxes) else None)
