@@ -199,11 +199,12 @@ def _read(cfg: DictConfig) -> Source:
         classes=data["classes"] and [str(name) for name in data["classes"]],
         validation=float(data["validation_fraction"]),
         fold=data["fold"],
+        labels=False,
     )
 
 
 def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
-    source = data_shown_to(encoder, cfg).source if find_spec("torch") else _read(cfg)
+    source = data_shown_to(encoder, cfg).read(labels=False) if find_spec("torch") else _read(cfg)
     split = split or ("train" if source.has_splits else "all")
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
@@ -213,7 +214,7 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
         log.info("%d of %d pictures are in other splits than %s; split=all takes them.", left, len(source.items), split)
     names = list(dict.fromkeys(name for item in items for name in item.extra))
     columns = {name: [item.extra.get(name) for item in items] for name in names}
-    columns["label"] = [item.label for item in items]
+    columns["label"] = [item.label or None for item in items]
     if source.has_splits:
         columns["split"] = [item.split for item in items]
     boxes = [item.box for item in items]
