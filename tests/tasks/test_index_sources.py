@@ -1,7 +1,12 @@
 """What task=index and task=embed take of a source, and what they say of the rest."""
 
+import hashlib
+import tarfile
+from pathlib import Path
+
 import pytest
-from helpers import write_pictures
+from helpers import ROOT, write_pictures
+from omegaconf import OmegaConf
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -58,3 +63,35 @@ def test_a_table_that_is_searched_needs_paths(run_here, bundle, shop):
     (shop / "items.csv").write_text("picture;price\nhat/0.png;3\n")
     with pytest.raises(FashionError, match="lacks the column path; it has picture;price, and a table needs path and"):
         run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={shop}/items.csv", "catalog=c")
+
+
+def test_a_catalogue_of_ones_own_pictures_is_not_filled_with_the_default_data(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
+    for options in ((), ("rebuild=true", "allow_shrink=true"), ("index=hnsw",)):
+        with pytest.raises(FashionError, match=f"c is a catalogue already, .* give pictures={shop}, or the data="):
+            run_here("task=index", "catalog=c", *options)
+    assert run_here("task=index", "data=folder", f"data.source={shop}", "catalog=c") == 40
+    Path("c/manifest.json").resolve().write_text("{")
+    with pytest.raises(FashionError, match=r"is damaged .* rebuild=true pictures=FOLDER catalog=c \(or with the data="):
+        Catalog.open("c")
+
+
+def test_messages_name_the_pictures_that_a_catalogue_was_made_of(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
+    with pytest.raises(FashionError, match=f"rebuild=true encoder=.* pictures={shop} catalog=.*c "):
+        run_here("task=index", "encoder=pretrained", f"pictures={shop}", "catalog=c")
+    Path("c/index.faiss").resolve().unlink()
+    with pytest.raises(FashionError, match=f"make it anew with task=index rebuild=true pictures={shop} catalog=c "):
+        run_here("task=search", "catalog=c", f"query={shop}/hat/0.png")
+    with pytest.raises(FashionError, match="task=index pictures=FOLDER catalog=nowhere"):
+        run_here("task=search", "catalog=nowhere", f"query={shop}/hat/0.png")
+
+
+def test_the_default_data_stay_the_default_of_a_catalogue_of_them(run_here, bundle, pictures, tmp_path):
+    url = str(OmegaConf.load(ROOT / "conf/data/clothing.yaml").source)
+    key = hashlib.sha256(url.encode()).hexdigest()[:12]
+    (tmp_path / "cache/downloads").mkdir(parents=True)
+    with tarfile.open(tmp_path / f"cache/downloads/{key}-{url.rpartition('/')[2]}", "w:gz") as archive:
+        archive.add(pictures, "as-downloaded")
+    for kind in ("flat", "hnsw"):  # as a sweep over the index does
+        assert run_here("task=index", f"encoder={bundle}", "catalog=c", f"index={kind}") == 36

@@ -33,6 +33,7 @@ from fashion.search.catalog_files import (
     files_of,
     forget_pictures,
     ids_of,
+    made_anew,
     model_of,
     noted_model,
     open_index,
@@ -184,8 +185,8 @@ class Catalog:
         if encoder.fingerprint != self.fingerprint:
             raise OtherModelError(
                 f"The catalogue was made by the model {self.fingerprint} ({self.model}), and {encoder.source} is "
-                f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py task=index "
-                f"rebuild=true encoder={encoder.source} catalog=…"
+                f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py "
+                f"{made_anew(self.folder or '…', encoder.source)}"
             )
 
     def write(self, folder: str | Path | Store) -> int:
@@ -262,8 +263,8 @@ class Catalog:
             # FAISS and Parquet trust what they read, so nothing is read that is not what was written.
             if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
                 raise CatalogError(
-                    f"{folder / name} is missing, truncated or altered; make it anew with task=index rebuild=true "
-                    f"catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
+                    f"{folder / name} is missing, truncated or altered; make it anew with {made_anew(folder)}, "
+                    f"or go back to an older version with task=rollback catalog={folder}."
                 )
         items = read_items(current / "items.parquet")
         if manifest["schema_version"] == 1:

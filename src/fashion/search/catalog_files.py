@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from fashion.encoder import SHIPPED
 from fashion.errors import CatalogError, FashionError
+from fashion.files import read_json
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex
 from fashion.search.store import Store
@@ -69,6 +70,26 @@ def noted_model(model: Path) -> str:
     return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
 
 
+def root_of(store: Store) -> str | None:
+    """Where the pictures lie, as the latest manifest says that can be read; None where none says it."""
+    for number in reversed(store.numbers()):
+        said = read_json(store.version(number) / "manifest.json")
+        if isinstance(said, dict) and said.get("root"):
+            return str(said["root"])
+    return None
+
+
+def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
+    """The command that makes a catalogue anew, for messages."""
+    root = root_of(Store(folder))
+    model = f" encoder={encoder}" if encoder else ""
+    pictures = "FOLDER" if root in (None, "/") else root
+    return (
+        f"task=index rebuild=true{model} pictures={pictures} catalog={folder} (or with the data=… or embeddings=… that "
+        "it was made with)"
+    )
+
+
 def read_items(path: Path) -> pa.Table:
     """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
     pool = pa.default_memory_pool()
@@ -95,12 +116,12 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
     path = current / "manifest.json"
     if current != folder and not current.exists():
         raise CatalogError(
-            f"{folder} lacks its current version, {current.relative_to(folder)}; make it anew with task=index "
-            f"rebuild=true catalog={folder}, or go back to an older version with task=rollback catalog={folder}."
+            f"{folder} lacks its current version, {current.relative_to(folder)}; make it anew with "
+            f"{made_anew(folder)}, or go back to an older version with task=rollback catalog={folder}."
         )
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
-        raise CatalogError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
+        raise CatalogError(f"{folder} {what}; make one with: python run.py task=index pictures=FOLDER catalog={folder}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -108,12 +129,12 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
             manifest[key]
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(
-            f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with task=index rebuild=true."
+            f"{folder / 'manifest.json'} is damaged ({error}); make the catalogue anew with {made_anew(folder)}."
         ) from error
     if version not in (1, SCHEMA_VERSION):
         raise CatalogError(
             f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
-            "the catalogue anew with task=index rebuild=true."
+            f"the catalogue anew with {made_anew(folder)}."
         )
     return manifest
 

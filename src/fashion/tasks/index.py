@@ -4,9 +4,8 @@ import json
 import logging
 import shutil
 import time
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -15,8 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from fashion.benchmark.timing import search_ms
-from fashion.data.sources import Source, read_source
-from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.catalog import Catalog
@@ -26,8 +23,8 @@ from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
+from fashion.tasks.listed import check_named, listed
 from fashion.tasks.options import Options, as_typed, read_options
-from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +52,8 @@ def run(cfg: DictConfig) -> int:
     settings = {str(key): value for key, value in OmegaConf.to_container(cfg.index).items()}  # type: ignore[union-attr]
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
+    if not (options.pictures or options.embeddings):
+        check_named(store, Path(options.cache_dir))
     engine = VisualSearchEngine(_encoder(options, store), index=settings if _index_named() else None)
     known: dict[str, NDArray[np.float32]] = {}
     if options.embeddings:
@@ -167,17 +166,6 @@ def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[s
     return listing_of(folder)
 
 
-def listed(
-    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str | None, besides: Path | None = None
-) -> Listing:
-    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`.
-
-    Args:
-        split: None: `train` of data that have splits of their own, and all of others.
-    """
-    return engine.list_folder(pictures, besides) if pictures else _split(cfg, engine.encoder, split)
-
-
 def _report(changes: Changes, what: str) -> None:
     log.info("Catalogue, %s: %s", what, changes)
     for name, words in KINDS.items():
@@ -186,37 +174,3 @@ def _report(changes: Changes, what: str) -> None:
             log.info("  %s: %s", words, value)
         if len(values) > 5:
             log.info("  %s: and %d more", words, len(values) - 5)
-
-
-def _read(cfg: DictConfig) -> Source:
-    """The configured data where there is no torch, and hence no data module."""
-    data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
-    return read_source(
-        data["kind"],
-        None if data["source"] is None else str(data["source"]),
-        cache=Path(data["cache_dir"]).expanduser().resolve(),
-        drawing=data.get("drawing"),
-        classes=data["classes"] and [str(name) for name in data["classes"]],
-        validation=float(data["validation_fraction"]),
-        fold=data["fold"],
-        labels=False,
-    )
-
-
-def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
-    source = data_shown_to(encoder, cfg).read(labels=False) if find_spec("torch") else _read(cfg)
-    split = split or ("train" if source.has_splits else "all")
-    items = list(source.items) if split == "all" else source.split(split)
-    if not items:
-        raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")
-    left = len(source.items) - len(items)
-    if left:
-        log.info("%d of %d pictures are in other splits than %s; split=all takes them.", left, len(source.items), split)
-    names = list(dict.fromkeys(name for item in items for name in item.extra))
-    columns = {name: [item.extra.get(name) for item in items] for name in names}
-    columns["label"] = [item.label or None for item in items]
-    if source.has_splits:
-        columns["split"] = [item.split for item in items]
-    boxes = [item.box for item in items]
-    paths = [Path(source.root / item.path) for item in items]
-    return Listing(source.root, paths, columns, boxes if any(boxes) else None)
