@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fashion.data.download import local_root
-from fashion.data.images import SUFFIXES, find_pictures
+from fashion.data.folders import find_pictures
+from fashion.data.images import SUFFIXES
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.errors import FashionError
 

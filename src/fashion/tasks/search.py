@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 
-from fashion.data.images import find_pictures
+from fashion.data.folders import find_pictures
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.report.pictures import save_picture, search_grid
