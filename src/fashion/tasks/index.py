@@ -18,6 +18,7 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES, encoder_of
+from fashion.search.columns import described
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest
@@ -69,6 +70,7 @@ def run(cfg: DictConfig) -> int:
     catalog = engine.catalog
     assert catalog is not None
     _report(changes, f"version {catalog.version}")
+    log.info("Columns to filter by: %s", described(catalog.items) or "none")
     _write_metrics(catalog, changes, time.perf_counter() - started)
     recall = "" if catalog.index.recall is None else f"  (Its recall@10 is {catalog.index.recall:.3f}.)"
     log.info(
