@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fashion.errors import FashionError
-from fashion.search.filters import Among, Both, Either, Missing, Not, parse
+from fashion.search.filters import Among, Both, Either, Missing, Not, columns_of, parse
 from fashion.search.selecting import select
 
 ROWS = [
@@ -49,6 +49,11 @@ def found(text: str) -> list[int]:
 )
 def test_finds_the_rows_that_it_is_true_for(text, rows):
     assert found(text) == rows
+
+
+def test_the_columns_that_a_filter_names():
+    text = 'price < 5 and not ("brand name" is null or price in (7, 8)) and sale = true'
+    assert columns_of(parse(text)) == ["price", "brand name", "sale"]
 
 
 def truth(tree, row):
