@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from fashion.data import images
-from fashion.data.images import BadPictureError, find_pictures, load_picture, open_picture
+from fashion.data.images import BadPictureError, load_picture, open_picture
 from fashion.data.loading import PIECE, keep_good, load_pictures, made_of_pictures
-from fashion.errors import FashionError
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -172,12 +171,6 @@ def test_a_large_picture_is_held_twice_at_most(tmp_path, mode):
     assert float(found.stdout) < 2.4 * 36  # Pillow keeps four bytes a pixel
 
 
-def test_names_that_are_no_text_are_said(tmp_path):
-    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
-    with pytest.raises(FashionError, match="name that is not UTF-8"):
-        find_pictures(tmp_path)
-
-
 def test_missing_wrong_and_folder_paths_are_named(tmp_path: Path):
     text = tmp_path / "page.jpg"
     text.write_text("<html>")
@@ -222,18 +215,6 @@ def test_what_is_made_of_pictures_keeps_their_order(tmp_path: Path, count):
     assert max(sizes, default=0) <= PIECE
     if count == 200:
         assert max(sizes) > 1  # several at a time
-
-
-def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):
-    for name in ("b/2.jpg", "a/1.PNG", ".cache/3.jpg", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == ["a/1.PNG", "b/2.jpg"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FashionError, match="holds no pictures"):
-        find_pictures(tmp_path / "empty")
-    with pytest.raises(FashionError, match="no such folder"):
-        find_pictures(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("kind", [np.uint16, ">u2", np.int32, np.float32])

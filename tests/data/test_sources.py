@@ -110,6 +110,7 @@ def test_a_table_without_splits_is_split_by_groups(tmp_path):
         ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
         ("path,label,split\na.png,hat,trian\n", "'trian'"),
         ("path,label,split\na.png,,train\n", "row 1"),
+        ("path,label\n,hat\n", "row 1: path ''"),
     ],
 )
 def test_malformed_tables_are_refused(tmp_path, text, words):

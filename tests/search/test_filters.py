@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fashion.errors import FashionError
-from fashion.search.filters import Among, Both, Either, Missing, Not, parse
+from fashion.search.filters import Among, Both, Either, Missing, Not, columns_of, parse
 from fashion.search.selecting import select
 
 ROWS = [
@@ -49,6 +49,11 @@ def found(text: str) -> list[int]:
 )
 def test_finds_the_rows_that_it_is_true_for(text, rows):
     assert found(text) == rows
+
+
+def test_the_columns_that_a_filter_names():
+    text = 'price < 5 and not ("brand name" is null or price in (7, 8)) and sale = true'
+    assert columns_of(parse(text)) == ["price", "brand name", "sale"]
 
 
 def truth(tree, row):
@@ -116,7 +121,8 @@ def test_dates_and_decimals_are_compared(text):
     "text", ["since < 'soon'", "since < 5", "at = true", "cost = '9.99'", "cost < 1e300", "id = 99999999999999999999"]
 )
 def test_a_value_that_is_no_date_or_too_large_is_refused(text):
-    with pytest.raises(FashionError, match=f"compares the column '{text.split()[0]}'.*use a value of its type"):
+    kind = {"since": "date", "at": "date and time", "cost": "number", "id": "number"}[text.split()[0]]
+    with pytest.raises(FashionError, match=rf"the column '{text.split()[0]}' \({kind}\) .*use a value of its type"):
         select(text, DATED)
 
 

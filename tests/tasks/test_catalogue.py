@@ -180,3 +180,20 @@ def test_ids_are_not_used_again_without_any_manifest(run_here, index):
     run_here(*index, "rebuild=true")
     assert Catalog.open("c").ids.tolist() == list(range(8, 16))
     assert Path("c/.pictures-lost/stored.jpg").exists()
+
+
+def test_a_search_shows_what_its_filter_and_group_name(run_here, index, tmp_path, capsys):
+    run_here(*index)
+    for name, price in (("hat/0.png", 9.5), ("hat/1.png", 99)):
+        run_here("task=items", "catalog=c", f"update={name}", f"+columns.price={price}", "+columns.product_id=P7")
+    query = f"query={tmp_path}/shop/hat/0.png"
+    run_here("task=search", "catalog=c", query, "filter=\"price < 50 and label = 'hat'\"", "group_by=product_id")
+    printed = capsys.readouterr().out
+    titles, cells = (
+        [cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")]
+        for line in printed.splitlines()
+        if "label" in line or "9.5" in line
+    )
+    assert titles == ["rank", "score", "label", "price", "product_id", "item"]
+    assert cells[2:] == ["hat", "9.5", "P7", "hat/0.png"]
+    assert ">price</th>" in (tmp_path / "out/results.html").read_text()

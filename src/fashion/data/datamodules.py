@@ -97,16 +97,21 @@ class ImageDataModule(AugmentingDataModule):
     def source(self) -> Source:
         """The items of all splits; read (downloaded, drawn) when first asked for."""
         if self._source is None:
-            self._source = read_source(
-                self.kind,
-                self.location,
-                cache=self.cache,
-                drawing=self.drawing,
-                classes=self.classes,
-                validation=self.validation_fraction,
-                fold=self.fold,
-            )
+            self._source = self.read()
         return self._source
+
+    def read(self, labels: bool = True) -> Source:
+        """The items anew; labels: as for `read_source`."""
+        return read_source(
+            self.kind,
+            self.location,
+            cache=self.cache,
+            drawing=self.drawing,
+            classes=self.classes,
+            validation=self.validation_fraction,
+            fold=self.fold,
+            labels=labels,
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ Given = str | Path | bytes | Image.Image | NDArray[np.uint8]
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are refused before any is decoded; a 64-megapixel camera still fits."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What may be decoded at all: Pillow knows formats that start other programs (EPS) or are seldom exercised."""
 
@@ -200,35 +200,3 @@ def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
     if left >= right or top >= bottom:
         raise BadPictureError(f"{name}: the bbox {tuple(box)} holds no pixel of its {image.width}×{image.height}.")
     return image.crop((left, top, right, bottom))
-
-
-def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
-    """All pictures below `folder` in sorted order, hidden files and folders left out.
-
-    Args:
-        besides: a folder that is left out too, if it lies below the other.
-
-    Raises:
-        FashionError: if there is no such folder, or no picture in it.
-    """
-    if not folder.is_dir():
-        raise FashionError(f"{folder}: no such folder; check the path.")
-    left_out: tuple[str, ...] = ()
-    if besides and folder.resolve() in besides.resolve().parents:
-        left_out = besides.resolve().relative_to(folder.resolve()).parts
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (left_out and path.relative_to(folder).parts[: len(left_out)] == left_out)
-    )
-    for path in found:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise FashionError(f"{str(path)!r} has a name that is not UTF-8; rename the file or its folder.") from None
-    if not found:
-        raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
-    return found

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fashion.data.download import local_root
-from fashion.data.images import SUFFIXES, find_pictures
+from fashion.data.folders import find_pictures
+from fashion.data.images import SUFFIXES
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.errors import FashionError
 
@@ -20,7 +21,7 @@ SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation"
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: its path below the root, its class, and whatever else a table says about it."""
+    """One picture: its path below the root, its class ("": unknown), and whatever else a table says about it."""
 
     path: str
     label: str
@@ -44,18 +45,21 @@ class Item:
     @property
     def group(self) -> str:
         """What must not be divided among splits: pictures of one `group`, of one product, or the picture alone."""
-        return next(
-            name for name in (*(text(self.extra.get(key)) for key in ("group", "product_id")), self.path) if name
-        )
+        given = (text(self.extra.get(key)) for key in ("group", "product_id"))
+        return next(filter(None, given), self.path)
 
 
 @dataclass(frozen=True)
 class Source:
-    """All items below one root, and the class names in the order that labels are numbered."""
+    """All items below one root, and the class names in the order that labels are numbered.
+
+    has_splits: whether the source says which split an item belongs to; else the items were divided here, for training.
+    """
 
     root: Path
     items: tuple[Item, ...]
     class_names: tuple[str, ...]
+    has_splits: bool = True
 
     def split(self, name: str) -> list[Item]:
         return [item for item in self.items if item.split == name]
@@ -70,6 +74,7 @@ def read_source(
     classes: Sequence[str] | None = None,
     validation: float = 0.15,
     fold: str | None = None,
+    labels: bool = True,
 ) -> Source:
     """The items of a data source.
 
@@ -83,17 +88,18 @@ def read_source(
         validation: the share of each class that becomes the validation split where the source has no splits.
         fold: "i/n": the i-th of n parts of the training pictures is what recipes are compared on, in place of the
             validation pictures, which are left out, as are test pictures.
+        labels: whether a table must give each picture a class, as training needs; a search does not.
 
     Raises:
         FashionError: if the source is missing, empty or malformed, `classes` names one it does not have, or `fold` is
             no i/n.
     """
     if kind == "synthetic":
-        found = _table(_draw(source, cache, drawing or {}), validation)
+        found = _table(_draw(source, cache, drawing or {}), validation, labels)
     elif source is None:
         raise FashionError("data.source is not set; name a folder, an archive, a URL or a table.")
     elif kind == "table":
-        found = _table(Path(source).expanduser(), validation)
+        found = _table(Path(source).expanduser(), validation, labels)
     elif kind == "folder":
         found = _folder(local_root(source, cache), validation)
     else:
@@ -127,7 +133,7 @@ def _folder(root: Path, validation: float) -> Source:
             items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
     if not split_folders:
         items = _all_judged(items)
-        return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+        return Source(root, tuple(items), tuple(sorted({item.label for item in items})), has_splits=False)
     others = [one for one in sorted(root.iterdir()) if one not in folders]
     left = sum(path.suffix.lower() in SUFFIXES for one in others for path in (one, *one.rglob("*")))
     if left:
@@ -174,36 +180,37 @@ def _folded(source: Source, fold: str) -> Source:
         )
         for item in source.split("train")
     ]
-    return replace(source, items=tuple(items))
+    return replace(source, items=tuple(items), has_splits=True)
 
 
-def _table(path: Path, validation: float) -> Source:
+def _table(path: Path, validation: float, labels: bool) -> Source:
     """The table's rows; without a column `split` it is split by a hash of each path (or `group`, or product)."""
     if not path.is_file():
         raise FashionError(f"{path}: no such table; name a CSV or Parquet file with columns {', '.join(COLUMNS)}.")
     rows = read_rows(path)
     if not rows:
         raise FashionError(f"{path} holds no rows; each row should name one picture.")
-    missing = [name for name in ("path", "label") if name not in rows[0]]
+    missing = [name for name in (("path", "label") if labels else ("path",)) if name not in rows[0]]
     if missing:
+        needed = "path, label and, if it is not to be split here, split" if labels else "path and any others"
         raise FashionError(
-            f"{path} lacks the column {missing[0]}; it has {', '.join(rows[0])}, and a table needs path, label and, if "
-            "it is not to be split here, split, with commas between them."
+            f"{path} lacks the column {missing[0]}; it has {', '.join(rows[0])}, and a table needs {needed}, with "
+            "commas between them."
         )
     root, columns = path.parent.resolve(), list(rows[0])
     items = []
     for line, row in enumerate(rows, start=1):
         name, label, split = (text(row.pop(column, None)) for column in COLUMNS)
         split = split.lower() if "split" in columns else _hashed_split(Item(name, label, "", row).group, validation)
-        if not name or not label or split not in SPLIT_NAMES:
+        if not name or (labels and not label) or split not in SPLIT_NAMES:
+            said = f"path {name!r}, label {label!r}, split {split!r}" if labels else f"path {name!r}, split {split!r}"
             raise FashionError(
-                f"{path}, row {line}: path {name!r}, label {label!r}, split {split!r}; "
-                f"each must be given and the split one of {', '.join(SPLITS)}."
+                f"{path}, row {line}: {said}; each must be given and the split one of {', '.join(SPLITS)}."
             )
         if not (root / name).resolve().is_relative_to(root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
         items.append(Item(name, label, SPLIT_NAMES[split], row))
-    return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+    return Source(root, tuple(items), tuple(sorted({item.label for item in items} - {""})), "split" in columns)
 
 
 def _subset(source: Source, classes: Sequence[str]) -> Source:
@@ -212,4 +219,5 @@ def _subset(source: Source, classes: Sequence[str]) -> Source:
         raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")
     if len(set(classes)) != len(classes):
         raise FashionError(f"data.classes names a class twice: {', '.join(classes)}.")
-    return Source(source.root, tuple(item for item in source.items if item.label in classes), tuple(classes))
+    items = tuple(item for item in source.items if item.label in classes)
+    return replace(source, items=items, class_names=tuple(classes))

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from fashion.search.values import plain
 
 if TYPE_CHECKING:
     from fashion.search.engine import SearchResult
@@ -17,18 +19,25 @@ def show(what: RenderableType) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(what)
 
 
-def hits_table(result: "SearchResult") -> Group:
-    """Rank, score, label and name of a query's hits, under the query and what the model takes it for."""
+def hits_table(result: "SearchResult", columns: Sequence[str] = ()) -> Group:
+    """Rank, score, label, `columns` and name of a query's hits, under the query and what the model takes it for."""
     doubt = " — no match: nothing in the catalogue is near enough" if result.match is False else ""
     title = f"{result.query}: {result.predicted} ({result.probability:.0%}){doubt}"
     table = Table()
     for name in ("rank", "score"):
         table.add_column(name, justify="right")
-    table.add_column("label")
+    for name in ("label", *columns):
+        table.add_column(Text(name))
     table.add_column("item", overflow="fold")
     for hit in result.hits:
-        add(table, str(hit.rank), f"{hit.score:.3f}", hit.label or "–", hit.name)
+        said = (as_cell(hit.item.get(name)) for name in columns)
+        add(table, str(hit.rank), f"{hit.score:.3f}", hit.label or "–", *said, hit.name)
     return Group(Text(title, overflow="fold"), table)  # a table's own title would be broken at the table's width
+
+
+def as_cell(value: Any) -> str:
+    """What a column says of an item."""
+    return "–" if value is None else str(plain(value))
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

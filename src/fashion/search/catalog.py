@@ -32,6 +32,7 @@ from fashion.search.catalog_files import (
     files_of,
     forget_pictures,
     ids_of,
+    made_anew,
     manifest_of,
     model_of,
     open_index,
@@ -183,8 +184,8 @@ class Catalog:
         if encoder.fingerprint != self.fingerprint:
             raise OtherModelError(
                 f"The catalogue was made by the model {self.fingerprint} ({self.model}), and {encoder.source} is "
-                f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py task=index "
-                f"rebuild=true encoder={encoder.source} catalog=…"
+                f"{encoder.fingerprint}; leave encoder out, or make the catalogue anew: python run.py "
+                f"{made_anew(self.folder or '…', encoder.source)}"
             )
 
     def write(self, folder: str | Path | Store) -> int:

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from fashion.encoder import SHIPPED
 from fashion.errors import CatalogError, FashionError
-from fashion.files import sha256
+from fashion.files import read_json, sha256
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex
 from fashion.search.store import Store
@@ -80,6 +80,26 @@ def noted_model(model: Path) -> str:
     return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
 
 
+def root_of(store: Store) -> str | None:
+    """Where the pictures lie, as the latest manifest says that can be read; None where none says it."""
+    for number in reversed(store.numbers()):
+        said = read_json(store.version(number) / "manifest.json")
+        if isinstance(said, dict) and said.get("root"):
+            return str(said["root"])
+    return None
+
+
+def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
+    """The command that makes a catalogue anew, for messages."""
+    root = root_of(Store(folder))
+    model = f" encoder={encoder}" if encoder else ""
+    pictures = "FOLDER" if root in (None, "/") else root
+    return (
+        f"task=index rebuild=true{model} pictures={pictures} catalog={folder} (or with the data=… or embeddings=… that "
+        "it was made with)"
+    )
+
+
 def read_items(path: Path) -> pa.Table:
     """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
     with _ALLOCATING:
@@ -131,7 +151,7 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
         raise CatalogError(f"{folder} lacks its current version, {current.relative_to(folder)}; {way_out(folder)}.")
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
-        raise CatalogError(f"{folder} {what}; make one with: python run.py task=index encoder=RUN catalog={folder}")
+        raise CatalogError(f"{folder} {what}; make one with: python run.py task=index pictures=FOLDER catalog={folder}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -142,7 +162,7 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
     if version not in (1, SCHEMA_VERSION):
         raise CatalogError(
             f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
-            "the catalogue anew with task=index rebuild=true."
+            f"the catalogue anew with {made_anew(folder)}."
         )
     return manifest
 
@@ -183,7 +203,7 @@ def way_out(folder: Path) -> str:
         if number is None
         else f"go back to version {number} with task=rollback version={number} catalog={folder}, or "
     )
-    return f"{back}make it anew with task=index rebuild=true catalog={folder}"
+    return f"{back}make it anew with {made_anew(folder)}"
 
 
 def forget_pictures(store: Store) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.images import Given, as_picture, find_pictures
+from fashion.data.folders import find_pictures
+from fashion.data.images import Given, as_picture
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog

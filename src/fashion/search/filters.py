@@ -87,6 +87,15 @@ def parse(text: str) -> Filter:
     return tree
 
 
+def columns_of(tree: Filter) -> list[str]:
+    """The columns that a filter names, each once, in order."""
+    if isinstance(tree, Not):
+        return columns_of(tree.part)
+    if isinstance(tree, Both | Either):
+        return list(dict.fromkeys(columns_of(tree.first) + columns_of(tree.second)))
+    return [tree.column]
+
+
 class _Parser:
     """Recursive descent over the tokens (kind, value, place); kind is `word`, `name`, `operator`, `value` or `end`."""
 

@@ -172,7 +172,7 @@ class MilvusIndex:
         if not index._asked(lambda: index.client.has_collection(index.collection)):
             raise CatalogError(
                 f"{index.settings['uri']} has no collection {index.collection}; make the catalogue anew with "
-                "task=index rebuild=true."
+                "task=index rebuild=true pictures=FOLDER (or what else it was made with)."
             )
         index._asked(lambda: index.client.load_collection(index.collection))
         return index

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
+from fashion.search.columns import in_words
 from fashion.search.filters import Among, Both, Compare, Either, Filter, Missing, Not, Value, parse
 from fashion.search.table import moments
 
@@ -80,8 +81,9 @@ def compared(operation: Callable[..., Any], name: str, column: Any, value: Value
     try:
         return operation(column, _scalar(column.type, value))
     except (pa.ArrowException, OverflowError):
+        kind = in_words(column.type)
         raise FashionError(
-            f"The filter compares the column {name!r} ({column.type}) with {value!r}; use a value of its type."
+            f"The filter compares the column {name!r} ({kind}) with {value!r}; use a value of its type."
         ) from None
 
 

@@ -20,7 +20,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Content, Listing, box_texts, contents_of
 from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
 from fashion.search.table import check_reserved
-from fashion.tasks.index import listed
+from fashion.tasks.listed import listed
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 class EmbedOptions(Options):
     encoder: str
     pictures: str | None
-    split: Literal["train", "validation", "test", "all"]
+    split: Literal["train", "validation", "test", "all"] | None
     embeddings: str
     shard: str
     on_bad_image: Literal["fail", "skip"]

@@ -4,9 +4,8 @@ import json
 import logging
 import shutil
 import time
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -14,19 +13,18 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from fashion.data.sources import Source, read_source
-from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES, encoder_of, intact
+from fashion.search.columns import described
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
+from fashion.tasks.listed import check_named, listed
 from fashion.tasks.options import Options, as_typed, read_options
-from fashion.tasks.shown import data_shown_to
 from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ class IndexOptions(Options):
     encoder: str | None
     pictures: str | None
     embeddings: str | None
-    split: Literal["train", "validation", "test", "all"]
+    split: Literal["train", "validation", "test", "all"] | None
     catalog: str
     on_bad_image: Literal["fail", "skip"]
     rebuild: bool
@@ -55,6 +53,8 @@ def run(cfg: DictConfig) -> int:
     settings = {str(key): value for key, value in OmegaConf.to_container(cfg.index).items()}  # type: ignore[union-attr]
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
+    if not (options.pictures or options.embeddings):
+        check_named(store, Path(options.cache_dir))
     engine = VisualSearchEngine(_encoder(options, store), index=settings if _index_named() else None)
     known: dict[str, NDArray[np.float32]] = {}
     if options.embeddings:
@@ -70,6 +70,7 @@ def run(cfg: DictConfig) -> int:
     catalog = engine.catalog
     assert catalog is not None
     _report(changes, f"version {catalog.version}")
+    log.info("Columns to filter by: %s", described(catalog.items) or "none")
     _write_metrics(catalog, changes, time.perf_counter() - started)
     recall = "" if catalog.index.recall is None else f"  (Its recall@10 is {catalog.index.recall:.3f}.)"
     log.info(
@@ -177,13 +178,6 @@ def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[s
     return listing_of(folder)
 
 
-def listed(
-    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str, besides: Path | None = None
-) -> Listing:
-    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`."""
-    return engine.list_folder(pictures, besides) if pictures else _split(cfg, engine.encoder, split)
-
-
 def _report(changes: Changes, what: str) -> None:
     log.info("Catalogue, %s: %s", what, changes)
     for name, words in KINDS.items():
@@ -192,30 +186,3 @@ def _report(changes: Changes, what: str) -> None:
             log.info("  %s: %s", words, value)
         if len(values) > 5:
             log.info("  %s: and %d more", words, len(values) - 5)
-
-
-def _read(cfg: DictConfig) -> Source:
-    """The configured data where there is no torch, and hence no data module."""
-    data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
-    return read_source(
-        data["kind"],
-        None if data["source"] is None else str(data["source"]),
-        cache=Path(data["cache_dir"]).expanduser().resolve(),
-        drawing=data.get("drawing"),
-        classes=data["classes"] and [str(name) for name in data["classes"]],
-        validation=float(data["validation_fraction"]),
-        fold=data["fold"],
-    )
-
-
-def _split(cfg: DictConfig, encoder: Encoder, split: str) -> Listing:
-    source = data_shown_to(encoder, cfg).source if find_spec("torch") else _read(cfg)
-    items = list(source.items) if split == "all" else source.split(split)
-    if not items:
-        raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")
-    names = list(dict.fromkeys(name for item in items for name in item.extra))
-    columns = {name: [item.extra.get(name) for item in items] for name in names}
-    columns |= {"label": [item.label for item in items], "split": [item.split for item in items]}
-    boxes = [item.box for item in items]
-    paths = [Path(source.root / item.path) for item in items]
-    return Listing(source.root, paths, columns, boxes if any(boxes) else None)

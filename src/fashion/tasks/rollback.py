@@ -5,6 +5,7 @@ import logging
 from omegaconf import DictConfig
 
 from fashion.errors import FashionError
+from fashion.search.catalog_files import made_anew
 from fashion.search.store import Store
 from fashion.tasks.options import Options, read_options
 
@@ -27,8 +28,7 @@ def run(cfg: DictConfig) -> int:
         older = line[1:] if line else store.others()  # where the current version is lost: the last one that is left
         if options.version is None and not older:
             raise FashionError(
-                f"{store.folder} keeps no version before {store.number()}; make it anew with task=index rebuild=true "
-                f"catalog={store.folder}."
+                f"{store.folder} keeps no version before {store.number()}; make it anew with {made_anew(store.folder)}."
             )
         store.use(options.version if options.version is not None else older[0])
     log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), store.listed())

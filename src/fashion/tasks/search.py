@@ -13,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 
-from fashion.data.images import find_pictures
+from fashion.data.folders import find_pictures
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.report.pictures import save_picture, search_grid
-from fashion.report.tables import hits_table, show
+from fashion.report.tables import as_cell, hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
+from fashion.search.filters import columns_of, parse
 from fashion.search.remote import RemoteEngine
 from fashion.tasks.options import Options, read_options
 
@@ -45,6 +46,12 @@ class SearchOptions(Options):
         names = ("k", "filter", "group_by", "score_threshold", "fold_duplicates")
         return {name: getattr(self, name) for name in names}
 
+    def columns(self) -> list[str]:
+        """The columns that the filter and the group name, which are shown beside the hits' label and external_id."""
+        names = columns_of(parse(self.filter)) if self.filter else []
+        names += [self.group_by] if self.group_by else []
+        return [name for name in dict.fromkeys(names) if name not in ("label", "external_id")]
+
 
 def run(cfg: DictConfig) -> int:
     """Search and show; returns the number of queries."""
@@ -63,7 +70,7 @@ def run(cfg: DictConfig) -> int:
         return _ask(engine, options, folder)
     else:
         results = engine.search(expand(options.query), together=options.together, **options.how())
-    write_results(engine, results, options.rows, folder)
+    write_results(engine, results, options.rows, folder, options.columns())
     if options.filter and not any(result.hits for result in results):
         log.info("No item passes the filter %s", options.filter)
     return len(results)
@@ -109,15 +116,23 @@ def expand(query: str | list[str], key: str = "query") -> list[Path]:
 
 
 def write_results(
-    engine: VisualSearchEngine | RemoteEngine, results: Sequence[SearchResult], rows: int, folder: Path
+    engine: VisualSearchEngine | RemoteEngine,
+    results: Sequence[SearchResult],
+    rows: int,
+    folder: Path,
+    columns: Sequence[str] = (),
 ) -> None:
-    """Print the hits, and write `results.json`, the grid `results.png` and the page `results.html`."""
+    """Print the hits, and write `results.json`, the grid `results.png` and the page `results.html`.
+
+    Args:
+        columns: the items' columns that the tables show.
+    """
     from fashion.report.html import Section, write_page
 
     # Evenly spread, so that a few rows speak for the whole of a sorted folder.
     shown = [results[at * len(results) // min(rows, len(results))] for at in range(min(rows, len(results)))]
     for result in shown:
-        show(hits_table(result))
+        show(hits_table(result, columns))
     grid = search_grid([_pictured(engine, result) for result in shown], engine.class_names)
     save_picture(grid, folder / "results.png")
     write_text(folder / "results.json", json.dumps([result.to_dict() for result in results], indent=2) + "\n")
@@ -128,6 +143,7 @@ def write_results(
             f"{hit.rank}",
             f"{hit.score:.3f}",
             hit.label or "",
+            *(as_cell(hit.item.get(name)) for name in columns),
             hit.name,
         ]
         for result in shown
@@ -141,7 +157,7 @@ def write_results(
             Section(
                 "Results", text=note, picture=grid, caption="Left the query; right what is most alike, best first."
             ),
-            Section("As a table", table=(["query", "named", "rank", "score", "label", "item"], table)),
+            Section("As a table", table=(["query", "named", "rank", "score", "label", *columns, "item"], table)),
         ],
     )
     if len(shown) < len(results):
@@ -180,5 +196,5 @@ def _ask(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions, fold
             print(error)
             continue
         count += len(results)
-        write_results(engine, results, options.rows, folder / f"{count:03d}")
+        write_results(engine, results, options.rows, folder / f"{count:03d}", options.columns())
     return count

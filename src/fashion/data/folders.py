@@ -1,0 +1,63 @@
+"""Which pictures a folder holds, and which files in it are none that are read."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fashion.data.images import SUFFIXES
+from fashion.errors import FashionError
+
+log = logging.getLogger(__name__)
+
+KINDS = 5
+"""Kinds of files that are named; of more, the most frequent."""
+
+
+def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
+    """All pictures below `folder` in sorted order, hidden files and folders left out; says what else lies there.
+
+    Args:
+        besides: a folder that is left out too, if it lies below the other.
+
+    Raises:
+        FashionError: if there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise FashionError(f"{folder}: no such folder; check the path.")
+    found: list[Path] = []
+    others: list[Path] = []
+    for path in _files(folder, besides):
+        (found if path.suffix.lower() in SUFFIXES else others).append(path)
+    found.sort()
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise FashionError(f"{str(path)!r} has a name that is not UTF-8; rename the file or its folder.") from None
+    if others:
+        log.info("%s: files of kinds that are not read: %s", folder, _counted(others))
+    if not found:
+        raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
+    return found
+
+
+def _files(folder: Path, besides: Path | None) -> Iterator[Path]:
+    """Files below `folder` that are not hidden, nor in `besides`."""
+    left_out: tuple[str, ...] = ()
+    if besides and folder.resolve() in besides.resolve().parents:
+        left_out = besides.resolve().relative_to(folder.resolve()).parts
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in parts) or (left_out and parts[: len(left_out)] == left_out)
+        if not hidden and path.is_file():
+            yield path
+
+
+def _counted(paths: Sequence[Path]) -> str:
+    """How many there are of each suffix: "2 .avif, 1 without a suffix"."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    named = [f"{counts[kind]} {kind}" for kind in kinds[:KINDS]]
+    more = sum(counts[kind] for kind in kinds[KINDS:])
+    return ", ".join(named + ([f"{more} others"] if more else []))

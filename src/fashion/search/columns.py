@@ -1,0 +1,54 @@
+"""What a catalogue's columns are, in words for those who filter by them."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fashion.search.table import RESERVED, TEXT
+
+NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+"""A text that is a number."""
+
+LONGEST = 40
+"""Characters of a value that are shown."""
+
+
+def in_words(kind: pa.DataType) -> str:
+    """A column's type as a shop would call it."""
+    types = pa.types
+    words = (
+        (types.is_integer, "number"),
+        (types.is_floating, "number"),
+        (types.is_decimal, "number"),
+        (types.is_string, "text"),
+        (types.is_large_string, "text"),
+        (types.is_boolean, "true or false"),
+        (types.is_date, "date"),
+        (types.is_timestamp, "date and time"),
+        (types.is_time, "time"),
+        (types.is_duration, "duration"),
+        (types.is_null, "empty"),
+    )
+    return next((word for fits, word in words if fits(kind)), str(kind))
+
+
+def described(items: pa.Table) -> str:
+    """The columns that say something of the items, with their types, for a log line."""
+    own = (*RESERVED, "external_id", "bbox")
+    told = [
+        name
+        for name in items.column_names
+        if name not in own and not (name in TEXT and items[name].null_count == len(items))
+    ]
+    return ", ".join(f"{name} ({in_words(items[name].type)}{_why_text(items, name)})" for name in told)
+
+
+def _why_text(items: pa.Table, name: str) -> str:
+    """Of a text column that holds mostly numbers, the first value that is none: it made the others text."""
+    if name in TEXT or not pa.types.is_string(items[name].type):
+        return ""
+    numbers = pc.match_substring_regex(items[name], NUMBER)
+    count = pc.sum(numbers).as_py() or 0
+    odd = items.filter(pc.invert(numbers))
+    if not len(odd) or count <= len(odd):
+        return ""
+    return f", because {odd['external_id'][0].as_py()!r} has {odd[name][0].as_py()[:LONGEST]!r}"

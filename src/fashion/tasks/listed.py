@@ -1,0 +1,87 @@
+"""What task=index and task=embed are to make searchable: the pictures of a folder, or of the configured data."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fashion.data.sources import Source, read_source
+from fashion.encoder import Encoder
+from fashion.errors import FashionError
+from fashion.search.catalog_files import root_of
+from fashion.search.engine import VisualSearchEngine
+from fashion.search.listing import Listing
+from fashion.search.store import Store
+from fashion.tasks.options import as_typed
+from fashion.tasks.shown import data_shown_to
+
+log = logging.getLogger(__name__)
+
+
+def check_named(store: Store, cache: Path) -> None:
+    """Refuse to fill a catalogue of somebody's pictures with the default data, for want of a word.
+
+    Args:
+        cache: a catalogue of pictures below it is one of data that were downloaded or drawn.
+
+    Raises:
+        FashionError: that says what to name.
+    """
+    hydra = HydraConfig.get()
+    named = {override.lstrip("+").partition("=")[0] for override in hydra.overrides.task}
+    if store.current() is None or named & {"data", "data.source"} or hydra.runtime.choices["data"] != "clothing":
+        return
+    root = root_of(store)
+    if root is None or not Path(root).is_relative_to(cache.expanduser().resolve()):
+        raise FashionError(
+            f"{store.folder} is a catalogue already, and nothing says what it is to hold now; give "
+            f"{as_typed('pictures', root or 'FOLDER')}, or the data=… or embeddings=… that it was made with."
+        )
+
+
+def listed(
+    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str | None, besides: Path | None = None
+) -> Listing:
+    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`.
+
+    Args:
+        split: None: `train` of data that have splits of their own, and all of others.
+    """
+    return engine.list_folder(pictures, besides) if pictures else _split(cfg, engine.encoder, split)
+
+
+def _read(cfg: DictConfig) -> Source:
+    """The configured data where there is no torch, and hence no data module."""
+    data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
+    return read_source(
+        data["kind"],
+        None if data["source"] is None else str(data["source"]),
+        cache=Path(data["cache_dir"]).expanduser().resolve(),
+        drawing=data.get("drawing"),
+        classes=data["classes"] and [str(name) for name in data["classes"]],
+        validation=float(data["validation_fraction"]),
+        fold=data["fold"],
+        labels=False,
+    )
+
+
+def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
+    source = data_shown_to(encoder, cfg).read(labels=False) if find_spec("torch") else _read(cfg)
+    split = split or ("train" if source.has_splits else "all")
+    items = list(source.items) if split == "all" else source.split(split)
+    if not items:
+        raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")
+    left = len(source.items) - len(items)
+    if left:
+        log.info("%d of %d pictures are in other splits than %s; split=all takes them.", left, len(source.items), split)
+    names = list(dict.fromkeys(name for item in items for name in item.extra))
+    columns = {name: [item.extra.get(name) for item in items] for name in names}
+    columns["label"] = [item.label or None for item in items]
+    if source.has_splits:
+        columns["split"] = [item.split for item in items]
+    boxes = [item.box for item in items]
+    paths = [Path(source.root / item.path) for item in items]
+    return Listing(source.root, paths, columns, boxes if any(boxes) else None)

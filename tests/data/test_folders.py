@@ -1,0 +1,50 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from fashion.data.folders import find_pictures
+from fashion.errors import FashionError
+
+
+def test_names_that_are_no_text_are_said(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(FashionError, match="name that is not UTF-8"):
+        find_pictures(tmp_path)
+
+
+def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):
+    for name in ("b/2.jpg", "a/1.PNG", ".cache/3.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == ["a/1.PNG", "b/2.jpg"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FashionError, match="holds no pictures"):
+        find_pictures(tmp_path / "empty")
+    with pytest.raises(FashionError, match="no such folder"):
+        find_pictures(tmp_path / "nowhere")
+
+
+def written(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_jpegs_are_read_under_all_their_suffixes(tmp_path):
+    names = ["1.jpg", "2.JPEG", "3.jpe", "4.jfif"]
+    assert [path.name for path in find_pictures(written(tmp_path, *names))] == names
+
+
+def test_files_that_are_not_read_are_mentioned_in_one_line(tmp_path, caplog):
+    caplog.set_level("INFO")
+    written(tmp_path, "a/1.jpg", "a/2.avif", "3.AVIF", "4.heic", "5", ".DS_Store", ".git/6.heic", "own/7.heic")
+    find_pictures(tmp_path, tmp_path / "own")
+    assert caplog.messages == [f"{tmp_path}: files of kinds that are not read: 2 .avif, 1 .heic, 1 without a suffix"]
+    caplog.clear()
+    find_pictures(written(tmp_path / "many", "1.jpg", *(f"1.{kind}" for kind in "abcdefg")))
+    assert caplog.messages[0].endswith("read: 1 .a, 1 .b, 1 .c, 1 .d, 1 .e, 2 others")
+    caplog.clear()
+    find_pictures(written(tmp_path / "plain", "1.jpg"))
+    assert not caplog.messages

@@ -1,0 +1,111 @@
+"""What task=index and task=embed take of a source, and what they say of the rest."""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, write_pictures
+from omegaconf import OmegaConf
+
+from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """20 pictures of each of two classes, and a table that names them without splits."""
+    root = write_pictures(tmp_path / "shop", {".": {"dress": 20, "hat": 20}})
+    rows = (f"{label}/{at}.png,{label}" for label in ("dress", "hat") for at in range(20))
+    (root / "items.csv").write_text("\n".join(["path,label", *rows]))
+    return root
+
+
+@pytest.mark.parametrize(("kind", "name"), [("folder", "."), ("table", "items.csv")])
+def test_all_of_a_source_without_splits_is_taken(run_here, bundle, shop, kind, name, caplog):
+    caplog.set_level("INFO")
+    given = (f"encoder={bundle}", f"data={kind}", f"data.source={shop / name}")
+    assert run_here("task=index", *given, "catalog=c") == 40
+    assert "split" not in Catalog.open("c").items.column_names
+    assert run_here("task=embed", *given, "embeddings=parts") == 40
+    assert "other splits" not in caplog.text
+    assert run_here("task=index", *given, "catalog=t", "split=train") < 40  # as training divides them
+
+
+def test_pictures_in_other_splits_are_mentioned(run_here, bundle, pictures, caplog):
+    caplog.set_level("INFO")
+    index = ("task=index", f"encoder={bundle}", "data=folder", f"data.source={pictures}", "catalog=c")
+    assert run_here(*index) == 36
+    assert "21 of 57 pictures are in other splits than train; split=all takes them." in caplog.text
+    assert run_here(*index, "split=all") == 57
+    assert set(Catalog.open("c").items["split"].to_pylist()) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "labels"),
+    [("path,price", ("1", "2"), [None, None]), ("path,label", ("", "red hat"), [None, "red hat"])],
+)
+def test_a_table_that_is_searched_needs_no_labels(run_here, bundle, shop, columns, cells, labels):
+    table = shop / "items.csv"
+    table.write_text("\n".join([columns, *(f"hat/{at}.png,{cell}" for at, cell in enumerate(cells))]))
+    given = (f"encoder={bundle}", "data=table", f"data.source={table}")
+    assert run_here("task=index", *given, "catalog=c") == 2
+    run_here("task=embed", *given, "embeddings=parts")
+    assert run_here("task=index", f"encoder={bundle}", "embeddings=parts", "catalog=joined") == 2
+    for name in ("c", "joined"):
+        assert Catalog.open(name).items["label"].to_pylist() == labels
+    run_here("task=search", "catalog=c", f"query={shop}/hat/0.png", 'filter="label is null"')
+    with pytest.raises(FashionError, match=r"lacks the column label|row 1: path 'hat/0.png', label ''"):
+        run_here("task=evaluate", *given)
+
+
+def test_a_table_that_is_searched_needs_paths(run_here, bundle, shop):
+    (shop / "items.csv").write_text("picture;price\nhat/0.png;3\n")
+    with pytest.raises(FashionError, match="lacks the column path; it has picture;price, and a table needs path and"):
+        run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={shop}/items.csv", "catalog=c")
+
+
+def test_a_catalogue_of_ones_own_pictures_is_not_filled_with_the_default_data(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
+    for options in ((), ("rebuild=true", "allow_shrink=true"), ("index=hnsw",)):
+        with pytest.raises(FashionError, match=f"c is a catalogue already, .* give pictures={shop}, or the data="):
+            run_here("task=index", "catalog=c", *options)
+    assert run_here("task=index", "data=folder", f"data.source={shop}", "catalog=c") == 40
+    Path("c/manifest.json").resolve().write_text("{")
+    with pytest.raises(FashionError, match=r"is damaged .* rebuild=true pictures=FOLDER catalog=c \(or with the data="):
+        Catalog.open("c")
+
+
+def test_messages_name_the_pictures_that_a_catalogue_was_made_of(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
+    with pytest.raises(FashionError, match=f"rebuild=true encoder=.* pictures={shop} catalog=.*c "):
+        run_here("task=index", "encoder=pretrained", f"pictures={shop}", "catalog=c")
+    Path("c/index.faiss").resolve().unlink()
+    with pytest.raises(FashionError, match=f"make it anew with task=index rebuild=true pictures={shop} catalog=c "):
+        run_here("task=search", "catalog=c", f"query={shop}/hat/0.png")
+    with pytest.raises(FashionError, match="task=index pictures=FOLDER catalog=nowhere"):
+        run_here("task=search", "catalog=nowhere", f"query={shop}/hat/0.png")
+
+
+def test_the_default_data_stay_the_default_of_a_catalogue_of_them(run_here, bundle, pictures, tmp_path):
+    url = str(OmegaConf.load(ROOT / "conf/data/clothing.yaml").source)
+    key = hashlib.sha256(url.encode()).hexdigest()[:12]
+    (tmp_path / "cache/downloads").mkdir(parents=True)
+    with tarfile.open(tmp_path / f"cache/downloads/{key}-{url.rpartition('/')[2]}", "w:gz") as archive:
+        archive.add(pictures, "as-downloaded")
+    for kind in ("flat", "hnsw"):  # as a sweep over the index does
+        assert run_here("task=index", f"encoder={bundle}", "catalog=c", f"index={kind}") == 36
+
+
+def test_columns_are_said_with_their_types_and_why_numbers_are_text(run_here, bundle, shop, caplog):
+    caplog.set_level("INFO")
+    rows = ("10,9,2026-01-31,true,7", "12,9.5,2026-02-01,false,x", '"12,50",,,,y')
+    lines = [f"hat/{at}.png,{row}" for at, row in enumerate(rows)]
+    (shop / "items.csv").write_text("\n".join(["path,price,cost,since,sale,size", *lines]))
+    run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={shop}/items.csv", "catalog=c")
+    said = (
+        "price (text, because 'hat/2.png' has '12,50'), cost (number), since (date), sale (true or false), size (text)"
+    )
+    assert f"Columns to filter by: {said}" in caplog.messages
+    with pytest.raises(FashionError, match=r"the column 'price' \(text\) with 20; use a value of its type"):
+        run_here("task=search", "catalog=c", f"query={shop}/hat/0.png", "filter='price < 20'")
