@@ -92,6 +92,21 @@ def test_each_class_is_trained_and_judged_where_it_can_be(tmp_path):
     assert count["dress", "validation"] >= 1
 
 
+def test_each_class_of_a_table_is_trained_and_judged_by_whole_groups(tmp_path):
+    """`both` stands in two classes, and `lone` is all that its class has."""
+    groups = [("hat", f"h{at}") for at in range(2)] + [("dress", f"d{at}") for at in range(2)]
+    groups += [("dress", "both"), ("hat", "both"), ("coat", "lone")]
+    for column in ("group", "product_id"):
+        for salt in range(40):  # whatever their hashes say
+            rows = [f"{label}{group}{n}.png,{label},{group}-{salt}" for label, group in groups for n in range(3)]
+            (tmp_path / "t.csv").write_text("\n".join([f"path,label,{column}", *rows]))
+            items = read_source("table", str(tmp_path / "t.csv"), cache=tmp_path).items
+            assert {(item.label, item.split) for item in items} == {
+                ("hat", "train"), ("hat", "validation"), ("dress", "train"), ("dress", "validation"), ("coat", "train"),
+            }  # fmt: skip
+            assert len({(item.group, item.split) for item in items}) == len({item.group for item in items})
+
+
 def test_a_table_without_splits_is_split_by_groups(tmp_path):
     rows = "".join(f"{number}.png,hat,{number // 4}\n" for number in range(400))
     (tmp_path / "t.csv").write_text(f"path,label,group\n{rows}")

@@ -1,6 +1,5 @@
 """Where pictures come from: a folder, an archive, a URL, a table, or our own drawing — one list of items out."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +8,7 @@ from typing import Any
 
 from fashion.data.download import local_root
 from fashion.data.images import SUFFIXES, find_pictures
+from fashion.data.splitting import all_judged, hashed_split, share_of
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.errors import FashionError
 
@@ -124,9 +124,9 @@ def _folder(root: Path, validation: float) -> Source:
                     f"{root}/{{train,validation,test}}/<class>/ (or use data=table)."
                 )
             name = path.relative_to(root).as_posix()
-            items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
+            items.append(Item(name, below.parts[0], split or hashed_split(name, validation)))
     if not split_folders:
-        items = _all_judged(items)
+        items = all_judged(items)
         return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
     others = [one for one in sorted(root.iterdir()) if one not in folders]
     left = sum(path.suffix.lower() in SUFFIXES for one in others for path in (one, *one.rglob("*")))
@@ -135,28 +135,6 @@ def _folder(root: Path, validation: float) -> Source:
         splits = ", ".join(one.name for one in folders)
         log.warning("%s: %d pictures lie outside %s, and are left out%s.", root, left, splits, where)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
-
-
-def _hashed_split(name: str, validation: float) -> str:
-    """Stable under added files: a picture's split depends on its own path alone."""
-    return "validation" if share_of(f"split {name}") < validation else "train"
-
-
-def _all_judged(items: list[Item]) -> list[Item]:
-    """The items, each class with at least one picture to train on and, if it has two, one to validate on."""
-    members: dict[str, list[int]] = {}
-    for at in sorted(range(len(items)), key=lambda at: share_of(f"split {items[at].path}")):
-        members.setdefault(items[at].label, []).append(at)
-    for own in members.values():
-        for at, split in ((own[0], "validation"), (own[-1], "train")):
-            if not any(items[one].split == split for one in own):
-                items[at] = replace(items[at], split=split)
-    return items
-
-
-def share_of(name: str) -> float:
-    """A number from 0 up to 1 that is always the same for a name, and evenly spread over names."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def _folded(source: Source, fold: str) -> Source:
@@ -194,7 +172,7 @@ def _table(path: Path, validation: float) -> Source:
     items = []
     for line, row in enumerate(rows, start=1):
         name, label, split = (text(row.pop(column, None)) for column in COLUMNS)
-        split = split.lower() if "split" in columns else _hashed_split(Item(name, label, "", row).group, validation)
+        split = split.lower() if "split" in columns else hashed_split(Item(name, label, "", row).group, validation)
         if not name or not label or split not in SPLIT_NAMES:
             raise FashionError(
                 f"{path}, row {line}: path {name!r}, label {label!r}, split {split!r}; "
@@ -203,6 +181,7 @@ def _table(path: Path, validation: float) -> Source:
         if not (root / name).resolve().is_relative_to(root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
         items.append(Item(name, label, SPLIT_NAMES[split], row))
+    items = items if "split" in columns else all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
 
 

@@ -1,0 +1,50 @@
+"""Which pictures are validated on, where a source does not say: always the same ones, by a hash of their groups."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fashion.data.sources import Item
+
+
+def share_of(name: str) -> float:
+    """A number from 0 up to 1 that is always the same for a name, and evenly spread over names."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+
+
+def hashed_split(group: str, validation: float) -> str:
+    """Stable under added pictures: the split of a group depends on its own name alone."""
+    return "validation" if _place(group) < validation else "train"
+
+
+def all_judged(items: Sequence["Item"]) -> list["Item"]:
+    """The items, each class with at least one picture to train on and, where it has two groups, one to validate on.
+
+    Groups move as a whole, and one of several classes stays in training where one of them has no other.
+    """
+    splits = {item.group: item.split for item in items}
+    pairs = sorted({(item.group, item.label) for item in items}, key=lambda pair: (_place(pair[0]), pair))
+    groups: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
+    for group, label in pairs:
+        groups.setdefault(label, []).append(group)
+        labels.setdefault(group, []).append(label)
+    for own in groups.values():
+        if all(splits[group] == "validation" for group in own):
+            splits[own[-1]] = "train"
+    trained = Counter(label for group, label in pairs if splits[group] == "train")
+    for own in groups.values():
+        if any(splits[group] == "validation" for group in own):
+            continue
+        spare = next((group for group in own if all(trained[label] > 1 for label in labels[group])), None)
+        if spare is not None:
+            splits[spare] = "validation"
+            trained.subtract(labels[spare])
+    return [replace(item, split=splits[item.group]) for item in items]
+
+
+def _place(group: str) -> float:
+    return share_of(f"split {group}")
