@@ -236,6 +236,18 @@ def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path: Path):
         find_pictures(tmp_path / "nowhere")
 
 
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
+    for name in ("disk/a.jpg", "disk/deep/b.jpg", "shop/hat/c.jpg", "shop/own/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shop = tmp_path / "shop"
+    for link, target in {"dress": "disk", "coat": "disk", "hat/up": "shop", "gone": "nowhere"}.items():
+        (shop / link).symlink_to(tmp_path / target)
+    (tmp_path / "disk/deep/back").symlink_to(tmp_path / "disk")
+    found = [path.relative_to(shop).as_posix() for path in find_pictures(shop, besides=shop / "own")]
+    assert found == ["coat/a.jpg", "coat/deep/b.jpg", "dress/a.jpg", "dress/deep/b.jpg", "hat/c.jpg"]
+
+
 @pytest.mark.parametrize("kind", [np.uint16, ">u2", np.int32, np.float32])
 def test_wide_grey_is_scaled_a_piece_at_a_time(kind):
     dice = np.random.default_rng(0)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from fashion.data.walking import files_below
 from fashion.errors import FashionError
 
 Picture = NDArray[np.uint8]
@@ -198,7 +199,7 @@ def _cut(image: Image.Image, box: Sequence[float], name: str) -> Image.Image:
 
 
 def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
-    """All pictures below `folder` in sorted order, hidden files and folders left out.
+    """All pictures below `folder` in sorted order, through links too, hidden files and folders left out.
 
     Args:
         besides: a folder that is left out too, if it lies below the other.
@@ -208,17 +209,7 @@ def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise FashionError(f"{folder}: no such folder; check the path.")
-    left_out: tuple[str, ...] = ()
-    if besides and folder.resolve() in besides.resolve().parents:
-        left_out = besides.resolve().relative_to(folder.resolve()).parts
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (left_out and path.relative_to(folder).parts[: len(left_out)] == left_out)
-    )
+    found = sorted(path for path in files_below(folder, besides) if path.suffix.lower() in SUFFIXES and path.is_file())
     for path in found:
         try:
             str(path).encode()

@@ -10,6 +10,7 @@ from fashion.data.download import local_root
 from fashion.data.images import SUFFIXES, find_pictures
 from fashion.data.splitting import all_judged, hashed_split, share_of
 from fashion.data.tables import COLUMNS, read_rows, text
+from fashion.data.walking import files_below
 from fashion.errors import FashionError
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ def _folder(root: Path, validation: float) -> Source:
         items = all_judged(items)
         return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
     others = [one for one in sorted(root.iterdir()) if one not in folders]
-    left = sum(path.suffix.lower() in SUFFIXES for one in others for path in (one, *one.rglob("*")))
+    files = (path for one in others for path in (files_below(one) if one.is_dir() else [one]))
+    left = sum(path.suffix.lower() in SUFFIXES for path in files)
     if left:
         where = f" ({', '.join(one.name for one in others[:3])})"
         splits = ", ".join(one.name for one in folders)
