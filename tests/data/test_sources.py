@@ -348,6 +348,21 @@ def test_split_folders_may_be_capitalised(tmp_path):
     assert len(source.split("validation")) == 1
 
 
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"hat": 2}, "val": {"hat": 1}, "Validation": {"hat": 1}})
+    with pytest.raises(FashionError, match="holds both Validation and val, which are one split"):
+        read_source("folder", str(root), cache=tmp_path)
+
+
+def test_training_is_a_split_beside_splits_and_a_class_beside_classes(tmp_path):
+    root = write_pictures(tmp_path / "p", {"training": {"hat": 2, "dress": 2}, "testing": {"hat": 1}})
+    source = read_source("folder", str(root), cache=tmp_path)
+    assert (source.class_names, len(source.split("train")), len(source.split("test"))) == (("dress", "hat"), 4, 1)
+    root = write_pictures(tmp_path / "q", {".": {"hat": 2, "dress": 2}})
+    (root / "dress").rename(root / "training")
+    assert read_source("folder", str(root), cache=tmp_path).class_names == ("hat", "training")
+
+
 def test_folds_part_the_training_pictures(pictures, tmp_path):
     whole = read_source("folder", str(pictures), cache=tmp_path)
     parts = [read_source("folder", str(pictures), cache=tmp_path, fold=f"{part}/3") for part in (1, 2, 3)]

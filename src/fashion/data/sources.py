@@ -16,7 +16,10 @@ from fashion.errors import FashionError
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,7 @@ def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
 
 def _folder(root: Path, validation: float) -> Source:
     """root/{train,validation,test}/<class>/…, or root/<class>/… which is then split by a hash of each path."""
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in SPLIT_NAMES]
-    split_folders = {SPLIT_NAMES[path.name.lower()]: path for path in folders}
+    split_folders = _split_folders(root)
     items: list[Item] = []
     for split, folder in (split_folders or {"": root}).items():
         for path in find_pictures(folder):
@@ -129,14 +131,32 @@ def _folder(root: Path, validation: float) -> Source:
     if not split_folders:
         items = all_judged(items)
         return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
-    others = [one for one in sorted(root.iterdir()) if one not in folders]
+    others = [one for one in sorted(root.iterdir()) if one not in split_folders.values()]
     files = (path for one in others for path in (files_below(one) if one.is_dir() else [one]))
     left = sum(path.suffix.lower() in SUFFIXES for path in files)
     if left:
         where = f" ({', '.join(one.name for one in others[:3])})"
-        splits = ", ".join(one.name for one in folders)
+        splits = ", ".join(one.name for one in split_folders.values())
         log.warning("%s: %d pictures lie outside %s, and are left out%s.", root, left, splits, where)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split → its folder; none where each folder is a class.
+
+    Raises:
+        FashionError: if two folders are of one split.
+    """
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    named = [path for path in folders if path.name.lower() in SPLIT_NAMES]
+    if len(named) < len(folders):  # among classes it is one of them: clothes to train in
+        named = [path for path in named if path.name.lower() != "training"]
+    found: dict[str, Path] = {}
+    for path in named:
+        other = found.setdefault(SPLIT_NAMES[path.name.lower()], path)
+        if other != path:
+            raise FashionError(f"{root} holds both {other.name} and {path.name}, which are one split; join the two.")
+    return found
 
 
 def _folded(source: Source, fold: str) -> Source:
