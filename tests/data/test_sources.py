@@ -123,6 +123,8 @@ def test_a_table_without_splits_is_split_by_groups(tmp_path):
         ("path,split\na.png,train\n", "lacks the column label; it has path, split"),
         ("path,label,split\n", "holds no rows"),
         ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
+        ("path,label,split\na/../../a.png,hat,train\n", "row 1: a/../../a.png lies outside"),
+        ("path,label,split\n/etc/a.png,hat,train\n", "row 1: /etc/a.png lies outside"),
         ("path,label,split\na.png,hat,trian\n", "'trian'"),
         ("path,label,split\na.png,,train\n", "row 1"),
     ],
@@ -131,6 +133,18 @@ def test_malformed_tables_are_refused(tmp_path, text, words):
     (tmp_path / "items.csv").write_text(text)
     with pytest.raises(FashionError, match=words):
         read_source("table", str(tmp_path / "items.csv"), cache=tmp_path)
+
+
+def test_paths_of_a_table_may_lead_through_links(tmp_path):
+    (tmp_path / "disk").mkdir()
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "images").symlink_to(tmp_path / "disk")
+    (tmp_path / "link").symlink_to(shop)
+    names = ["images/a.png", "images/../b.png", f"{shop}/images/c.png", f"{tmp_path}/link/d.png"]
+    (shop / "t.csv").write_text("path,label\n" + "".join(f"{name},hat\n" for name in names))
+    for table in (shop / "t.csv", tmp_path / "link" / "t.csv"):
+        assert [item.path for item in read_source("table", str(table), cache=tmp_path).items] == names
 
 
 def test_missing_sources_are_named(tmp_path):

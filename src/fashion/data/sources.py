@@ -1,9 +1,10 @@
 """Where pictures come from: a folder, an archive, a URL, a table, or our own drawing — one list of items out."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fashion.data.download import local_root
@@ -200,11 +201,20 @@ def _table(path: Path, validation: float) -> Source:
                 f"{path}, row {line}: path {name!r}, label {label!r}, split {split!r}; "
                 f"each must be given and the split one of {', '.join(SPLITS)}."
             )
-        if not (root / name).resolve().is_relative_to(root):
+        if not _is_below(name, root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
         items.append(Item(name, label, SPLIT_NAMES[split], row))
     items = items if "split" in columns else all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
+
+
+def _is_below(name: str, root: Path) -> bool:
+    """Whether a path stays below the root as it is written; a folder that it leads through may be a link elsewhere."""
+    path = PurePath(name)
+    if not path.is_absolute() and ".." not in path.parts:
+        return True
+    # Seldom, and slow: an absolute path may lead to the root by a link.
+    return Path(os.path.normpath(root / path)).is_relative_to(root) or (root / path).resolve().is_relative_to(root)
 
 
 def _subset(source: Source, classes: Sequence[str]) -> Source:
