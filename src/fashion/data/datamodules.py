@@ -124,7 +124,12 @@ class ImageDataModule(AugmentingDataModule):
             if not items:
                 has = ", ".join(name for name in SPLITS if self.source.split(name))
                 kept = "" if self.fold is None else " with data.fold, which is for comparing recipes"
-                raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.")
+                way = (
+                    " Hold out a part of the training pictures with data.fold=1/7, or move some of them to validation."
+                    if split == "validation" and self.fold is None
+                    else ""
+                )
+                raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.{way}")
             array = picture_array(
                 self.source.root, items, self.class_names, size, self.cache, self.on_bad_image, centre
             )

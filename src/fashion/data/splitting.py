@@ -25,8 +25,9 @@ def all_judged(items: Sequence["Item"]) -> list["Item"]:
 
     Groups move as a whole, and one of several classes stays in training where one of them has no other.
     """
-    splits = {item.group: item.split for item in items}
-    pairs = sorted({(item.group, item.label) for item in items}, key=lambda pair: (_place(pair[0]), pair))
+    group_of = [item.group for item in items]
+    splits = {group: item.split for group, item in zip(group_of, items, strict=True)}
+    pairs = sorted({(group, item.label) for group, item in zip(group_of, items, strict=True)}, key=_order)
     groups: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
     for group, label in pairs:
@@ -43,7 +44,14 @@ def all_judged(items: Sequence["Item"]) -> list["Item"]:
         if spare is not None:
             splits[spare] = "validation"
             trained.subtract(labels[spare])
-    return [replace(item, split=splits[item.group]) for item in items]
+    return [
+        item if item.split == splits[group] else replace(item, split=splits[group])
+        for group, item in zip(group_of, items, strict=True)
+    ]
+
+
+def _order(pair: tuple[str, str]) -> tuple[float, str, str]:
+    return _place(pair[0]), *pair
 
 
 def _place(group: str) -> float:
