@@ -65,6 +65,19 @@ def test_classes_choose_and_order(pictures, tmp_path):
         read_source("folder", str(pictures), cache=tmp_path, classes=["gloves"])
 
 
+def test_an_accent_is_the_same_however_it_is_written(tmp_path):
+    """A Mac's folders have the letter and its accent apart."""
+    one, apart = "\u00e9t\u00e9 robe", "e\u0301te\u0301 robe"
+    root = write_pictures(tmp_path / "p", {".": {"hat": 2, "dress": 2}})
+    (root / "dress").rename(root / apart)
+    (root / "t.csv").write_text(f"path,label\n{apart}/0.png,{one}\n{apart}/1.png,{apart}\n", encoding="utf-8")
+    for kind, source in (("folder", root), ("table", root / "t.csv")):
+        for name in (one, apart):
+            found = read_source(kind, str(source), cache=tmp_path, classes=[name])
+            assert (found.class_names, len(found.items)) == ((one,), 2)
+            assert all((root / item.path).is_file() for item in found.items)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_tables(pictures, tmp_path, kind):
     rows = [

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -9,7 +10,7 @@ from typing import Any
 
 from fashion.data.download import local_root
 from fashion.data.images import SUFFIXES, find_pictures
-from fashion.data.splitting import all_judged, hashed_split, share_of
+from fashion.data.splitting import SPLIT_NAMES, all_judged, hashed_split, share_of, split_folders
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.data.walking import files_below
 from fashion.errors import FashionError
@@ -17,10 +18,6 @@ from fashion.errors import FashionError
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,9 +114,9 @@ def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
 
 def _folder(root: Path, validation: float) -> Source:
     """root/{train,validation,test}/<class>/…, or root/<class>/… which is then split by a hash of each path."""
-    split_folders = _split_folders(root)
+    of_splits = split_folders(root)
     items: list[Item] = []
-    for split, folder in (split_folders or {"": root}).items():
+    for split, folder in (of_splits or {"": root}).items():
         for path in find_pictures(folder):
             below = path.relative_to(folder)
             if len(below.parts) < 2:
@@ -128,36 +125,18 @@ def _folder(root: Path, validation: float) -> Source:
                     f"{root}/{{train,validation,test}}/<class>/ (or use data=table)."
                 )
             name = path.relative_to(root).as_posix()
-            items.append(Item(name, below.parts[0], split or hashed_split(name, validation)))
-    if not split_folders:
+            items.append(Item(name, _class_name(below.parts[0]), split or hashed_split(name, validation)))
+    if not of_splits:
         items = all_judged(items)
         return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
-    others = [one for one in sorted(root.iterdir()) if one not in split_folders.values()]
+    others = [one for one in sorted(root.iterdir()) if one not in of_splits.values()]
     files = (path for one in others for path in (files_below(one) if one.is_dir() else [one]))
     left = sum(path.suffix.lower() in SUFFIXES for path in files)
     if left:
         where = f" ({', '.join(one.name for one in others[:3])})"
-        splits = ", ".join(one.name for one in split_folders.values())
+        splits = ", ".join(one.name for one in of_splits.values())
         log.warning("%s: %d pictures lie outside %s, and are left out%s.", root, left, splits, where)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Split → its folder; none where each folder is a class.
-
-    Raises:
-        FashionError: if two folders are of one split.
-    """
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    named = [path for path in folders if path.name.lower() in SPLIT_NAMES]
-    if len(named) < len(folders):  # among classes it is one of them: clothes to train in
-        named = [path for path in named if path.name.lower() != "training"]
-    found: dict[str, Path] = {}
-    for path in named:
-        other = found.setdefault(SPLIT_NAMES[path.name.lower()], path)
-        if other != path:
-            raise FashionError(f"{root} holds both {other.name} and {path.name}, which are one split; join the two.")
-    return found
 
 
 def _folded(source: Source, fold: str) -> Source:
@@ -203,7 +182,7 @@ def _table(path: Path, validation: float) -> Source:
             )
         if not _is_below(name, root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
-        items.append(Item(name, label, SPLIT_NAMES[split], row))
+        items.append(Item(name, _class_name(label), SPLIT_NAMES[split], row))
     items = items if "split" in columns else all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
 
@@ -217,7 +196,13 @@ def _is_below(name: str, root: Path) -> bool:
     return Path(os.path.normpath(root / path)).is_relative_to(root) or (root / path).resolve().is_relative_to(root)
 
 
+def _class_name(label: str) -> str:
+    """The label with each accented letter as one sign: what looks the same is one class, also where a Mac wrote it."""
+    return unicodedata.normalize("NFC", label)
+
+
 def _subset(source: Source, classes: Sequence[str]) -> Source:
+    classes = [_class_name(name) for name in classes]
     unknown = [name for name in classes if name not in source.class_names]
     if unknown:
         raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")

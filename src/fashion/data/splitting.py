@@ -1,13 +1,39 @@
-"""Which pictures are validated on, where a source does not say: always the same ones, by a hash of their groups."""
+"""Which split a picture belongs to: its folder's, or always the same one by a hash of its group."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fashion.errors import FashionError
 
 if TYPE_CHECKING:
     from fashion.data.sources import Item
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Split → its folder; none where each folder is a class.
+
+    Raises:
+        FashionError: if two folders are of one split.
+    """
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    named = [path for path in folders if path.name.lower() in SPLIT_NAMES]
+    if len(named) < len(folders):  # among classes it is one of them: clothes to train in
+        named = [path for path in named if path.name.lower() != "training"]
+    found: dict[str, Path] = {}
+    for path in named:
+        other = found.setdefault(SPLIT_NAMES[path.name.lower()], path)
+        if other != path:
+            raise FashionError(f"{root} holds both {other.name} and {path.name}, which are one split; join the two.")
+    return found
 
 
 def share_of(name: str) -> float:
