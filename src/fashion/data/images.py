@@ -209,7 +209,7 @@ def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise FashionError(f"{folder}: no such folder; check the path.")
-    found = sorted(path for path in files_below(folder, besides) if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in files_below(folder, besides) if path.suffix.lower() in SUFFIXES)
     for path in found:
         try:
             str(path).encode()

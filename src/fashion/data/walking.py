@@ -32,9 +32,9 @@ def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
     for path in paths:
         if path.name.startswith("."):
             continue
-        if not path.is_dir():
+        if path.is_file():
             yield path
-        elif (place := _place(path)) not in passed:
+        elif path.is_dir() and (place := _place(path)) not in passed:
             yield from _below(path, passed | {place})
 
 
