@@ -16,7 +16,7 @@ from fashion.errors import FashionError
 from fashion.pipes import outlive
 from fashion.tasks import run_task
 from fashion.tasks.hints import hint
-from fashion.tasks.multirun import run_job
+from fashion.tasks.multirun import run_job, settings_key
 from fashion.tasks.options import SECRET
 
 
@@ -63,6 +63,7 @@ if __name__ == "__main__":
     outlive(sys.stderr)
     check_overrides(sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
+    OmegaConf.register_new_resolver("settings_key", settings_key)
     asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves it to us to say what it refuses
     try:

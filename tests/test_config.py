@@ -2,12 +2,14 @@
 
 import pytest
 from helpers import ROOT
+from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from fashion.errors import FashionError
 from fashion.tasks import TASKS, run_task
+from fashion.tasks.multirun import settings_key
 from fashion.tasks.options import Options, read_options
 
 CONF = ROOT / "conf"
@@ -127,3 +129,23 @@ def test_the_help_says_how_to_quote(composed):
 
     assert """query="'plain (1).jpg'" """.strip() in compose("config", [], return_hydra_config=True).hydra.help.header
     assert composed("task=search", "query='plain (1).jpg'").query == "plain (1).jpg"
+
+
+def test_a_study_is_of_one_problem(tmp_path):
+    """Whatever is not searched over makes another study; where things are kept does not."""
+    OmegaConf.register_new_resolver("settings_key", settings_key, replace=True)
+
+    def name(*overrides: str) -> str:
+        given = ["task=classify", "sweep=optuna", "data=folder", "data.source=shop", *overrides]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose("config", given, return_hydra_config=True).hydra.sweeper.study_name
+
+    same = name()
+    assert same.startswith("classify-folder-")
+    assert same == name(f"cache_dir={tmp_path}", "sweep_name=x", "hydra.sweeper.n_trials=3", "hydra/launcher=joblib")
+    others = [
+        "data.classes=[a,b]", "data.image_size=96", "data.batch_size=32", "seed=2", "trainer.precision=bf16-mixed",
+        "task.pretrained=run", "task.module.mixup=0.1", "task.module.mixup=0.2",
+        "+hydra.sweeper.params.seed='choice(1,2)'",
+    ]  # fmt: skip
+    assert len({same, *map(name, others)}) == 1 + len(others)

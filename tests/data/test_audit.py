@@ -46,10 +46,10 @@ def test_damage_duplicates_and_leaks_are_found(run_here, drawn, tmp_path):
     pairs = run_here("task=audit", "data=folder", f"data.source={drawn}", out="found")
     found = findings(tmp_path, "found")
     assert pairs == 1
-    ((one, split, other, other_split, _),) = found["duplicates"]
+    ((one, split, _, other, other_split, _, _),) = found["duplicates"]
     assert {one, other} == {f"train/dress/{first.name}", "validation/dress/copy.jpg"}
     assert {split, other_split} == {"train", "validation"}
-    assert [{row[0], row[2]} for row in found["near_duplicates"]] == [
+    assert [{row[0], row[3]} for row in found["near_duplicates"]] == [
         {f"train/dress/{second.name}", "train/dress/relit.jpg"}
     ]
     assert [path for path, _ in found["unreadable"]] == [f"train/dress/{third.name}"]
@@ -94,6 +94,20 @@ def test_labels_that_the_model_disagrees_with_are_shown(tmp_path):
     ((path, split, label, says, probability),) = audit({"train": array}, ("dress", "hat"), Sure()).suspicious
     assert (path, split, label, says) == (array.items[0].path, "train", "dress", "hat")
     assert probability == pytest.approx(0.97)
+
+
+def test_one_picture_under_two_labels_is_told(run_here, pictures, tmp_path):
+    paths = sorted(pictures.glob("train/*/*.png"))
+    rows = [f"{path.relative_to(pictures)},{path.parent.name},train" for path in paths]
+    rows.append("train/hat/0.png,dress,train")
+    (pictures / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    run_here("task=audit", "data=table", f"data.source={pictures / 't.csv'}", out="two")
+    found = findings(tmp_path, "two")
+    assert found["duplicates"] == [["train/hat/0.png", "train", "hat", "train/hat/0.png", "train", "dress", 1.0]]
+    assert found["summary"]["duplicates_with_different_labels"] == 1
+    page = " ".join((tmp_path / "two/audit.html").read_text().split())
+    assert "duplicates with different labels" in page
+    assert "<td>hat</td><td>train/hat/0.png</td>" in page.replace("> <", "><")
 
 
 def test_every_training_notes_its_datas_audit(run_here, pictures, tmp_path):

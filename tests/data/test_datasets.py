@@ -309,6 +309,26 @@ def test_a_missing_test_split_is_fine_until_it_is_asked_for(tmp_path):
         images.array("test")
 
 
+def test_without_validation_pictures_a_fold_is_the_way_out(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"dress": 30, "hat": 30}, "test": {"dress": 2, "hat": 2}})
+    with pytest.raises(FashionError, match=r"has no validation pictures; it has train, test\. .*data\.fold=1/7"):
+        module(root, tmp_path).array("validation")
+    images = module(root, tmp_path, fold="1/7")
+    assert len(images.array("validation").labels) + len(images.array("train").labels) == 60
+
+
+def test_rows_that_show_a_picture_again_count_once(pictures, tmp_path, caplog):
+    """Two sizes of one garment with one photo; another box of it, and another label, are other pictures."""
+    rows = ["train/hat/0.png,hat,train,,S", "train/hat/0.png,hat,train,,M", "train/hat/0.png,hat,train,0 0 20 20,L",
+            "train/hat/0.png,dress,train,,S", "train/hat/0.png,hat,validation,,S"]  # fmt: skip
+    (pictures / "items.csv").write_text("\n".join(["path,label,split,bbox,size", *rows]))
+    images = ImageDataModule("table", pictures / "items.csv", cache_dir=tmp_path / "c", image_size=32)
+    assert [item.extra["size"] for item in images.array("train").items] == ["S", "L", "S"]
+    assert "1 of 4 rows show a picture again" in caplog.text
+    assert len(images.array("validation").items) == 1
+    assert len(images.source.items) == 5  # a catalogue has both sizes
+
+
 def test_one_class_only_is_refused(tmp_path):
     root = write_pictures(tmp_path / "p", {"train": {"dress": 20}, "validation": {"dress": 2}})
     with pytest.raises(FashionError, match="one class only"):

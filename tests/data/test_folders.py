@@ -48,3 +48,15 @@ def test_files_that_are_not_read_are_mentioned_in_one_line(tmp_path, caplog):
     caplog.clear()
     find_pictures(written(tmp_path / "plain", "1.jpg"))
     assert not caplog.messages
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
+    for name in ("disk/a.jpg", "disk/deep/b.jpg", "shop/hat/c.jpg", "shop/own/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shop = tmp_path / "shop"
+    for link, target in {"dress": "disk", "coat": "disk", "hat/up": "shop", "gone": "nowhere"}.items():
+        (shop / link).symlink_to(tmp_path / target)
+    (tmp_path / "disk/deep/back").symlink_to(tmp_path / "disk")
+    found = [path.relative_to(shop).as_posix() for path in find_pictures(shop, besides=shop / "own")]
+    assert found == ["coat/a.jpg", "coat/deep/b.jpg", "dress/a.jpg", "dress/deep/b.jpg", "hat/c.jpg"]

@@ -65,6 +65,19 @@ def test_classes_choose_and_order(pictures, tmp_path):
         read_source("folder", str(pictures), cache=tmp_path, classes=["gloves"])
 
 
+def test_an_accent_is_the_same_however_it_is_written(tmp_path):
+    """A Mac's folders have the letter and its accent apart."""
+    one, apart = "\u00e9t\u00e9 robe", "e\u0301te\u0301 robe"
+    root = write_pictures(tmp_path / "p", {".": {"hat": 2, "dress": 2}})
+    (root / "dress").rename(root / apart)
+    (root / "t.csv").write_text(f"path,label\n{apart}/0.png,{one}\n{apart}/1.png,{apart}\n", encoding="utf-8")
+    for kind, source in (("folder", root), ("table", root / "t.csv")):
+        for name in (one, apart):
+            found = read_source(kind, str(source), cache=tmp_path, classes=[name])
+            assert (found.class_names, len(found.items)) == ((one,), 2)
+            assert all((root / item.path).is_file() for item in found.items)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_tables(pictures, tmp_path, kind):
     rows = [
@@ -92,6 +105,21 @@ def test_each_class_is_trained_and_judged_where_it_can_be(tmp_path):
     assert count["dress", "validation"] >= 1
 
 
+def test_each_class_of_a_table_is_trained_and_judged_by_whole_groups(tmp_path):
+    """`both` stands in two classes, and `lone` is all that its class has."""
+    groups = [("hat", f"h{at}") for at in range(2)] + [("dress", f"d{at}") for at in range(2)]
+    groups += [("dress", "both"), ("hat", "both"), ("coat", "lone")]
+    for column in ("group", "product_id"):
+        for salt in range(40):  # whatever their hashes say
+            rows = [f"{label}{group}{n}.png,{label},{group}-{salt}" for label, group in groups for n in range(3)]
+            (tmp_path / "t.csv").write_text("\n".join([f"path,label,{column}", *rows]))
+            items = read_source("table", str(tmp_path / "t.csv"), cache=tmp_path).items
+            assert {(item.label, item.split) for item in items} == {
+                ("hat", "train"), ("hat", "validation"), ("dress", "train"), ("dress", "validation"), ("coat", "train"),
+            }  # fmt: skip
+            assert len({(item.group, item.split) for item in items}) == len({item.group for item in items})
+
+
 def test_a_table_without_splits_is_split_by_groups(tmp_path):
     rows = "".join(f"{number}.png,hat,{number // 4}\n" for number in range(400))
     (tmp_path / "t.csv").write_text(f"path,label,group\n{rows}")
@@ -108,6 +136,8 @@ def test_a_table_without_splits_is_split_by_groups(tmp_path):
         ("path,split\na.png,train\n", "lacks the column label; it has path, split"),
         ("path,label,split\n", "holds no rows"),
         ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
+        ("path,label,split\na/../../a.png,hat,train\n", "row 1: a/../../a.png lies outside"),
+        ("path,label,split\n/etc/a.png,hat,train\n", "row 1: /etc/a.png lies outside"),
         ("path,label,split\na.png,hat,trian\n", "'trian'"),
         ("path,label,split\na.png,,train\n", "row 1"),
         ("path,label\n,hat\n", "row 1: path ''"),
@@ -117,6 +147,18 @@ def test_malformed_tables_are_refused(tmp_path, text, words):
     (tmp_path / "items.csv").write_text(text)
     with pytest.raises(FashionError, match=words):
         read_source("table", str(tmp_path / "items.csv"), cache=tmp_path)
+
+
+def test_paths_of_a_table_may_lead_through_links(tmp_path):
+    (tmp_path / "disk").mkdir()
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "images").symlink_to(tmp_path / "disk")
+    (tmp_path / "link").symlink_to(shop)
+    names = ["images/a.png", "images/../b.png", f"{shop}/images/c.png", f"{tmp_path}/link/d.png"]
+    (shop / "t.csv").write_text("path,label\n" + "".join(f"{name},hat\n" for name in names))
+    for table in (shop / "t.csv", tmp_path / "link" / "t.csv"):
+        assert [item.path for item in read_source("table", str(table), cache=tmp_path).items] == names
 
 
 def test_missing_sources_are_named(tmp_path):
@@ -332,6 +374,21 @@ def test_split_folders_may_be_capitalised(tmp_path):
     source = read_source("folder", str(root), cache=tmp_path)
     assert source.class_names == ("dress", "hat")
     assert len(source.split("validation")) == 1
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    root = write_pictures(tmp_path / "p", {"train": {"hat": 2}, "val": {"hat": 1}, "Validation": {"hat": 1}})
+    with pytest.raises(FashionError, match="holds both Validation and val, which are one split"):
+        read_source("folder", str(root), cache=tmp_path)
+
+
+def test_training_is_a_split_beside_splits_and_a_class_beside_classes(tmp_path):
+    root = write_pictures(tmp_path / "p", {"training": {"hat": 2, "dress": 2}, "testing": {"hat": 1}})
+    source = read_source("folder", str(root), cache=tmp_path)
+    assert (source.class_names, len(source.split("train")), len(source.split("test"))) == (("dress", "hat"), 4, 1)
+    root = write_pictures(tmp_path / "q", {".": {"hat": 2, "dress": 2}})
+    (root / "dress").rename(root / "training")
+    assert read_source("folder", str(root), cache=tmp_path).class_names == ("hat", "training")
 
 
 def test_folds_part_the_training_pictures(pictures, tmp_path):

@@ -56,3 +56,23 @@ def test_a_crooked_csv_is_refused_by_name(tmp_path):
     (tmp_path / "a.csv").write_text("path,label\na.jpg,hat\nb.jpg,hat,more\n")
     with pytest.raises(FashionError, match=r"a\.csv cannot be read as CSV in UTF-8 .*Expected 2 columns, got 3"):
         read_rows(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "n/a", "nan", '"NA"'])
+def test_a_name_may_be_a_word_for_nothing(tmp_path, word):
+    (tmp_path / "a.csv").write_text(
+        "path,label,external_id,product_id,price,colour\n"
+        f"{word},{word},{word},{word},{word},{word}\n"
+        "a.jpg,,,7,9.5,red\n"
+    )  # fmt: skip
+    name = word.strip('"')
+    assert read_rows(tmp_path / "a.csv") == [
+        {"path": name, "label": name, "external_id": name, "product_id": None, "price": None, "colour": None},
+        {"path": "a.jpg", "label": None, "external_id": None, "product_id": "7", "price": 9.5, "colour": "red"},
+    ]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label,label\na.jpg,hat,cap\n")
+    with pytest.raises(FashionError, match=r"a\.csv has 2 columns label; rename or remove all but one"):
+        read_rows(tmp_path / "a.csv")

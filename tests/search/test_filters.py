@@ -13,7 +13,7 @@ from fashion.search.filters import Among, Both, Either, Missing, Not, columns_of
 from fashion.search.selecting import select
 
 ROWS = [
-    {"label": "dress", "price": 10.0, "stock": 3, "sale": True, "brand name": "a"},
+    {"label": "dress", "price": 10.0, "stock": 3, "sale": True, "brand name": "a", "task.module.0.lr": 0.5},
     {"label": "hat", "price": 50.0, "stock": 0, "sale": False, "brand name": None},
     {"label": None, "price": None, "stock": 7, "sale": None, "brand name": "o'b"},
     {"label": "shoes", "price": 99.5, "stock": None, "sale": True, "brand name": "c"},
@@ -43,6 +43,7 @@ def found(text: str) -> list[int]:
         ("label is not null and not (sale = false or price = 10)", [3]),
         ("\"brand name\" = 'o''b'", [2]),
         ("sale != true or price is null", [1, 2]),
+        ("task.module.0.lr=.5 and task.module.0.lr<1.5 and price>.5", [0]),
         ("label = 'dress' or label = 'hat' and price > 60", [0]),
         ("(label = 'dress' or label = 'hat') and price > 60", []),
     ],

@@ -38,6 +38,19 @@ class PictureArray:
     digest: str
 
 
+def once(items: Sequence[Item]) -> list[Item]:
+    """The items without those that show the same (box of a) picture under the same label again: it would be trained on
+    twice as much, and find itself in evaluations.  A catalogue may hold such, as sizes of one shoe with one photo.
+    """
+    first: dict[tuple[str, tuple[float, ...] | None, str], Item] = {}
+    for item in items:
+        first.setdefault((item.path, item.box, item.label), item)
+    if len(first) < len(items):
+        again = "%d of %d rows show a picture again that another row has with this label; they are left out."
+        log.warning(again, len(items) - len(first), len(items))
+    return list(first.values())
+
+
 def chosen(array: PictureArray, column: str) -> PictureArray | None:
     """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
     marked = [str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes") for item in array.items]

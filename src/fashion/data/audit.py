@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,23 @@ SURE = 0.9
 """Probability of another class from which a label is suspicious."""
 
 
+class Pair(NamedTuple):
+    """Two pictures that are (nearly) the same; alike: share of equal bits."""
+
+    path: str
+    split: str
+    label: str
+    other: str
+    other_split: str
+    other_label: str
+    alike: float
+
+
 @dataclass
 class Audit:
     """Findings; pictures are named by their paths.
 
-    unreadable: (path, reason).  duplicates, near_duplicates: pairs (path, split, other path, its split, likeness).
+    unreadable: (path, reason).
     leaked_groups: `group` values on both sides of a split.  balance: split → class → pictures.  suspicious: (path,
     split, label, what the model says, its probability).
     """
@@ -38,8 +50,8 @@ class Audit:
     counts: dict[str, int] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     flat: list[str] = field(default_factory=list)
-    duplicates: list[tuple[str, str, str, str, float]] = field(default_factory=list)
-    near_duplicates: list[tuple[str, str, str, str, float]] = field(default_factory=list)
+    duplicates: list[Pair] = field(default_factory=list)
+    near_duplicates: list[Pair] = field(default_factory=list)
     leaked_groups: list[str] = field(default_factory=list)
     balance: dict[str, dict[str, int]] = field(default_factory=dict)
     shift: dict[str, float] = field(default_factory=dict)
@@ -47,12 +59,13 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """Counts of everything, for a run's metrics."""
-        across = [pair for pair in (*self.duplicates, *self.near_duplicates) if pair[1] != pair[3]]
+        across = [pair for pair in (*self.duplicates, *self.near_duplicates) if pair.split != pair.other_split]
         return {
             "pictures": sum(self.counts.values()),
             "unreadable": len(self.unreadable),
             "flat": len(self.flat),
             "duplicates": len(self.duplicates),
+            "duplicates_with_different_labels": sum(pair.label != pair.other_label for pair in self.duplicates),
             "near_duplicates": len(self.near_duplicates),
             "across_splits": len(across),
             "leaked_groups": len(self.leaked_groups),
@@ -92,10 +105,14 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
             difference_hash(grey[looked_at]), None if embeddings is None else embeddings[looked_at]
         ).items()
     }
+
+    def what(at: int) -> tuple[str, str, str]:
+        return names[at], split_of[at], class_names[labels[at]]
+
     for pairs, into in ((exact, found.duplicates), (near, found.near_duplicates)):
         for (one, other), likeness in sorted(pairs.items(), key=lambda pair: -pair[1]):
             if names[one] not in flat:
-                into.append((names[one], split_of[one], names[other], split_of[other], round(likeness, 4)))
+                into.append(Pair(*what(one), *what(other), round(likeness, 4)))
     found.leaked_groups = _leaks(splits)
     if probabilities is not None:
         own, best = probabilities[np.arange(len(labels)), labels], probabilities.argmax(axis=1)

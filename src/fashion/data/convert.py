@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fashion.data.sources import share_of
+from fashion.data.splitting import share_of
 from fashion.errors import FashionError
 from fashion.files import replacing
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fashion.arguments import checked
-from fashion.data.arrays import PictureArray, chosen, picture_array
+from fashion.data.arrays import PictureArray, chosen, once, picture_array
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
 from fashion.data.samplers import place, shuffled
@@ -125,11 +125,16 @@ class ImageDataModule(AugmentingDataModule):
         """
         size, centre = size or self.image_size, centre or self.centre
         if (split, size, centre) not in self._arrays:
-            items = self.source.split(split)
+            items = once(self.source.split(split))
             if not items:
                 has = ", ".join(name for name in SPLITS if self.source.split(name))
                 kept = "" if self.fold is None else " with data.fold, which is for comparing recipes"
-                raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.")
+                way = (
+                    " Hold out a part of the training pictures with data.fold=1/7, or move some of them to validation."
+                    if split == "validation" and self.fold is None
+                    else ""
+                )
+                raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.{way}")
             array = picture_array(
                 self.source.root, items, self.class_names, size, self.cache, self.on_bad_image, centre
             )

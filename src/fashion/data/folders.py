@@ -2,10 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fashion.data.images import SUFFIXES
+from fashion.data.walking import files_below
 from fashion.errors import FashionError
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ KINDS = 5
 
 
 def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
-    """All pictures below `folder` in sorted order, hidden files and folders left out; says what else lies there.
+    """All pictures below `folder` in sorted order, through links too, hidden ones left out; says what else lies there.
 
     Args:
         besides: a folder that is left out too, if it lies below the other.
@@ -27,7 +28,7 @@ def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
         raise FashionError(f"{folder}: no such folder; check the path.")
     found: list[Path] = []
     others: list[Path] = []
-    for path in _files(folder, besides):
+    for path in files_below(folder, besides):
         (found if path.suffix.lower() in SUFFIXES else others).append(path)
     found.sort()
     for path in found:
@@ -40,18 +41,6 @@ def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
     if not found:
         raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
     return found
-
-
-def _files(folder: Path, besides: Path | None) -> Iterator[Path]:
-    """Files below `folder` that are not hidden, nor in `besides`."""
-    left_out: tuple[str, ...] = ()
-    if besides and folder.resolve() in besides.resolve().parents:
-        left_out = besides.resolve().relative_to(folder.resolve()).parts
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        hidden = any(part.startswith(".") for part in parts) or (left_out and parts[: len(left_out)] == left_out)
-        if not hidden and path.is_file():
-            yield path
 
 
 def _counted(paths: Sequence[Path]) -> str:

@@ -1,22 +1,24 @@
 """Where pictures come from: a folder, an archive, a URL, a table, or our own drawing — one list of items out."""
 
-import hashlib
 import logging
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fashion.data.download import local_root
 from fashion.data.folders import find_pictures
 from fashion.data.images import SUFFIXES
+from fashion.data.splitting import SPLIT_NAMES, all_judged, hashed_split, share_of, split_folders
 from fashion.data.tables import COLUMNS, read_rows, text
+from fashion.data.walking import files_below
 from fashion.errors import FashionError
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,9 @@ def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:
 
 def _folder(root: Path, validation: float) -> Source:
     """root/{train,validation,test}/<class>/…, or root/<class>/… which is then split by a hash of each path."""
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in SPLIT_NAMES]
-    split_folders = {SPLIT_NAMES[path.name.lower()]: path for path in folders}
+    of_splits = split_folders(root)
     items: list[Item] = []
-    for split, folder in (split_folders or {"": root}).items():
+    for split, folder in (of_splits or {"": root}).items():
         for path in find_pictures(folder):
             below = path.relative_to(folder)
             if len(below.parts) < 2:
@@ -130,39 +131,18 @@ def _folder(root: Path, validation: float) -> Source:
                     f"{root}/{{train,validation,test}}/<class>/ (or use data=table)."
                 )
             name = path.relative_to(root).as_posix()
-            items.append(Item(name, below.parts[0], split or _hashed_split(name, validation)))
-    if not split_folders:
-        items = _all_judged(items)
+            items.append(Item(name, _class_name(below.parts[0]), split or hashed_split(name, validation)))
+    if not of_splits:
+        items = all_judged(items)
         return Source(root, tuple(items), tuple(sorted({item.label for item in items})), has_splits=False)
-    others = [one for one in sorted(root.iterdir()) if one not in folders]
-    left = sum(path.suffix.lower() in SUFFIXES for one in others for path in (one, *one.rglob("*")))
+    others = [one for one in sorted(root.iterdir()) if one not in of_splits.values()]
+    files = (path for one in others for path in (files_below(one) if one.is_dir() else [one]))
+    left = sum(path.suffix.lower() in SUFFIXES for path in files)
     if left:
         where = f" ({', '.join(one.name for one in others[:3])})"
-        splits = ", ".join(one.name for one in folders)
+        splits = ", ".join(one.name for one in of_splits.values())
         log.warning("%s: %d pictures lie outside %s, and are left out%s.", root, left, splits, where)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items})))
-
-
-def _hashed_split(name: str, validation: float) -> str:
-    """Stable under added files: a picture's split depends on its own path alone."""
-    return "validation" if share_of(f"split {name}") < validation else "train"
-
-
-def _all_judged(items: list[Item]) -> list[Item]:
-    """The items, each class with at least one picture to train on and, if it has two, one to validate on."""
-    members: dict[str, list[int]] = {}
-    for at in sorted(range(len(items)), key=lambda at: share_of(f"split {items[at].path}")):
-        members.setdefault(items[at].label, []).append(at)
-    for own in members.values():
-        for at, split in ((own[0], "validation"), (own[-1], "train")):
-            if not any(items[one].split == split for one in own):
-                items[at] = replace(items[at], split=split)
-    return items
-
-
-def share_of(name: str) -> float:
-    """A number from 0 up to 1 that is always the same for a name, and evenly spread over names."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def _folded(source: Source, fold: str) -> Source:
@@ -201,19 +181,35 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
     items = []
     for line, row in enumerate(rows, start=1):
         name, label, split = (text(row.pop(column, None)) for column in COLUMNS)
-        split = split.lower() if "split" in columns else _hashed_split(Item(name, label, "", row).group, validation)
+        split = split.lower() if "split" in columns else hashed_split(Item(name, label, "", row).group, validation)
         if not name or (labels and not label) or split not in SPLIT_NAMES:
             said = f"path {name!r}, label {label!r}, split {split!r}" if labels else f"path {name!r}, split {split!r}"
             raise FashionError(
                 f"{path}, row {line}: {said}; each must be given and the split one of {', '.join(SPLITS)}."
             )
-        if not (root / name).resolve().is_relative_to(root):
+        if not _is_below(name, root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
-        items.append(Item(name, label, SPLIT_NAMES[split], row))
+        items.append(Item(name, _class_name(label), SPLIT_NAMES[split], row))
+    items = items if "split" in columns else all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items} - {""})), "split" in columns)
 
 
+def _is_below(name: str, root: Path) -> bool:
+    """Whether a path stays below the root as it is written; a folder that it leads through may be a link elsewhere."""
+    path = PurePath(name)
+    if not path.is_absolute() and ".." not in path.parts:
+        return True
+    # Seldom, and slow: an absolute path may lead to the root by a link.
+    return Path(os.path.normpath(root / path)).is_relative_to(root) or (root / path).resolve().is_relative_to(root)
+
+
+def _class_name(label: str) -> str:
+    """The label with each accented letter as one sign: what looks the same is one class, also where a Mac wrote it."""
+    return unicodedata.normalize("NFC", label)
+
+
 def _subset(source: Source, classes: Sequence[str]) -> Source:
+    classes = [_class_name(name) for name in classes]
     unknown = [name for name in classes if name not in source.class_names]
     if unknown:
         raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")

@@ -1,5 +1,6 @@
 """Tables of pictures, CSV or Parquet, as rows of Python's own values."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ COLUMNS = ("path", "label", "split")
 AS_TEXT = (*COLUMNS, "external_id", "product_id", "group", "bbox")
 """Columns that name things: text, also where a table has them as numbers."""
 
+LITERAL = (*COLUMNS, "external_id")
+"""Columns where NA, null or nan is a name like any other, and only an empty cell has none."""
+
+MISSING = pa.array(csv.ConvertOptions().null_values)
+"""What says in the other columns of a CSV file that there is no value: an empty cell, NA, null, nan, …"""
+
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV or Parquet file, each column → value.
 
     Raises:
-        FashionError: if it is neither.
+        FashionError: if it is neither, or has two columns of one name.
     """
     return _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
 
@@ -32,12 +39,25 @@ def text(value: Any) -> str:
 
 def _csv(path: Path) -> list[dict[str, Any]]:
     """Rows whose further columns are numbers, booleans or dates where all their values are; names and ids stay text."""
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(AS_TEXT, pa.string()), strings_can_be_null=True)
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(AS_TEXT, pa.string()))
     parse = csv.ParseOptions(newlines_in_values=True)
     try:
-        return list(tidy(csv.read_csv(path, parse_options=parse, convert_options=convert)).to_pylist())
+        table = csv.read_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowException as error:
         raise FashionError(f"{path} cannot be read as CSV in UTF-8 ({str(error).splitlines()[0]}).") from error
+    name, count = Counter(table.column_names).most_common(1)[0]
+    if count > 1:
+        raise FashionError(f"{path} has {count} columns {name}; rename or remove all but one.")
+    return list(tidy(_without_empty(table)).to_pylist())
+
+
+def _without_empty(table: pa.Table) -> pa.Table:
+    """The table with null where a text says that there is no value; of numbers Arrow has seen to that."""
+    for at, field in enumerate(table.schema):
+        if field.type == pa.string():
+            missing = pc.is_in(table[at], pa.array([""]) if field.name in LITERAL else MISSING)
+            table = table.set_column(at, field, pc.if_else(missing, None, table[at]))
+    return table
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:

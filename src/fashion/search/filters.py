@@ -4,6 +4,7 @@
     all        = one { "and" one }
     one        = "not" one | "(" filter ")" | column test
     test       = ("=" | "!=" | "<" | "<=" | ">" | ">=") value | ["not"] "in" "(" value {"," value} ")" | "is" ["not"] "null"
+    column     = letters, digits, _ and dots, as in price or model.name | "any other"
     value      = 'text' ('' for a quote) | 'date' (as 2026-01-31, or 2026-01-31T12:00) | number | true | false
 
 A filter is parsed into a tree over the catalogue's columns and never evaluated as code or handed on as text.  As in SQL,
@@ -64,7 +65,7 @@ Filter = Compare | Among | Missing | Not | Both | Either
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"""
-    r"""|(?P<operator><=|>=|!=|<>|==|[=<>(),])|(?P<name>[^\W\d]\w*)|(?P<quoted>"[^"]+"))"""
+    r"""|(?P<operator><=|>=|!=|<>|==|[=<>(),])|(?P<name>[^\W\d]\w*(?:\.\w+)*)|(?P<quoted>"[^"]+"))"""
 )
 _WORDS = {"and", "or", "not", "in", "is", "null", "true", "false"}
 _SAME = {"==": "=", "<>": "!="}

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
-from fashion.data.audit import Audit, audit
+from fashion.data.audit import Audit, Pair, audit
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.sources import SPLITS
 from fashion.encoder import load_encoder
@@ -82,13 +82,14 @@ def sections(found: Audit, root: Path) -> list[Section]:
         page.append(Section("Nothing to see", table=(["picture"], [[path] for path in found.flat])))
     for title, pairs in (("Duplicates", found.duplicates), ("Near-duplicates", found.near_duplicates)):
         if pairs:
-            # Those across splits first: they make a validation figure too good.
-            order = sorted(pairs, key=lambda pair: (pair[1] == pair[3], -pair[4]))
-            rows = [[one, split, other, other_split, f"{like:.3f}"] for one, split, other, other_split, like in order]
+            # Those across splits first: they make a validation figure too good.  Then those that contradict each other.
+            order = sorted(pairs, key=lambda p: (p.split == p.other_split, p.label == p.other_label, -p.alike))
+            rows = [[*pair[:-1], f"{pair.alike:.3f}"] for pair in order]
+            columns = ["picture", "split", "label", "other", "split", "label", "alike"]
             page.append(
                 Section(title, picture=_drawn(order, root), caption=f"The first {min(SHOWN, len(order))} pairs.")
             )
-            page.append(Section(f"All {title.lower()}", table=(["picture", "split", "other", "split", "alike"], rows)))
+            page.append(Section(f"All {title.lower()}", table=(columns, rows)))
     if found.leaked_groups:
         page.append(Section("Groups in more than one split", table=(["group"], [[g] for g in found.leaked_groups])))
     if found.suspicious:
@@ -101,8 +102,13 @@ def sections(found: Audit, root: Path) -> list[Section]:
     return page
 
 
-def _drawn(pairs: Sequence[tuple[str, str, str, str, float]], root: Path) -> Image.Image:
-    return pairs_grid(
-        [([str(root / one), str(root / other)], f"{split} · {other_split}")
-         for one, split, other, other_split, _ in pairs[:SHOWN]]
-    )  # fmt: skip
+def _drawn(pairs: Sequence[Pair], root: Path) -> Image.Image:
+    shown = []
+    for pair in pairs[:SHOWN]:
+        caption = f"{_both(pair.split, pair.other_split)} · {_both(pair.label, pair.other_label)}"
+        shown.append(([str(root / pair.path), str(root / pair.other)], caption))
+    return pairs_grid(shown)
+
+
+def _both(one: str, other: str) -> str:
+    return one if one == other else f"{one} / {other}"

@@ -1,5 +1,6 @@
 """One job of a multirun: skipped if it had finished already, and listed with its error if it fails."""
 
+import hashlib
 import json
 import logging
 import math
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
@@ -57,3 +59,22 @@ def finished(folder: Path) -> dict[str, Any] | None:
         return dict(json.loads((folder / "finished.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
+
+
+def settings_key(_root_: DictConfig) -> str:
+    """A short hash of which settings a search varies, and of all that it leaves as they are, for the name of its study.
+
+    Trials of one study are compared, and learnt from: all else must be equal.
+    """
+    from fashion.report.runs import UNTOLD
+    from fashion.report.training import flat
+
+    given = OverridesParser.create().parse_overrides(list(_root_.hydra.overrides.task))
+    varies = dict.fromkeys(map(str, _root_.hydra.sweeper.params), True)
+    varies |= {one.key_or_group: one.is_sweep_override() for one in given}  # what is given one value varies no more
+    swept = sorted(name for name, is_swept in varies.items() if is_swept)
+    settings: dict[str, Any] = OmegaConf.to_container(_root_, resolve=False)  # type: ignore[assignment]
+    del settings["hydra"]
+    kept = {name: value for name, value in flat(settings).items() if name not in (*swept, *UNTOLD)}
+    text = json.dumps([swept, kept], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
