@@ -247,6 +247,14 @@ def test_pages_of_other_hosts_and_sites_are_kept_out(server):
     assert "default-src 'self'" in headers["content-security-policy"]
 
 
+def test_where_there_is_a_key_it_decides_whatever_page_sends_it(keyed_server):
+    """Behind a proxy a page's own Origin is the proxy's name, while Host is 127.0.0.1."""
+    page = {"Origin": "https://search.shop.example"}
+    url = f"{keyed_server.url}/v1/items?external_id=nobody"
+    assert httpx.delete(url, headers=page).status_code == 401
+    assert httpx.delete(url, headers=page | KEY).json()["items"][0]["status"] == "unknown"
+
+
 def test_items_come_and_go_with_the_key_only(keyed_server, tmp_path):
     url = f"{keyed_server.url}/v1/items"
     body = {"items": [{"external_id": "mine", "image": text(jpeg()), "columns": {"label": "hat", "price": 3}},

@@ -1,4 +1,4 @@
-"""What is checked of every request before anything is done for it: host, rate, size, origin, key."""
+"""What is checked of every request before anything is done for it: host, rate, size, key, origin."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -20,6 +20,9 @@ POLICY = b"default-src 'self'%s; img-src 'self' data: blob:; object-src 'none'; 
 INLINE = {"/docs": b" 'unsafe-inline'"}
 """FastAPI's documentation page starts with a script inside the page."""
 
+
+CHECKS = ("/healthz", "/readyz", "/metrics")
+"""What watches the server asks these, often and from one address: no rate holds for them."""
 
 LINGER_S = 5
 """Seconds in which the rest of a refused request may still come."""
@@ -78,8 +81,10 @@ class Limits:
         headers = dict(scope["headers"])
         if self.settings.loopback and host_name(headers.get(b"host", b"")) not in LOOPBACK:
             return ApiError(400, "bad_host", "This server answers to 127.0.0.1, localhost and ::1 only.")
-        if self.rates and (refused := self.rates.refusal((scope.get("client") or ("",))[0])):
-            return refused
+        if self.rates and scope["path"] not in CHECKS:
+            refused = self.rates.refusal((scope.get("client") or ("",))[0])
+            if refused:
+                return refused
         length = headers.get(b"content-length", b"0")
         return self.too_large() if length.isdigit() and int(length) > self.most else None
 
@@ -111,20 +116,22 @@ def host_name(host: bytes) -> str | None:
 def check_writer(request: Request, settings: Settings) -> None:
     """Refuse a change of the catalogue by who may not make it.
 
-    A web page of another site can make a browser post to this server: its Origin gives it away.
+    Where there is a key, it alone decides: a page of another site does not know it.  Where there is none, such a page
+    can make a browser on this machine post to this server, and its Origin gives it away.
     """
-    origin = request.headers.get("origin")
-    if origin and _netloc(origin) != request.headers.get("host"):
-        raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
     if settings.api_key is not None:
         given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), settings.api_key.encode()):
             raise ApiError(
                 401, "no_key", "Changes need the API key, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"}
             )
-    elif not settings.writable:
+        return
+    origin = request.headers.get("origin")
+    if origin and _netloc(origin) != request.headers.get("host"):
+        raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
+    if not settings.writable:
         raise ApiError(403, "read_only", "This server was started without an API key, so its catalogue is read-only.")
-    elif forwarded(request):
+    if forwarded(request):
         message = "Changes from other machines need an API key; start this server with FASHION_API_KEY."
         raise ApiError(403, "read_only", message)
 
