@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.cors import CORSMiddleware
 
 from fashion.serve import catalog_routes, search_routes
 from fashion.serve.counting import Counting
@@ -54,6 +55,12 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(catalog_routes.writing(service), prefix="/v1")
     _add_checks(app, service)
     app.add_middleware(Limits, settings=service.settings)
+    if service.settings.origins:  # around the limits: a page of theirs may read the refusals too
+        # No X-API-Key, PATCH or DELETE: whoever may change the catalogue does not do so from another site's page.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["GET", "HEAD", "POST"],
+            expose_headers=["Retry-After"],
+        )  # fmt: skip
     app.add_middleware(Counting, service=service)  # around the limits: their refusals count too
     app.mount("/static", Fresh(directory=STATIC), name="static")
 

@@ -1,9 +1,14 @@
 """What a server may be told; safe as it stands."""
 
+import re
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine that no other can reach; a page that made its own name mean 127.0.0.1 sends that name."""
+
+ORIGIN = re.compile(r"https?://[^/\sA-Z]+")
+"""What browsers say of where a page comes from: no path, no slash at the end."""
 
 
 class Settings(BaseModel):
@@ -13,7 +18,7 @@ class Settings(BaseModel):
     api_key: what writes must carry; None: writes come from loopback only.
     workers: requests worked on at a time.  queue: requests that may wait for them; more are sent away at once.
     read_timeout_s: for a request's head, and once more for its body, seconds.  rate_limit: requests a second of one
-    address; None: any number.
+    address; None: any number.  origins: of other sites' pages that may search, such as https://shop.example.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,6 +36,7 @@ class Settings(BaseModel):
     thumbnail: int = Field(256, ge=16, le=1024)
     reload_s: float = Field(1.0, gt=0)
     rate_limit: float | None = Field(None, gt=0)
+    origins: list[str] = []
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -38,6 +44,16 @@ class Settings(BaseModel):
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)  # of digits only, unquoted
         return None if value == "" else value  # an environment variable that is set to nothing
+
+    @field_validator("origins")
+    @classmethod
+    def _as_browsers_send_them(cls, value: list[str]) -> list[str]:
+        wrong = next((one for one in value if one != "*" and not ORIGIN.fullmatch(one)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{wrong!r} is no origin; give scheme and host in small letters, as in https://shop.example"
+            )
+        return value
 
     @property
     def loopback(self) -> bool:
