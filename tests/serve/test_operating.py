@@ -1,11 +1,98 @@
 """What those who run a server need: pages of other sites, proxies, logs, figures, rights."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import httpx
 import pytest
-from uploads import jpeg
+from browser import needs_browser, page
+from uploads import KEY, jpeg
 
 from fashion.benchmark.server import Server
+from fashion.client import Client
 from fashion.errors import FashionError
+
+
+@contextmanager
+def proxied(server: Server, path: str) -> Iterator[str]:
+    """The address of a proxy that shows the server below `path`, and takes that off what it asks for."""
+
+    class Passing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not self.path.startswith(f"{path}/"):
+                self.send_error(404)
+                return
+            sent = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+            content = self.rfile.read(int(self.headers.get("content-length", 0)))
+            answer = httpx.request(
+                self.command, server.url + self.path.removeprefix(path), headers=sent, content=content
+            )
+            self.send_response(answer.status_code)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, *said: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Passing) as proxy:
+        threading.Thread(target=proxy.serve_forever).start()
+        yield f"http://127.0.0.1:{proxy.server_port}{path}"
+        proxy.shutdown()
+
+
+@pytest.fixture
+def below(served_folder) -> Iterator[tuple[Server, str]]:
+    """A server, and where its proxy shows it."""
+    settings = ("server.root_path=/find", "server.api_key=open-sesame")
+    with Server(served_folder, *settings) as server, proxied(server, "/find") as address:
+        yield server, address
+
+
+def test_a_server_lives_below_a_path(below):
+    server, address = below
+    found = Client(address).search(jpeg(), k=1)["hits"][0]
+    assert found["image_url"].startswith("/find/v1/images/")
+    for item in (found, Client(address).item(found["id"]), Client(address).index()["samples"][0]):
+        assert httpx.get(address.removesuffix("/find") + item["image_url"]).status_code == 200
+    documentation = httpx.get(f"{address}/docs")
+    assert "'unsafe-inline'" in documentation.headers["content-security-policy"]
+    assert "'/find/openapi.json'" in documentation.text
+    assert httpx.get(f"{address}/openapi.json").json()["servers"] == [{"url": "/find"}]
+    assert httpx.put(f"{server.url}/v1/items").headers["allow"] == "DELETE, GET, HEAD, PATCH, POST"
+    assert httpx.delete(f"{address}/v1/items?external_id=nobody", headers=KEY).status_code == 200
+    assert httpx.get(f"{server.url}/healthz").status_code == 200  # as what watches it asks, beside the proxy
+    metrics = httpx.get(f"{address}/metrics").text
+    assert 'path="/v1/search"' in metrics
+    assert "/find" not in metrics
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_page_works_below_a_path(below, shop):
+    with page() as opened:
+        opened.goto(f"{below[1]}/")
+        opened.wait_for_selector("#sample-list img")
+        opened.set_input_files("#file", str(shop / "hat/0.png"))
+        opened.wait_for_function("document.querySelectorAll('#hits li').length == 12")
+        opened.wait_for_function(
+            "[...document.querySelectorAll('#hits img')].every(one => one.complete && one.naturalWidth)"
+        )
+        opened.goto(f"{below[1]}/?item=7")
+        opened.wait_for_function("document.querySelector('#query').naturalWidth")
+        opened.click("footer a")
+        opened.wait_for_selector(".opblock")
+
+
+@pytest.mark.parametrize("path", ["find", "/find/", "/f nd"])
+def test_a_root_path_that_is_none_is_refused(run_here, served_folder, path):
+    with pytest.raises(FashionError, match=f"root_path.*'{path}' is no path"):
+        run_here("task=serve", f"catalog={served_folder}", f"server.root_path='{path}'")
 
 
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):

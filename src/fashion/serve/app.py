@@ -49,7 +49,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,  # to an address that is not the one behind a proxy
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
-    add_handlers(app)
+    add_handlers(app, service.settings.root_path)
     app.include_router(search_routes.router(service), prefix="/v1")
     app.include_router(catalog_routes.reading(service), prefix="/v1")
     app.include_router(catalog_routes.writing(service), prefix="/v1")

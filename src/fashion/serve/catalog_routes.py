@@ -15,6 +15,7 @@ from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, Named, NewItems
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
+from fashion.serve.settings import Settings
 
 
 def reading(service: Service) -> APIRouter:
@@ -29,7 +30,7 @@ def reading(service: Service) -> APIRouter:
     @routes.get("/items/{number}")
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
-        return told(known(service.engine, number).item(number))
+        return told(known(service.engine, number).item(number), service.settings)
 
     @routes.get("/items")
     async def item_by_name(asked: Annotated[Named, Query()]) -> ItemAnswer:
@@ -37,7 +38,7 @@ def reading(service: Service) -> APIRouter:
         engine = service.engine
         with service.place():
             number = await service.run(lambda: named(engine, asked.external_id))
-        return told(known(engine, number).item(number))
+        return told(known(engine, number).item(number), service.settings)
 
     @routes.get("/images/{number}", response_class=Response)
     async def image(
@@ -66,10 +67,10 @@ def reading(service: Service) -> APIRouter:
     return routes
 
 
-def told(item: dict[str, Any]) -> ItemAnswer:
+def told(item: dict[str, Any], settings: Settings) -> ItemAnswer:
     return ItemAnswer(
         id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item),
-        image_url=image_url(item),
+        image_url=image_url(item, settings),
     )  # fmt: skip
 
 

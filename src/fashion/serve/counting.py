@@ -14,9 +14,9 @@ class Counting:
         self.app, self.service = app, service
 
     @staticmethod
-    def documented(scope: Scope) -> str:
+    def documented(scope: Scope, path: str) -> str:
         """The path of a request that was refused before it had a route, if it is one of the API's."""
-        return str(scope["path"]) if scope["path"] in scope["app"].openapi()["paths"] else "other"
+        return path if path in scope["app"].openapi()["paths"] else "other"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,8 +34,9 @@ class Counting:
             await self.app(scope, receive, noting)
         finally:
             # The route's pattern, not the path: ids would make a time series each.
-            path = getattr(scope.get("route"), "path", None) or self.documented(scope)
-            if scope["path"].startswith("/v1/") and path.startswith("/") and not path.startswith("/v1/"):
+            asked = scope["path"].removeprefix(self.service.settings.root_path)
+            path = getattr(scope.get("route"), "path", None) or self.documented(scope, asked)
+            if asked.startswith("/v1/") and path.startswith("/") and not path.startswith("/v1/"):
                 path = f"/v1{path}"  # newer FastAPI's routes do not know what their router lies under
             self.service.requests.labels(path, status).inc()
             self.service.seconds.labels(path).observe(time.perf_counter() - started)

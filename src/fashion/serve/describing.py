@@ -31,9 +31,9 @@ def payload(item: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def image_url(item: dict[str, Any]) -> str:
+def image_url(item: dict[str, Any], settings: Settings) -> str:
     """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    return f"/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
+    return f"{settings.root_path}/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
 
 
 def columns(catalog: Catalog) -> list[str]:
@@ -75,7 +75,9 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         distinct_labels=len(counts),
         unlabelled=len(labels) - pc.sum(counts["count"], min_count=0).as_py(),
         columns=columns(catalog),
-        samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
+        samples=[
+            Sample(id=item["id"], label=item["label"], image_url=image_url(item, settings)) for item in spread(catalog)
+        ],
         max_k=settings.max_k,
         writable=settings.writable,
         no_match=encoder.no_match,

@@ -59,7 +59,7 @@ def methods(app: FastAPI, path: str) -> list[str]:
     return sorted(found | {"HEAD"} if "GET" in found else found or {"GET", "HEAD"})
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_handlers(app: FastAPI, root_path: str) -> None:
     """Turn whatever a request raises into that shape; what nobody foresaw is logged and tells nothing."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
@@ -99,7 +99,7 @@ def add_handlers(app: FastAPI) -> None:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(methods(app, request.url.path))
+            headers["Allow"] = ", ".join(methods(app, request.url.path.removeprefix(root_path)))
         return respond(ApiError(error.status_code, code, str(error.detail), headers))
 
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -40,7 +40,7 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seen, whole = 0, False
+        seen, whole, path = 0, False, scope["path"].removeprefix(self.settings.root_path)
 
         async def read() -> Message:
             nonlocal whole
@@ -58,7 +58,7 @@ class Limits:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", POLICY % INLINE.get(scope["path"], b""))
+                policy = (b"content-security-policy", POLICY % INLINE.get(path, b""))
                 message["headers"] = [*message.get("headers", ()), policy, *HEADERS]
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
             if last and closes(scope) and not whole:
@@ -67,7 +67,7 @@ class Limits:
                 message = {"type": "http.response.body"}
             await send(message)
 
-        refusal = self.refusal(scope)
+        refusal = self.refusal(scope, path)
         if refusal is not None:
             await respond(refusal)(scope, receive, guarded)
             return
@@ -76,12 +76,12 @@ class Limits:
         await self.app(asked, limited, guarded)
         scope["route"] = asked.get("route")
 
-    def refusal(self, scope: Scope) -> ApiError | None:
+    def refusal(self, scope: Scope, path: str) -> ApiError | None:
         """What is wrong with a request by its head alone."""
         headers = dict(scope["headers"])
         if self.settings.loopback and host_name(headers.get(b"host", b"")) not in LOOPBACK:
             return ApiError(400, "bad_host", "This server answers to 127.0.0.1, localhost and ::1 only.")
-        if self.rates and scope["path"] not in CHECKS:
+        if self.rates and path not in CHECKS:
             refused = self.rates.refusal((scope.get("client") or ("",))[0])
             if refused:
                 return refused

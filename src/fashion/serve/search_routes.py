@@ -25,6 +25,7 @@ from fashion.serve.schemas import (
     SearchRequest,
 )
 from fashion.serve.service import Service
+from fashion.serve.settings import Settings
 from fashion.serve.uploads import read_request
 
 
@@ -42,7 +43,7 @@ def router(service: Service) -> APIRouter:
     async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
         started, most = time.perf_counter(), service.settings.max_k
         hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
-        return answer(engine, hits, None, None, started)
+        return answer(engine, service.settings, hits, None, None, started)
 
     @routes.post("/search", openapi_extra=both_forms(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
@@ -53,7 +54,7 @@ def router(service: Service) -> APIRouter:
         most = service.settings.max_k
         (result,) = await service.run(lambda: engine.search(pictures(), together=True, **limited(engine, wanted, most)))
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
-        return answer(engine, result.hits, predicted, result.match, started)
+        return answer(engine, service.settings, result.hits, predicted, result.match, started)
 
     @routes.get("/items/{number}/similar")
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
@@ -143,6 +144,7 @@ def named(engine: VisualSearchEngine, external_id: str) -> int:
 
 def answer(
     engine: VisualSearchEngine,
+    settings: Settings,
     hits: Sequence[Hit],
     predicted: ClassProbability | None,
     match: bool | None,
@@ -154,7 +156,7 @@ def answer(
         hits=[
             HitBody(
                 rank=hit.rank, score=hit.score, id=hit.id, label=hit.label, payload=payload(hit.item),
-                image_url=image_url(hit.item),
+                image_url=image_url(hit.item, settings),
             )
             for hit in hits
         ],

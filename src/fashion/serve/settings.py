@@ -19,6 +19,7 @@ class Settings(BaseModel):
     workers: requests worked on at a time.  queue: requests that may wait for them; more are sent away at once.
     read_timeout_s: for a request's head, and once more for its body, seconds.  rate_limit: requests a second of one
     address; None: any number.  origins: of other sites' pages that may search, such as https://shop.example.
+    root_path: below what path a proxy shows this server, which it takes off what it asks for: /find.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,6 +38,7 @@ class Settings(BaseModel):
     reload_s: float = Field(1.0, gt=0)
     rate_limit: float | None = Field(None, gt=0)
     origins: list[str] = []
+    root_path: str = ""
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -53,6 +55,13 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{wrong!r} is no origin; give scheme and host in small letters, as in https://shop.example"
             )
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _as_a_path(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)*", value):
+            raise ValueError(f"{value!r} is no path that can be shown; start it with a slash and end it without: /find")
         return value
 
     @property

@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
     config = uvicorn.Config(
         create_app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30, server_header=False,
-        http=bounded_head(settings.read_timeout_s),
+        http=bounded_head(settings.read_timeout_s), root_path=settings.root_path,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[free])
 

@@ -145,7 +145,7 @@ function restore(state) {
   $("filter").value = values.get("filter") ?? "";
   $("more").open ||= Boolean($("filter").value);
   $("fold").checked = values.has("fold");
-  asked = item === null ? null : { item, address: `/v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
+  asked = item === null ? null : { item, address: `v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
   if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
   showQuery();
   if (asked) { ask(); return; }
