@@ -95,6 +95,29 @@ def test_a_root_path_that_is_none_is_refused(run_here, served_folder, path):
         run_here("task=serve", f"catalog={served_folder}", f"server.root_path='{path}'")
 
 
+def test_the_log_tells_of_changes_refusals_and_the_end(served_folder):
+    with Server(served_folder, "server.api_key=open-sesame", "server.access_log=true") as server:
+        client = Client(server.url, "open-sesame")
+        client.add({"a": jpeg(), "bad": b"no picture"})
+        client.update({"a": {"price": 3}})
+        client.delete("a", "nobody")
+        assert httpx.delete(f"{server.url}/v1/items?external_id=a", headers={"X-API-Key": "wrong"}).status_code == 401
+        server.process.terminate()
+        server.process.wait(40)
+        server.log.seek(0)
+        said = server.log.read().decode()
+    for line in (
+        "127.0.0.1 changed the catalogue: 1 added, 1 refused; version 2, 0.",
+        "127.0.0.1 changed the catalogue: 1 changed; version 3, 0.",
+        "127.0.0.1 changed the catalogue: 1 deleted, 1 unknown; version 4, 0.",
+        "127.0.0.1 was refused DELETE /v1/items: Changes need the API key",
+        '"PATCH /v1/items HTTP/1.1" 200',
+        "The server has stopped",
+    ):
+        assert line in said
+    assert "open-sesame" not in said
+
+
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):
     shop, other = {"Origin": "https://shop.example"}, {"Origin": "https://evil.example"}
     allowed = "access-control-allow-origin"

@@ -10,7 +10,7 @@ from fashion.data.images import BadPictureError
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import image_url, payload
-from fashion.serve.errors import ApiError
+from fashion.serve.errors import ApiError, address
 from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, Named, NewItems
 from fashion.serve.search_routes import known, named
@@ -80,20 +80,22 @@ def writing(service: Service) -> APIRouter:
     routes = APIRouter(tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)])
 
     @routes.post("/items")
-    async def add(wanted: NewItems) -> ItemsAnswer:
+    async def add(wanted: NewItems, request: Request) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
         if len(wanted.items) > service.settings.max_pictures:
             raise ApiError(422, "too_many", f"At most {service.settings.max_pictures} items a request; send less.")
-        return await changed(service, lambda engine: added(engine, service, wanted.items))
+        return await changed(service, address(request), lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
-    async def update(wanted: ChangedItems) -> ItemsAnswer:
+    async def update(wanted: ChangedItems, request: Request) -> ItemsAnswer:
         """Set columns of items, and leave their pictures as they are."""
-        return await changed(service, lambda engine: updated(engine, service, wanted.items))
+        return await changed(service, address(request), lambda engine: updated(engine, service, wanted.items))
 
     @routes.delete("/items")
-    async def delete(external_id: Annotated[list[str], Query(min_length=1, max_length=1000)]) -> ItemsAnswer:
+    async def delete(
+        external_id: Annotated[list[str], Query(min_length=1, max_length=1000)], request: Request
+    ) -> ItemsAnswer:
         """Delete items by external_id."""
-        return await changed(service, lambda engine: deleted(engine, service, external_id))
+        return await changed(service, address(request), lambda engine: deleted(engine, service, external_id))
 
     return routes

@@ -44,6 +44,11 @@ def respond(error: ApiError) -> JSONResponse:
     return JSONResponse(body(error.code, error.message), error.status, error.headers)
 
 
+def address(request: Request) -> str:
+    """Who asks, as far as it is known."""
+    return request.client.host if request.client else "nobody"
+
+
 def bad_json(reason: str) -> ApiError:
     return ApiError(400, "bad_json", f"The request is not JSON: {reason}.")
 
@@ -64,6 +69,8 @@ def add_handlers(app: FastAPI, root_path: str) -> None:
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
+        if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            log.warning("%s was refused %s %s: %s", address(request), request.method, request.url.path, error.message)
         return respond(error)
 
     async def busy(request: Request, error: Exception) -> JSONResponse:

@@ -141,3 +141,4 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
             self.pool.shutdown()
+            log.info("The server has stopped; what was under way is finished.")

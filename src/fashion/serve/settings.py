@@ -20,6 +20,7 @@ class Settings(BaseModel):
     read_timeout_s: for a request's head, and once more for its body, seconds.  rate_limit: requests a second of one
     address; None: any number.  origins: of other sites' pages that may search, such as https://shop.example.
     root_path: below what path a proxy shows this server, which it takes off what it asks for: /find.
+    access_log: whether each request is a line of the log.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,6 +40,7 @@ class Settings(BaseModel):
     rate_limit: float | None = Field(None, gt=0)
     origins: list[str] = []
     root_path: str = ""
+    access_log: bool = False
 
     @field_validator("api_key", mode="before")
     @classmethod
