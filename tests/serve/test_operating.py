@@ -101,6 +101,8 @@ def test_the_log_tells_of_changes_refusals_and_the_end(served_folder):
         client.add({"a": jpeg(), "bad": b"no picture"})
         client.update({"a": {"price": 3}})
         client.delete("a", "nobody")
+        proxied = KEY | {"X-Forwarded-For": "203.0.113.9"}
+        assert httpx.delete(f"{server.url}/v1/items?external_id=nobody", headers=proxied).status_code == 200
         assert httpx.delete(f"{server.url}/v1/items?external_id=a", headers={"X-API-Key": "wrong"}).status_code == 401
         server.process.terminate()
         server.process.wait(40)
@@ -110,12 +112,30 @@ def test_the_log_tells_of_changes_refusals_and_the_end(served_folder):
         "127.0.0.1 changed the catalogue: 1 added, 1 refused; version 2, 0.",
         "127.0.0.1 changed the catalogue: 1 changed; version 3, 0.",
         "127.0.0.1 changed the catalogue: 1 deleted, 1 unknown; version 4, 0.",
+        "203.0.113.9 changed the catalogue: 1 unknown; version 4, 0.",
         "127.0.0.1 was refused DELETE /v1/items: Changes need the API key",
         '"PATCH /v1/items HTTP/1.1" 200',
         "The server has stopped",
     ):
         assert line in said
     assert "open-sesame" not in said
+
+
+def test_only_trusted_proxies_say_for_whom_they_ask(served_folder):
+    """To others each address would be a quiet one, which no rate limit holds."""
+
+    def statuses(trusted: str) -> set[int]:
+        with Server(served_folder, "server.rate_limit=1", f"server.trusted_proxies={trusted}") as server:
+            asked = [{"X-Forwarded-For": f"203.0.113.{at}"} for at in range(12)]
+            return {httpx.get(f"{server.url}/v1/index", headers=one).status_code for one in asked}
+
+    assert statuses("[127.0.0.0/8]") == {200}
+    assert statuses("[172.16.0.0/12,192.168.0.1]") == {200, 429}
+
+
+def test_a_proxy_that_is_no_address_is_refused(run_here, served_folder):
+    with pytest.raises(FashionError, match=r"trusted_proxies.*172\.18\.0\.1/16 has host bits set"):
+        run_here("task=serve", f"catalog={served_folder}", "server.trusted_proxies=[172.18.0.1/16]")
 
 
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):

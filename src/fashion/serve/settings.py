@@ -1,6 +1,7 @@
 """What a server may be told; safe as it stands."""
 
 import re
+from ipaddress import ip_network
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,7 +21,8 @@ class Settings(BaseModel):
     read_timeout_s: for a request's head, and once more for its body, seconds.  rate_limit: requests a second of one
     address; None: any number.  origins: of other sites' pages that may search, such as https://shop.example.
     root_path: below what path a proxy shows this server, which it takes off what it asks for: /find.
-    access_log: whether each request is a line of the log.
+    access_log: whether each request is a line of the log.  trusted_proxies: addresses and networks, X-Forwarded-For of
+    which is believed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -41,6 +43,7 @@ class Settings(BaseModel):
     origins: list[str] = []
     root_path: str = ""
     access_log: bool = False
+    trusted_proxies: list[str] = ["127.0.0.1", "::1"]
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -64,6 +67,13 @@ class Settings(BaseModel):
     def _as_a_path(cls, value: str) -> str:
         if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)*", value):
             raise ValueError(f"{value!r} is no path that can be shown; start it with a slash and end it without: /find")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _as_networks(cls, value: list[str]) -> list[str]:
+        for one in value if value != ["*"] else ():
+            ip_network(one)  # raises a ValueError that says what is wrong; uvicorn would believe nobody
         return value
 
     @property

@@ -57,6 +57,7 @@ def run(cfg: DictConfig) -> None:
         create_app(service), log_config={**LOGGING_CONFIG, "formatters": formats}, log_level="warning",
         access_log=settings.access_log, timeout_graceful_shutdown=30, server_header=False,
         http=bounded_head(settings.read_timeout_s), root_path=settings.root_path,
+        forwarded_allow_ips=settings.trusted_proxies,
     )  # fmt: skip
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     uvicorn.Server(config).run(sockets=[free])
