@@ -1,8 +1,10 @@
 """What those who run a server need: pages of other sites, proxies, logs, figures, rights."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -13,6 +15,7 @@ from uploads import KEY, jpeg
 from fashion.benchmark.server import Server
 from fashion.client import Client
 from fashion.errors import FashionError
+from fashion.search.catalog import Catalog
 
 
 @contextmanager
@@ -136,6 +139,33 @@ def test_only_trusted_proxies_say_for_whom_they_ask(served_folder):
 def test_a_proxy_that_is_no_address_is_refused(run_here, served_folder):
     with pytest.raises(FashionError, match=r"trusted_proxies.*172\.18\.0\.1/16 has host bits set"):
         run_here("task=serve", f"catalog={served_folder}", "server.trusted_proxies=[172.18.0.1/16]")
+
+
+def test_figures_are_enough_for_an_alarm(served_folder):
+    """When the catalogue is old or cannot be used, memory runs out, or one method fails."""
+    began = time.time()
+    with Server(served_folder, "server.reload_s=0.1") as server:
+        client = Client(server.url)
+        client.delete("hat/0.png")
+        assert httpx.request("PROPFIND", f"{server.url}/healthz").status_code == 405
+        stranger = Catalog.open(served_folder)
+        stranger.fingerprint = "another"
+        stranger.write(served_folder)
+        while not client.index()["unused_version"]:
+            time.sleep(0.05)
+        figures = {}
+        for line in httpx.get(f"{server.url}/metrics").text.splitlines():
+            if not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                figures[name] = float(value)
+        created = client.index()["created"]
+    assert (figures["fashion_catalog_version"], figures["fashion_unused_version"]) == (2, 3)
+    assert began - 1 <= figures["fashion_catalog_created_seconds"] <= time.time()
+    assert figures["fashion_catalog_created_seconds"] == datetime.fromisoformat(created).timestamp()
+    assert figures["process_resident_memory_bytes"] > 1e7
+    assert figures['fashion_requests_total{method="DELETE",path="/v1/items",status="200"}'] == 1
+    assert figures['fashion_request_seconds_count{method="DELETE",path="/v1/items"}'] == 1
+    assert 'fashion_request_seconds_count{method="other",path="/healthz"}' in figures
 
 
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):

@@ -61,7 +61,9 @@ def create_app(service: Service) -> FastAPI:
             CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["GET", "HEAD", "POST"],
             expose_headers=["Retry-After"],
         )  # fmt: skip
-    app.add_middleware(Counting, service=service)  # around the limits: their refusals count too
+    app.add_middleware(
+        Counting, figures=service.figures, root_path=service.settings.root_path
+    )  # around the limits: their refusals count too
     app.mount("/static", Fresh(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
@@ -88,4 +90,4 @@ def _add_checks(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", tags=["operation"], response_class=Response)
     async def metrics() -> Response:
         """Figures for Prometheus."""
-        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(service.figures.registry), media_type=CONTENT_TYPE_LATEST)

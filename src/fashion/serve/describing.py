@@ -1,6 +1,7 @@
 """What the server tells of an item, and of its catalogue."""
 
 import itertools
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
+from fashion.files import read_json
 from fashion.search.catalog import Catalog
 from fashion.search.results import check_group
 from fashion.search.selecting import select
+from fashion.search.store import Store
 from fashion.search.table import RESERVED
 from fashion.search.values import plain
 from fashion.serve.schemas import IndexAnswer, Sample
@@ -64,6 +67,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
     return IndexAnswer(
         items=len(catalog),
         version=catalog.version,
+        created=written(catalog),
         unused_version=None,
         # Where a Milvus lies is nobody's business, and its address may hold a password.
         index={"kind": catalog.index.kind}
@@ -82,6 +86,12 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         writable=settings.writable,
         no_match=encoder.no_match,
     )
+
+
+def written(catalog: Catalog) -> datetime | None:
+    """When the catalogue's version was written, as its manifest says; None where it cannot be read."""
+    said = catalog.folder and read_json(Store(catalog.folder).version(catalog.version) / "manifest.json")
+    return datetime.fromisoformat(said["created"]) if said and "created" in said else None
 
 
 def spread(catalog: Catalog) -> list[dict[str, Any]]:
