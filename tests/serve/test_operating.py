@@ -1,5 +1,6 @@
 """What those who run a server need: pages of other sites, proxies, logs, figures, rights."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -166,6 +167,21 @@ def test_figures_are_enough_for_an_alarm(served_folder):
     assert figures['fashion_requests_total{method="DELETE",path="/v1/items",status="200"}'] == 1
     assert figures['fashion_request_seconds_count{method="DELETE",path="/v1/items"}'] == 1
     assert 'fashion_request_seconds_count{method="other",path="/healthz"}' in figures
+
+
+def test_a_catalogue_that_the_server_may_not_write_is_read_only(served_folder):
+    served_folder.chmod(0o555)
+    if os.access(served_folder, os.W_OK):
+        pytest.skip("nothing is read-only for root")
+    with Server(served_folder, "server.api_key=open-sesame") as server:
+        client = Client(server.url, "open-sesame")
+        assert not client.index()["writable"]
+        assert client.search(jpeg())["hits"]
+        refused = httpx.delete(f"{server.url}/v1/items?external_id=hat/0.png", headers=KEY)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "read_only")
+        assert httpx.delete(f"{server.url}/v1/items?external_id=hat/0.png").status_code == 401
+        server.log.seek(0)
+        assert b"may not be written by this user" in server.log.read()
 
 
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):

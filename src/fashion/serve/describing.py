@@ -83,7 +83,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
             Sample(id=item["id"], label=item["label"], image_url=image_url(item, settings)) for item in spread(catalog)
         ],
         max_k=settings.max_k,
-        writable=settings.writable,
+        writable=settings.writable and (catalog.folder is None or Store(catalog.folder).writable()),
         no_match=encoder.no_match,
     )
 

@@ -113,11 +113,14 @@ def host_name(host: bytes) -> str | None:
         return None
 
 
-def check_writer(request: Request, settings: Settings) -> None:
+def check_writer(request: Request, settings: Settings, writable: bool) -> None:
     """Refuse a change of the catalogue by who may not make it.
 
     Where there is a key, it alone decides: a page of another site does not know it.  Where there is none, such a page
     can make a browser on this machine post to this server, and its Origin gives it away.
+
+    Args:
+        writable: whether the server itself may write the catalogue.
     """
     if settings.api_key is not None:
         given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -125,7 +128,15 @@ def check_writer(request: Request, settings: Settings) -> None:
             raise ApiError(
                 401, "no_key", "Changes need the API key, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"}
             )
-        return
+    else:
+        _check_neighbour(request, settings)
+    if not writable:
+        message = "This server may not write its catalogue's folder, so the catalogue is read-only."
+        raise ApiError(403, "read_only", message)
+
+
+def _check_neighbour(request: Request, settings: Settings) -> None:
+    """Refuse whoever is not on this machine, as far as requests give that away."""
     origin = request.headers.get("origin")
     if origin and _netloc(origin) != request.headers.get("host"):
         raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")

@@ -50,6 +50,8 @@ def run(cfg: DictConfig) -> None:
     log.info("%d items at %s (page), %s/docs (API).  Ctrl-C ends it.", len(service.catalog), where, where)
     if not settings.writable:
         log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)
+    elif not service.store.writable():
+        log.info("%s may not be written by this user, so the catalogue is read-only.", service.store.folder)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
     formats = LOGGING_CONFIG["formatters"]
     formats = {**formats, "access": {**formats["access"], "fmt": ACCESS_FORMAT}}
