@@ -184,6 +184,23 @@ def test_a_catalogue_that_the_server_may_not_write_is_read_only(served_folder):
         assert b"may not be written by this user" in server.log.read()
 
 
+def test_only_the_listed_columns_are_shown_and_searched_by(served_folder):
+    settings = ("server.columns=[price,prise]", "server.api_key=open-sesame")
+    with Server(served_folder, *settings) as server:
+        client = Client(server.url, "open-sesame")
+        client.update({"hat/0.png": {"price": 30, "cost": 12, "product_id": "hat"}})
+        assert client.index()["columns"] == ["id", "external_id", "label", "price"]
+        (hit,) = client.search(jpeg(), k=5, filter="price = 30")["hits"]
+        shown = {"external_id": "hat/0.png", "price": 30}
+        assert hit["payload"] == client.item("hat/0.png")["payload"] == shown
+        for how in ({"filter": "cost < 20"}, {"group_by": "product_id"}):
+            for ask in (client.search, client.similar):
+                with pytest.raises(FashionError, match=f"answered 422.*{'cost' if 'filter' in how else 'product_id'}"):
+                    ask(jpeg() if ask == client.search else "hat/0.png", **how)
+        server.log.seek(0)
+        assert b"server.columns names price, prise, which the catalogue does not have (yet)" in server.log.read()
+
+
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):
     shop, other = {"Origin": "https://shop.example"}, {"Origin": "https://evil.example"}
     allowed = "access-control-allow-origin"

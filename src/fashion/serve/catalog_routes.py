@@ -69,7 +69,7 @@ def reading(service: Service) -> APIRouter:
 
 def told(item: dict[str, Any], settings: Settings) -> ItemAnswer:
     return ItemAnswer(
-        id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item),
+        id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item, settings),
         image_url=image_url(item, settings),
     )  # fmt: skip
 

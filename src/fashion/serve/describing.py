@@ -23,14 +23,22 @@ from fashion.serve.settings import Settings
 HIDDEN = frozenset({"label", *RESERVED})
 """Columns that say how the catalogue is kept, not what the item is; the label is told beside the others."""
 
+NAMES = frozenset({"id", "external_id", "label"})
+"""Columns that are told whatever `server.columns` lists: what an item is called."""
+
 SAMPLES = 12
 
 LABELS = 100
 """So many labels are named: the page makes a choice of each, and a shop may have one for every product."""
 
 
-def payload(item: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
+def is_told(name: str, settings: Settings) -> bool:
+    """Whether this server tells of that column of the shop's."""
+    return settings.columns is None or name in settings.columns or name in NAMES
+
+
+def payload(item: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN and is_told(name, settings)}
     return {name: value for name, value in shown.items() if value is not None}
 
 
@@ -39,22 +47,25 @@ def image_url(item: dict[str, Any], settings: Settings) -> str:
     return f"{settings.root_path}/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
 
 
-def columns(catalog: Catalog) -> list[str]:
+def columns(catalog: Catalog, settings: Settings) -> list[str]:
     """The columns that requests may name: what is hidden could be found letter by letter through filters."""
-    return [name for name in catalog.items.column_names if name == "id" or name not in RESERVED]
+    shops = (name for name in catalog.items.column_names if name == "id" or name not in RESERVED)
+    return [name for name in shops if is_told(name, settings)]
 
 
-def check_columns(catalog: Catalog, filter: str | None, group_by: str | None) -> None:
+def check_columns(catalog: Catalog, settings: Settings, filter: str | None, group_by: str | None) -> None:
     """Refuse a hidden column as one that is unknown.
 
     Raises:
         FashionError: naming it, and those that there are; also for whatever else is wrong with the filter.
     """
-    told = catalog.items.select(columns(catalog)).slice(0, 0)
+    if filter is None and group_by is None:
+        return
+    known = catalog.items.select(columns(catalog, settings)).slice(0, 0)
     if filter is not None:
-        select(filter, told)
+        select(filter, known)
     if group_by is not None:
-        check_group(group_by, told.column_names)
+        check_group(group_by, known.column_names)
 
 
 def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAnswer:
@@ -78,7 +89,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         labels=dict(sorted((row["label"], row["count"]) for row in most)),
         distinct_labels=len(counts),
         unlabelled=len(labels) - pc.sum(counts["count"], min_count=0).as_py(),
-        columns=columns(catalog),
+        columns=columns(catalog, settings),
         samples=[
             Sample(id=item["id"], label=item["label"], image_url=image_url(item, settings)) for item in spread(catalog)
         ],

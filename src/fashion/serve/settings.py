@@ -22,7 +22,7 @@ class Settings(BaseModel):
     address; None: any number.  origins: of other sites' pages that may search, such as https://shop.example.
     root_path: below what path a proxy shows this server, which it takes off what it asks for: /find.
     access_log: whether each request is a line of the log.  trusted_proxies: addresses and networks, X-Forwarded-For of
-    which is believed.
+    which is believed.  columns: those of the shop's that are shown and searched by; None: all of them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -43,6 +43,7 @@ class Settings(BaseModel):
     origins: list[str] = []
     root_path: str = ""
     access_log: bool = False
+    columns: frozenset[str] | None = None
     trusted_proxies: list[str] = ["127.0.0.1", "::1"]
 
     @field_validator("api_key", mode="before")

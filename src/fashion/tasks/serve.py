@@ -52,6 +52,9 @@ def run(cfg: DictConfig) -> None:
         log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)
     elif not service.store.writable():
         log.info("%s may not be written by this user, so the catalogue is read-only.", service.store.folder)
+    absent = (settings.columns or frozenset()) - set(service.catalog.items.column_names)
+    if absent:
+        log.warning("server.columns names %s, which the catalogue does not have (yet).", ", ".join(sorted(absent)))
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
     formats = LOGGING_CONFIG["formatters"]
     formats = {**formats, "access": {**formats["access"], "fmt": ACCESS_FORMAT}}
