@@ -201,6 +201,16 @@ def test_only_the_listed_columns_are_shown_and_searched_by(served_folder):
         assert b"server.columns names price, prise, which the catalogue does not have (yet)" in server.log.read()
 
 
+def test_pictures_are_kept_for_good_under_the_address_of_their_content(server):
+    url = server.url + Client(server.url).item(7)["image_url"]
+    kept = httpx.get(url)
+    assert kept.headers["cache-control"] == "public, max-age=31536000, immutable"
+    again = httpx.get(f"{url}&size=128", headers={"If-None-Match": "*"})
+    assert (again.status_code, again.headers["cache-control"]) == (304, kept.headers["cache-control"])
+    for other in (url[:-1] + "-", url.partition("?")[0]):  # of another content, or of whatever it is then
+        assert httpx.get(other).headers["cache-control"] == "private, max-age=60"
+
+
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):
     shop, other = {"Origin": "https://shop.example"}, {"Origin": "https://evil.example"}
     allowed = "access-control-allow-origin"

@@ -1,6 +1,7 @@
 """/v1/index, /v1/items, /v1/images: what the catalogue holds, and changes to it."""
 
 import hashlib
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, Security
@@ -9,13 +10,16 @@ from fastapi.security import APIKeyHeader
 from fashion.data.images import BadPictureError
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
-from fashion.serve.describing import image_url, payload
+from fashion.serve.describing import content_of, image_url, payload
 from fashion.serve.errors import ApiError, address
 from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemsAnswer, Named, NewItems
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
+
+FOR_GOOD = "public, max-age=31536000, immutable"
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def reading(service: Service) -> APIRouter:
@@ -46,22 +50,23 @@ def reading(service: Service) -> APIRouter:
     ) -> Response:
         """The item's picture as a JPEG, its longer side `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
 
-        `v` changes nothing: addresses have one of their own for each content, so that browsers keep no old picture.
+        `v`, which comes with `image_url`, is each content's own: with it the picture may be kept for good.
         """
         catalog = known(service.engine, number)
         found = catalog.item(number)
         wanted = rounded(size or service.settings.thumbnail)
         content = f"{found['sha256']} {found['file_mtime_ns']} {wanted}"  # what others embedded may say anything there
+        lasts = v == content_of(found) and DIGEST.fullmatch(str(found["sha256"]))
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
+        headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
         known_tags = request.headers.get("if-none-match", "").split(",")
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
-            return Response(status_code=304, headers={"ETag": tag})
+            return Response(status_code=304, headers=headers)
         try:
             with service.place():
                 data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted))
         except BadPictureError:
             raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
-        headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes

@@ -42,9 +42,14 @@ def payload(item: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
+def content_of(item: dict[str, Any]) -> str:
+    """A part of the digest of the item's picture, or of what others who embedded it say instead."""
+    return str(item["sha256"])[:12]
+
+
 def image_url(item: dict[str, Any], settings: Settings) -> str:
     """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    return f"{settings.root_path}/v1/images/{item['id']}?v={quote(str(item['sha256'])[:12], safe='')}"
+    return f"{settings.root_path}/v1/images/{item['id']}?v={quote(content_of(item), safe='')}"
 
 
 def columns(catalog: Catalog, settings: Settings) -> list[str]:
