@@ -22,6 +22,8 @@ RUN pip install -c constraints.txt -e ".[${EXTRAS}]" \
 COPY src ./src
 COPY conf ./conf
 COPY run.py ./
+# Its user cannot keep bytecode here, and would compile at each start.
+RUN python -m compileall -q src
 USER 10001
 VOLUME /catalog
 EXPOSE 8000
@@ -36,6 +38,7 @@ RUN pip install -c constraints.txt -e '.[train,serve]'
 COPY src ./src
 COPY conf ./conf
 COPY run.py ./
+RUN python -m compileall -q src
 USER 10001
 VOLUME /app/outputs
 ENTRYPOINT ["python", "run.py"]

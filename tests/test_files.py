@@ -1,5 +1,7 @@
 """Writes that fail leave what was there, and one sentence."""
 
+import errno
+import os
 import resource
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from helpers import unit
 from fashion import FAISSIndex
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError, OutageError
-from fashion.files import write_array, write_text
+from fashion.files import explained, write_array, write_text
 from fashion.search.catalog import Catalog
 from fashion.search.parts import write_part
 
@@ -94,3 +96,12 @@ def test_no_space_for_embeddings_is_a_sentence(tmp_path: Path, bundle: Path):
         with files_limited(100_000), pytest.raises(OutageError, match="could not be written"):
             write()
     assert not list(tmp_path.rglob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [(errno.ENOSPC, "free some space"), (errno.EACCES, "let this user write there"), (errno.ENOTDIR, "move away")],
+)
+def test_what_cannot_be_written_is_told_the_way_out_of_its_own_reason(tmp_path: Path, number: int, way_out: str):
+    with pytest.raises(OutageError, match=f"{os.strerror(number)}.*; {way_out}"), explained(tmp_path):
+        raise OSError(number, os.strerror(number))

@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 
 from fashion.errors import OutageError
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-"""What the system answers where no space is left or allowed, or a folder cannot be written."""
+UNWRITABLE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EROFS), "let this user write there"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "move away what is in its place"),
+}
+"""What the system answers where no space is left or allowed, or a folder cannot be written; and the way out."""
 
 
 def _umask() -> int:
@@ -43,7 +47,7 @@ def replacing(path: Path, instead: str = "choose another place") -> Iterator[Pat
     """A temporary file beside `path` (same suffix) that takes its place when the block ends well.
 
     Args:
-        instead: what else than freeing space can be done, for the error.
+        instead: what else than making room can be done, for the error.
 
     Raises:
         FashionError: if the disk is full or the folder cannot be written.
@@ -147,7 +151,7 @@ def explained(path: Path, instead: str = "choose another place") -> Iterator[Non
     except OSError as error:
         if error.errno in UNWRITABLE:
             raise OutageError(
-                f"{path} could not be written ({error.strerror}); what was there before is unharmed; free some space, "
-                f"or {instead}."
+                f"{path} could not be written ({error.strerror}); what was there before is unharmed; "
+                f"{UNWRITABLE[error.errno]}, or {instead}."
             ) from error
         raise

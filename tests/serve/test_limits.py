@@ -221,6 +221,8 @@ def test_a_rate_is_each_addresss_own():
 def test_a_server_with_a_rate_limit_says_429(served_folder):
     with Server(served_folder, "server.rate_limit=2") as server, httpx.Client(base_url=server.url) as client:
         answers = [client.get("/v1/index") for _ in range(40)]
+        for path in ("/healthz", "/readyz", "/metrics"):  # what watches the server is not refused
+            assert client.get(path).status_code == 200
     assert {one.status_code for one in answers} == {200, 429}
     refused = next(one for one in answers if one.status_code == 429)
     assert refused.json()["error"]["code"] == "too_many_requests"

@@ -84,6 +84,11 @@ class Store:
                 f"{self.folder} exists and is no catalogue, so it is not overwritten; name another folder."
             )
 
+    def writable(self) -> bool:
+        """Whether this process may write there, as far as the system can say without a try."""
+        parts = (self.folder, self.folder / "versions", self.folder / ".lock")
+        return all(os.access(path, os.W_OK) for path in parts if path.exists())
+
     @contextmanager
     def writer(self) -> Iterator[None]:
         """Hold the lock: one writer at a time, over all processes of this machine; a kill gives it back.

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.cors import CORSMiddleware
 
 from fashion.serve import catalog_routes, search_routes
 from fashion.serve.counting import Counting
@@ -48,13 +49,21 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,  # to an address that is not the one behind a proxy
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
-    add_handlers(app)
+    add_handlers(app, service.settings.root_path)
     app.include_router(search_routes.router(service), prefix="/v1")
     app.include_router(catalog_routes.reading(service), prefix="/v1")
     app.include_router(catalog_routes.writing(service), prefix="/v1")
     _add_checks(app, service)
     app.add_middleware(Limits, settings=service.settings)
-    app.add_middleware(Counting, service=service)  # around the limits: their refusals count too
+    if service.settings.origins:  # around the limits: a page of theirs may read the refusals too
+        # No X-API-Key, PATCH or DELETE: whoever may change the catalogue does not do so from another site's page.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["GET", "HEAD", "POST"],
+            expose_headers=["Retry-After"],
+        )  # fmt: skip
+    app.add_middleware(
+        Counting, figures=service.figures, root_path=service.settings.root_path
+    )  # around the limits: their refusals count too
     app.mount("/static", Fresh(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
@@ -81,4 +90,4 @@ def _add_checks(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", tags=["operation"], response_class=Response)
     async def metrics() -> Response:
         """Figures for Prometheus."""
-        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(service.figures.registry), media_type=CONTENT_TYPE_LATEST)

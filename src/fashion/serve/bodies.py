@@ -29,7 +29,7 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
 
             async def handler(request: Request) -> Response:
                 if writes:
-                    check_writer(request, service.settings)
+                    check_writer(request, service.settings, service.description.writable)
                 packed = request.headers.get("content-encoding", "identity").lower()
                 if packed != "identity":
                     raise ApiError(415, "unsupported", f"Bodies in {packed[:20]} are not read; send it plain.")

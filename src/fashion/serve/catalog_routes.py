@@ -1,6 +1,7 @@
 """/v1/index, /v1/items, /v1/images: what the catalogue holds, and changes to it."""
 
 import hashlib
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, Security
@@ -11,12 +12,16 @@ from fashion.search.catalog import Catalog
 from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
-from fashion.serve.describing import image_url, items_after, payload
-from fashion.serve.errors import ApiError
+from fashion.serve.describing import content_of, image_url, items_after, payload
+from fashion.serve.errors import ApiError, address
 from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
+from fashion.serve.settings import Settings
+
+FOR_GOOD = "public, max-age=31536000, immutable"
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def reading(service: Service) -> APIRouter:
@@ -31,7 +36,7 @@ def reading(service: Service) -> APIRouter:
     @routes.get("/items/{number}")
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
-        return told(known(service.engine, number).item(number))
+        return told(known(service.engine, number).item(number), service.settings)
 
     @routes.get("/items")
     async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
@@ -41,9 +46,9 @@ def reading(service: Service) -> APIRouter:
             raise ApiError(422, "invalid", f"{min(others)}: an external_id names one item; leave this out.")
         with service.place():
             if name is None:
-                return await service.run(lambda: listed(service.catalog, asked))
+                return await service.run(lambda: listed(service.catalog, asked, service.settings))
             number = await service.run(lambda: named(engine, name))
-        return told(known(engine, number).item(number))
+        return told(known(engine, number).item(number), service.settings)
 
     @routes.get("/images/{number}", response_class=Response)
     async def image(
@@ -52,7 +57,7 @@ def reading(service: Service) -> APIRouter:
         """The item's picture, or the part of it that its bbox names, as a JPEG.
 
         Its longer side has `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
-        `v` changes nothing: addresses have one of their own for each content, so that browsers keep no old picture.
+        `v`, which comes with `image_url`, is each content's own: with it the picture may be kept for good.
         """
         catalog = known(service.engine, number)
         found = catalog.item(number)
@@ -60,31 +65,33 @@ def reading(service: Service) -> APIRouter:
         bbox = found.get("bbox")
         # What others embedded may say anything as sha256.
         content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
+        lasts = v == content_of(found) and DIGEST.fullmatch(str(found["sha256"]))
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
+        headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
         known_tags = request.headers.get("if-none-match", "").split(",")
         if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
-            return Response(status_code=304, headers={"ETag": tag})
+            return Response(status_code=304, headers=headers)
         try:
             with service.place():
                 data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted, box_of(bbox)))
         except BadPictureError:
             raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
-        headers = {"ETag": tag, "Cache-Control": "private, max-age=60"}
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
 
 
-def listed(catalog: Catalog, asked: Wanted) -> ItemList:
+def listed(catalog: Catalog, asked: Wanted, settings: Settings) -> ItemList:
     """A part of the catalogue's items."""
-    found, after = items_after(catalog, asked.after, asked.limit, asked.filter or None)
-    return ItemList(items=[told(item) for item in found], after=after, catalog_version=catalog.version)
+    found, after = items_after(catalog, settings, asked.after, asked.limit, asked.filter or None)
+    items = [told(item, settings) for item in found]
+    return ItemList(items=items, after=after, catalog_version=catalog.version)
 
 
-def told(item: dict[str, Any]) -> ItemAnswer:
+def told(item: dict[str, Any], settings: Settings) -> ItemAnswer:
     return ItemAnswer(
-        id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item),
-        image_url=image_url(item),
+        id=item["id"], external_id=item["external_id"], label=item["label"], payload=payload(item, settings),
+        image_url=image_url(item, settings),
     )  # fmt: skip
 
 
@@ -94,21 +101,23 @@ def writing(service: Service) -> APIRouter:
     routes = APIRouter(tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)])
 
     @routes.post("/items")
-    async def add(wanted: NewItems) -> ItemsAnswer:
+    async def add(wanted: NewItems, request: Request) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
         check_count(len(wanted.items), service)
-        return await changed(service, lambda engine: added(engine, service, wanted.items))
+        return await changed(service, address(request), lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
-    async def update(wanted: ChangedItems) -> ItemsAnswer:
+    async def update(wanted: ChangedItems, request: Request) -> ItemsAnswer:
         """Set columns or pictures of items; what is not named stays as it is."""
         check_count(sum(item.image is not None for item in wanted.items), service)
-        return await changed(service, lambda engine: updated(engine, service, wanted.items))
+        return await changed(service, address(request), lambda engine: updated(engine, service, wanted.items))
 
     @routes.delete("/items")
-    async def delete(external_id: Annotated[list[str], Query(min_length=1, max_length=1000)]) -> ItemsAnswer:
+    async def delete(
+        external_id: Annotated[list[str], Query(min_length=1, max_length=1000)], request: Request
+    ) -> ItemsAnswer:
         """Delete items by external_id."""
-        return await changed(service, lambda engine: deleted(engine, service, external_id))
+        return await changed(service, address(request), lambda engine: deleted(engine, service, external_id))
 
     return routes
 

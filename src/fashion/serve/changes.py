@@ -1,6 +1,9 @@
 """Changes of the catalogue that requests make: one after the other, each a new version or nothing."""
 
 import asyncio
+import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +25,16 @@ from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem,
 from fashion.serve.service import Service
 from fashion.serve.uploads import check_pixels
 
+log = logging.getLogger(__name__)
 Change = Callable[[VisualSearchEngine], list[ItemStatus]]
 INT64 = range(-(2**63), 2**63)
 
 
-async def changed(service: Service, change: Change) -> ItemsAnswer:
+async def changed(service: Service, client: str, change: Change) -> ItemsAnswer:
     """Do one change after the other; searches go on meanwhile, and see it once it is written.
+
+    Args:
+        client: the address that asks for it, for the log.
 
     Raises:
         ApiError: 409, if the catalogue has a newer version that is not of this server's model.
@@ -39,12 +46,16 @@ async def changed(service: Service, change: Change) -> ItemsAnswer:
             "log says why.",
         )  # fmt: skip
     async with service.writing:
+        started = time.perf_counter()
         engine = VisualSearchEngine(service.engine.encoder, service.catalog)
         statuses = await asyncio.to_thread(change, engine)
         if engine.catalog is not service.catalog:
             assert isinstance(engine.catalog, Catalog)
             await asyncio.to_thread(service.take, engine.catalog)
-        return ItemsAnswer(items=statuses, catalog_version=service.catalog.version)
+        version, seconds = service.catalog.version, time.perf_counter() - started
+        counts = ", ".join(f"{count} {status}" for status, count in Counter(one.status for one in statuses).items())
+        log.info("%s changed the catalogue: %s; version %d, %.2f s", client, counts, version, seconds)
+        return ItemsAnswer(items=statuses, catalog_version=version)
 
 
 def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]) -> list[ItemStatus]:

@@ -1,6 +1,7 @@
 """What the server tells of an item, and of its catalogue."""
 
 import itertools
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
+from fashion.files import read_json
 from fashion.search.catalog import Catalog
 from fashion.search.results import check_group
 from fashion.search.selecting import select
+from fashion.search.store import Store
 from fashion.search.table import RESERVED
 from fashion.search.values import plain
 from fashion.serve.schemas import IndexAnswer, Sample
@@ -20,52 +23,67 @@ from fashion.serve.settings import Settings
 HIDDEN = frozenset({"label", *RESERVED})
 """Columns that say how the catalogue is kept, not what the item is; the label is told beside the others."""
 
+NAMES = frozenset({"id", "external_id", "label"})
+"""Columns that are told whatever `server.columns` lists: what an item is called."""
+
 SAMPLES = 12
 
 LABELS = 100
 """So many labels are named: the page makes a choice of each, and a shop may have one for every product."""
 
 
-def payload(item: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN}
+def is_told(name: str, settings: Settings) -> bool:
+    """Whether this server tells of that column of the shop's."""
+    return settings.columns is None or name in settings.columns or name in NAMES
+
+
+def payload(item: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    shown = {name: plain(value) for name, value in item.items() if name not in HIDDEN and is_told(name, settings)}
     if not shown.get("bbox"):
         shown.pop("bbox", None)  # an empty one is the whole picture
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def image_url(item: dict[str, Any]) -> str:
+def content_of(item: dict[str, Any]) -> str:
+    """A part of the digest of the item's picture, or of what others who embedded it say instead, and its bbox."""
+    return "-".join([str(item["sha256"])[:12], *str(item.get("bbox") or "").split()])
+
+
+def image_url(item: dict[str, Any], settings: Settings) -> str:
     """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
-    content = "-".join([str(item["sha256"])[:12], *str(item.get("bbox") or "").split()])
-    return f"/v1/images/{item['id']}?v={quote(content, safe='')}"
+    return f"{settings.root_path}/v1/images/{item['id']}?v={quote(content_of(item), safe='')}"
 
 
-def columns(catalog: Catalog) -> list[str]:
+def columns(catalog: Catalog, settings: Settings) -> list[str]:
     """The columns that requests may name: what is hidden could be found letter by letter through filters."""
-    return [name for name in catalog.items.column_names if name == "id" or name not in RESERVED]
+    shops = (name for name in catalog.items.column_names if name == "id" or name not in RESERVED)
+    return [name for name in shops if is_told(name, settings)]
 
 
-def check_columns(catalog: Catalog, filter: str | None, group_by: str | None) -> None:
+def check_columns(catalog: Catalog, settings: Settings, filter: str | None, group_by: str | None) -> None:
     """Refuse a hidden column as one that is unknown.
 
     Raises:
         FashionError: naming it, and those that there are; also for whatever else is wrong with the filter.
     """
-    told = catalog.items.select(columns(catalog)).slice(0, 0)
+    if filter is None and group_by is None:
+        return
+    known = catalog.items.select(columns(catalog, settings)).slice(0, 0)
     if filter is not None:
-        select(filter, told)
+        select(filter, known)
     if group_by is not None:
-        check_group(group_by, told.column_names)
+        check_group(group_by, known.column_names)
 
 
 def items_after(
-    catalog: Catalog, after: int, limit: int, filter: str | None
+    catalog: Catalog, settings: Settings, after: int, limit: int, filter: str | None
 ) -> tuple[list[dict[str, Any]], int | None]:
     """The next items by id, and the id of the last of them; None where there are no more.
 
     Raises:
         FashionError: if the filter is wrong, or names a hidden column.
     """
-    check_columns(catalog, filter, None)
+    check_columns(catalog, settings, filter, None)
     left = catalog.items.slice(int(np.searchsorted(catalog.ids, after, side="right")))
     if filter is None:
         found, more = left.slice(0, limit), len(left) > limit
@@ -86,6 +104,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
     return IndexAnswer(
         items=len(catalog),
         version=catalog.version,
+        created=written(catalog),
         unused_version=None,
         # Where a Milvus lies is nobody's business, and its address may hold a password.
         index={"kind": catalog.index.kind}
@@ -96,13 +115,21 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         labels=dict(sorted((row["label"], row["count"]) for row in most)),
         distinct_labels=len(counts),
         unlabelled=len(labels) - pc.sum(counts["count"], min_count=0).as_py(),
-        products=catalog.items["product_id"].null_count < len(catalog),
-        columns=columns(catalog),
-        samples=[Sample(id=item["id"], label=item["label"], image_url=image_url(item)) for item in spread(catalog)],
+        products=is_told("product_id", settings) and catalog.items["product_id"].null_count < len(catalog),
+        columns=columns(catalog, settings),
+        samples=[
+            Sample(id=item["id"], label=item["label"], image_url=image_url(item, settings)) for item in spread(catalog)
+        ],
         max_k=settings.max_k,
-        writable=settings.writable,
+        writable=settings.writable and (catalog.folder is None or Store(catalog.folder).writable()),
         no_match=encoder.no_match,
     )
+
+
+def written(catalog: Catalog) -> datetime | None:
+    """When the catalogue's version was written, as its manifest says; None where it cannot be read."""
+    said = catalog.folder and read_json(Store(catalog.folder).version(catalog.version) / "manifest.json")
+    return datetime.fromisoformat(said["created"]) if said and "created" in said else None
 
 
 def spread(catalog: Catalog) -> list[dict[str, Any]]:

@@ -44,6 +44,11 @@ def respond(error: ApiError) -> JSONResponse:
     return JSONResponse(body(error.code, error.message), error.status, error.headers)
 
 
+def address(request: Request) -> str:
+    """Who asks, as far as it is known."""
+    return request.client.host if request.client else "nobody"
+
+
 def bad_json(reason: str) -> ApiError:
     return ApiError(400, "bad_json", f"The request is not JSON: {reason}.")
 
@@ -59,11 +64,13 @@ def methods(app: FastAPI, path: str) -> list[str]:
     return sorted(found | {"HEAD"} if "GET" in found else found or {"GET", "HEAD"})
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_handlers(app: FastAPI, root_path: str) -> None:
     """Turn whatever a request raises into that shape; what nobody foresaw is logged and tells nothing."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
+        if error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            log.warning("%s was refused %s %s: %s", address(request), request.method, request.url.path, error.message)
         return respond(error)
 
     async def busy(request: Request, error: Exception) -> JSONResponse:
@@ -99,7 +106,7 @@ def add_handlers(app: FastAPI) -> None:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(methods(app, request.url.path))
+            headers["Allow"] = ", ".join(methods(app, request.url.path.removeprefix(root_path)))
         return respond(ApiError(error.status_code, code, str(error.detail), headers))
 
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:

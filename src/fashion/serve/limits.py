@@ -1,4 +1,4 @@
-"""What is checked of every request before anything is done for it: host, rate, size, origin, key."""
+"""What is checked of every request before anything is done for it: host, rate, size, key, origin."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -21,6 +21,9 @@ INLINE = {"/docs": b" 'unsafe-inline'"}
 """FastAPI's documentation page starts with a script inside the page."""
 
 
+CHECKS = ("/healthz", "/readyz", "/metrics")
+"""What watches the server asks these, often and from one address: no rate holds for them."""
+
 LINGER_S = 5
 """Seconds in which the rest of a refused request may still come."""
 
@@ -37,7 +40,7 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        seen, whole = 0, False
+        seen, whole, path = 0, False, scope["path"].removeprefix(self.settings.root_path)
 
         async def read() -> Message:
             nonlocal whole
@@ -55,7 +58,7 @@ class Limits:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", POLICY % INLINE.get(scope["path"], b""))
+                policy = (b"content-security-policy", POLICY % INLINE.get(path, b""))
                 message["headers"] = [*message.get("headers", ()), policy, *HEADERS]
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
             if last and closes(scope) and not whole:
@@ -64,7 +67,7 @@ class Limits:
                 message = {"type": "http.response.body"}
             await send(message)
 
-        refusal = self.refusal(scope)
+        refusal = self.refusal(scope, path)
         if refusal is not None:
             await respond(refusal)(scope, receive, guarded)
             return
@@ -73,13 +76,15 @@ class Limits:
         await self.app(asked, limited, guarded)
         scope["route"] = asked.get("route")
 
-    def refusal(self, scope: Scope) -> ApiError | None:
+    def refusal(self, scope: Scope, path: str) -> ApiError | None:
         """What is wrong with a request by its head alone."""
         headers = dict(scope["headers"])
         if self.settings.loopback and host_name(headers.get(b"host", b"")) not in LOOPBACK:
             return ApiError(400, "bad_host", "This server answers to 127.0.0.1, localhost and ::1 only.")
-        if self.rates and (refused := self.rates.refusal((scope.get("client") or ("",))[0])):
-            return refused
+        if self.rates and path not in CHECKS:
+            refused = self.rates.refusal((scope.get("client") or ("",))[0])
+            if refused:
+                return refused
         length = headers.get(b"content-length", b"0")
         return self.too_large() if length.isdigit() and int(length) > self.most else None
 
@@ -108,23 +113,36 @@ def host_name(host: bytes) -> str | None:
         return None
 
 
-def check_writer(request: Request, settings: Settings) -> None:
+def check_writer(request: Request, settings: Settings, writable: bool) -> None:
     """Refuse a change of the catalogue by who may not make it.
 
-    A web page of another site can make a browser post to this server: its Origin gives it away.
+    Where there is a key, it alone decides: a page of another site does not know it.  Where there is none, such a page
+    can make a browser on this machine post to this server, and its Origin gives it away.
+
+    Args:
+        writable: whether the server itself may write the catalogue.
     """
-    origin = request.headers.get("origin")
-    if origin and _netloc(origin) != request.headers.get("host"):
-        raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
     if settings.api_key is not None:
         given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), settings.api_key.encode()):
             raise ApiError(
                 401, "no_key", "Changes need the API key, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"}
             )
-    elif not settings.writable:
+    else:
+        _check_neighbour(request, settings)
+    if not writable:
+        message = "This server may not write its catalogue's folder, so the catalogue is read-only."
+        raise ApiError(403, "read_only", message)
+
+
+def _check_neighbour(request: Request, settings: Settings) -> None:
+    """Refuse whoever is not on this machine, as far as requests give that away."""
+    origin = request.headers.get("origin")
+    if origin and _netloc(origin) != request.headers.get("host"):
+        raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
+    if not settings.writable:
         raise ApiError(403, "read_only", "This server was started without an API key, so its catalogue is read-only.")
-    elif forwarded(request):
+    if forwarded(request):
         message = "Changes from other machines need an API key; start this server with FASHION_API_KEY."
         raise ApiError(403, "read_only", message)
 

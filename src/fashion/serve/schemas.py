@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -198,10 +199,12 @@ class IndexAnswer(BaseModel):
     items have none.  products: whether items name the product that they show (`product_id`).  samples: items spread
     over it.  max_k: the most hits that this server gives.
     unused_version: a newer one that this server could not take up, of another model for example; its log says why.
+    created: when the version was written.
     """
 
     items: int
     version: int
+    created: datetime | None
     unused_version: int | None
     index: dict[str, Any]
     recall: float | None

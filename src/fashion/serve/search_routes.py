@@ -25,6 +25,7 @@ from fashion.serve.schemas import (
     SearchRequest,
 )
 from fashion.serve.service import Service
+from fashion.serve.settings import Settings
 from fashion.serve.uploads import read_request
 
 
@@ -40,20 +41,21 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(tags=["search"], route_class=bounded(service))
 
     async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
-        started, most = time.perf_counter(), service.settings.max_k
-        hits = await service.run(lambda: engine.more_like(number, **limited(engine, wanted, most)))
-        return answer(engine, hits, None, None, started)
+        started, settings = time.perf_counter(), service.settings
+        hits = await service.run(lambda: engine.more_like(number, **limited(engine, settings, wanted)))
+        return answer(engine, settings, hits, None, None, started)
 
     @routes.post("/search", openapi_extra=both_forms(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
         """What looks like this picture?  Several pictures are taken for one item."""
         started = time.perf_counter()
         pictures, wanted = await read_request(request, service.settings, SearchRequest)
-        engine = service.engine
-        most = service.settings.max_k
-        (result,) = await service.run(lambda: engine.search(pictures(), together=True, **limited(engine, wanted, most)))
+        engine, settings = service.engine, service.settings
+        (result,) = await service.run(
+            lambda: engine.search(pictures(), together=True, **limited(engine, settings, wanted))
+        )
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
-        return answer(engine, result.hits, predicted, result.match, started)
+        return answer(engine, settings, result.hits, predicted, result.match, started)
 
     @routes.get("/items/{number}/similar")
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
@@ -102,7 +104,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def limited(engine: VisualSearchEngine, wanted: How, most: int) -> dict[str, Any]:
+def limited(engine: VisualSearchEngine, settings: Settings, wanted: How) -> dict[str, Any]:
     """The engine's arguments.
 
     Raises:
@@ -110,9 +112,11 @@ def limited(engine: VisualSearchEngine, wanted: How, most: int) -> dict[str, Any
         FashionError: if the filter or group_by names a column that is hidden.
     """
     assert engine.catalog is not None
-    check_columns(engine.catalog, wanted.filter, wanted.group_by)
-    if wanted.k > most:
-        raise ApiError(422, "invalid", f"k is {wanted.k}; this server gives at most {most} hits (server.max_k).")
+    check_columns(engine.catalog, settings, wanted.filter, wanted.group_by)
+    if wanted.k > settings.max_k:
+        raise ApiError(
+            422, "invalid", f"k is {wanted.k}; this server gives at most {settings.max_k} hits (server.max_k)."
+        )
     return wanted.model_dump(include=set(How.model_fields))
 
 
@@ -143,6 +147,7 @@ def named(engine: VisualSearchEngine, external_id: str) -> int:
 
 def answer(
     engine: VisualSearchEngine,
+    settings: Settings,
     hits: Sequence[Hit],
     predicted: ClassProbability | None,
     match: bool | None,
@@ -153,8 +158,8 @@ def answer(
     return SearchAnswer(
         hits=[
             HitBody(
-                rank=hit.rank, score=hit.score, id=hit.id, label=hit.label, payload=payload(hit.item),
-                image_url=image_url(hit.item),
+                rank=hit.rank, score=hit.score, id=hit.id, label=hit.label, payload=payload(hit.item, settings),
+                image_url=image_url(hit.item, settings),
             )
             for hit in hits
         ],

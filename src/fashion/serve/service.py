@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import faiss
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fashion.errors import CatalogError, FashionError, OutageError
 from fashion.search.catalog import Catalog
@@ -19,11 +18,11 @@ from fashion.search.results import Choice
 from fashion.search.store import Store
 from fashion.serve.describing import described, spread
 from fashion.serve.errors import ApiError
+from fashion.serve.figures import Figures
 from fashion.serve.settings import Settings
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 class Service:
@@ -40,16 +39,7 @@ class Service:
         self.waiting = 0
         self.ready = False
         self.unused_version: int | None = None
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "fashion_requests_total", "Requests answered", ["path", "status"], registry=self.registry
-        )
-        self.seconds = Histogram(
-            "fashion_request_seconds", "Time to answer", ["path"], registry=self.registry, buckets=BUCKETS
-        )
-        self.items = Gauge("fashion_catalog_items", "Items in the catalogue", registry=self.registry)
-        self.version = Gauge("fashion_catalog_version", "Version of the catalogue", registry=self.registry)
-        self.busy = Gauge("fashion_requests_in_work", "Requests in work or waiting for it", registry=self.registry)
+        self.figures = Figures(lambda: self.unused_version or 0)
 
     @property
     def catalog(self) -> Catalog:
@@ -67,12 +57,12 @@ class Service:
         if self.waiting >= self.settings.workers + self.settings.queue:
             raise ApiError(503, "busy", "The server is busy; try again in a second.", {"Retry-After": "1"})
         self.waiting += 1
-        self.busy.set(self.waiting)
+        self.figures.busy.set(self.waiting)
         try:
             yield
         finally:
             self.waiting -= 1
-            self.busy.set(self.waiting)
+            self.figures.busy.set(self.waiting)
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Do `work` on one of the threads; who asks for it holds a place."""
@@ -110,8 +100,9 @@ class Service:
         # Once, and on the thread that takes a version up: all requests would wait for it on the event loop.
         self.description = described(catalog, engine.encoder, self.settings)
         self.engine, self.unused_version = engine, None
-        self.items.set(len(catalog))
-        self.version.set(catalog.version)
+        self.figures.items.set(len(catalog))
+        self.figures.version.set(catalog.version)
+        self.figures.created.set(self.description.created.timestamp() if self.description.created else 0)
 
     def look_for_pictures(self) -> None:
         """Warn if the pictures have moved: searches need none, so nothing else would tell."""
@@ -156,3 +147,4 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
             self.pool.shutdown()
+            log.info("The server has stopped; what was under way is finished.")

@@ -1,9 +1,15 @@
 """What a server may be told; safe as it stands."""
 
+import re
+from ipaddress import ip_network
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine that no other can reach; a page that made its own name mean 127.0.0.1 sends that name."""
+
+ORIGIN = re.compile(r"https?://[^/\sA-Z]+")
+"""What browsers say of where a page comes from: no path, no slash at the end."""
 
 
 class Settings(BaseModel):
@@ -13,7 +19,10 @@ class Settings(BaseModel):
     api_key: what writes must carry; None: writes come from loopback only.
     workers: requests worked on at a time.  queue: requests that may wait for them; more are sent away at once.
     read_timeout_s: for a request's head, and once more for its body, seconds.  rate_limit: requests a second of one
-    address; None: any number.
+    address; None: any number.  origins: of other sites' pages that may search, such as https://shop.example.
+    root_path: below what path a proxy shows this server, which it takes off what it asks for: /find.
+    access_log: whether each request is a line of the log.  trusted_proxies: addresses and networks, X-Forwarded-For of
+    which is believed.  columns: those of the shop's that are shown and searched by; None: all of them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,6 +40,11 @@ class Settings(BaseModel):
     thumbnail: int = Field(256, ge=16, le=1024)
     reload_s: float = Field(1.0, gt=0)
     rate_limit: float | None = Field(None, gt=0)
+    origins: list[str] = []
+    root_path: str = ""
+    access_log: bool = False
+    columns: frozenset[str] | None = None
+    trusted_proxies: list[str] = ["127.0.0.1", "::1"]
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -38,6 +52,30 @@ class Settings(BaseModel):
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)  # of digits only, unquoted
         return None if value == "" else value  # an environment variable that is set to nothing
+
+    @field_validator("origins")
+    @classmethod
+    def _as_browsers_send_them(cls, value: list[str]) -> list[str]:
+        wrong = next((one for one in value if one != "*" and not ORIGIN.fullmatch(one)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{wrong!r} is no origin; give scheme and host in small letters, as in https://shop.example"
+            )
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _as_a_path(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)*", value):
+            raise ValueError(f"{value!r} is no path that can be shown; start it with a slash and end it without: /find")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _as_networks(cls, value: list[str]) -> list[str]:
+        for one in value if value != ["*"] else ():
+            ip_network(one)  # raises a ValueError that says what is wrong; uvicorn would believe nobody
+        return value
 
     @property
     def loopback(self) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fashion.serve.service import Service
 
 log = logging.getLogger(__name__)
+ACCESS_FORMAT = '[%(asctime)s][uvicorn.access][INFO] - %(client_addr)s "%(request_line)s" %(status_code)s'
+"""uvicorn's, which tells no time, like the other lines of the log."""
 
 
 class ServeOptions(Options):
@@ -33,6 +35,7 @@ def run(cfg: DictConfig) -> None:
     options = read_options(cfg, ServeOptions)
     try:
         import uvicorn
+        from uvicorn.config import LOGGING_CONFIG
 
         from fashion.serve.app import create_app
         from fashion.serve.protocol import bounded_head
@@ -47,11 +50,21 @@ def run(cfg: DictConfig) -> None:
     log.info("%d items at %s (page), %s/docs (API).  Ctrl-C ends it.", len(service.catalog), where, where)
     if not settings.writable:
         log.info("Without server.api_key (or FASHION_API_KEY) the catalogue is read-only on %s.", settings.host)
+    elif not service.store.writable():
+        log.info("%s may not be written by this user, so the catalogue is read-only.", service.store.folder)
+    absent = (settings.columns or frozenset()) - set(service.catalog.items.column_names)
+    if absent:
+        log.warning("server.columns names %s, which the catalogue does not have (yet).", ", ".join(sorted(absent)))
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
+    formats = LOGGING_CONFIG["formatters"]
+    formats = {**formats, "access": {**formats["access"], "fmt": ACCESS_FORMAT}}
     config = uvicorn.Config(
-        create_app(service), log_level="warning", access_log=False, timeout_graceful_shutdown=30, server_header=False,
-        http=bounded_head(settings.read_timeout_s),
+        create_app(service), log_config={**LOGGING_CONFIG, "formatters": formats}, log_level="warning",
+        access_log=settings.access_log, timeout_graceful_shutdown=30, server_header=False,
+        http=bounded_head(settings.read_timeout_s), root_path=settings.root_path,
+        forwarded_allow_ips=settings.trusted_proxies,
     )  # fmt: skip
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     uvicorn.Server(config).run(sockets=[free])
 
 

@@ -1,4 +1,5 @@
-// What the page asks of the server.  Pictures are made small here: the server looks at 64×64 of them.
+// What the page asks of the server; addresses are relative, since a proxy may show it below a path.
+// Pictures are made small here: the server looks at 64×64 of them.
 const LARGEST = 1600;
 const KNOWN = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"]; // sent as they are, if small
 
@@ -56,7 +57,7 @@ export async function prepared(file) {
 
 // how: {k, fold_duplicates, group_by, filter}
 export function similar(number, how, signal) {
-  return fetchJson(`/v1/items/${encodeURIComponent(number)}/similar?${new URLSearchParams(how)}`, { signal });
+  return fetchJson(`v1/items/${encodeURIComponent(number)}/similar?${new URLSearchParams(how)}`, { signal });
 }
 
 // Several pictures show one item.
@@ -64,9 +65,9 @@ export function search(pictures, how, signal) {
   const form = new FormData();
   for (const picture of pictures) form.append("file", picture, "query");
   for (const [name, value] of Object.entries(how)) form.set(name, value);
-  return fetchJson("/v1/search", { method: "POST", body: form, signal });
+  return fetchJson("v1/search", { method: "POST", body: form, signal });
 }
 
 export function described() {
-  return fetchJson("/v1/index");
+  return fetchJson("v1/index");
 }

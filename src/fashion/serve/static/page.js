@@ -146,7 +146,7 @@ function restore(state) {
   $("filter").value = values.get("filter") ?? "";
   $("more").open ||= Boolean($("filter").value);
   for (const id of ["fold", "product"]) $(id).checked = values.has(id) && !$(id).parentElement.hidden;
-  asked = item === null ? null : { item, address: `/v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
+  asked = item === null ? null : { item, address: `v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
   if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
   showQuery();
   if (asked) { ask(); return; }
