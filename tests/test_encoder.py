@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime as ort
@@ -54,6 +57,23 @@ def test_any_number_of_pictures(run_folder, bundle, count):
         assert probabilities.shape == (count, 3)
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+USED = """
+import sys
+from pathlib import Path
+import numpy as np
+from fashion.encoder import load_encoder
+encoder = load_encoder(Path(sys.argv[1]))
+encoder(np.zeros((1, 3, 64, 64), np.uint8))
+"""
+
+
+def test_using_a_model_leaves_and_sends_nothing(bundle, tmp_path):
+    """ONNX Runtime writes an id of the machine and a queue of what it sends into the home folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", USED, str(bundle)], env=kept | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_fingerprints_follow_weights_classes_and_settings(tmp_path):

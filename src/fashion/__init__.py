@@ -4,6 +4,7 @@ The public names are loaded when first used, so that searching with an exported 
 """
 
 import logging
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ _HOMES = {
     "VisualSearchEngine": "fashion.search.engine",
 }
 
+
+# ONNX Runtime would note an id of this machine below ~/.cache and send what it is used for to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # It tells of every instruction set that it tries.
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)
