@@ -1,4 +1,4 @@
-"""Pictures that people look at: grids of search results, and confusion matrices."""
+"""Pictures that people look at: grids of search results and of pairs, a plot of recall."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fashion.data.images import BadPictureError, open_picture
@@ -115,28 +114,6 @@ def pairs_grid(groups: Sequence[tuple[Sequence[str], str]], tile: int = 96, colu
             sheet.paste(_tile(path, tile), (left + place * (tile + 2), top))
         _caption(draw, (left, top + tile + 2), (caption,), widest * (tile + 2))
     return sheet
-
-
-def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
-    """Counts, shaded by their share of the true class; rows are the true classes."""
-    from matplotlib.figure import Figure
-
-    side = 2.5 + 0.62 * len(class_names)
-    figure = Figure(figsize=(side, side * 0.95), layout="constrained")
-    axes = figure.add_subplot()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places = range(len(class_names))
-    axes.set_xticks(places, class_names, rotation=45, ha="right")
-    axes.set_yticks(places, class_names)
-    axes.set_xlabel("named")
-    axes.set_ylabel("is")
-    for row in places:
-        for column in places:
-            if matrix[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    return drawn(figure)
 
 
 def recall_plot(rows: Sequence[Mapping[str, Any]]) -> Image.Image:
