@@ -73,6 +73,15 @@ def test_the_grid_shows_pictures_whole_and_survives_missing_ones(result, tmp_pat
     assert grid.height > search_grid([result], ("hat",)).height
 
 
+def test_the_grid_of_many_results_can_be_written(result, tmp_path):
+    many = replace(result, hits=result.hits * 200)
+    grid = search_grid([many], ("hat",))
+    write_page(tmp_path / "page.html", "Results", [Section("Wide", picture=grid)])
+    assert grid.size == search_grid([replace(result, hits=result.hits * 4)], ("hat",)).size  # 12 hits
+    tall = search_grid([replace(result, query=f"{at}.jpg") for at in range(500)], ("hat",))
+    assert tall.height == search_grid([result] * 40, ("hat",)).height
+
+
 def test_the_confusion_matrix_is_a_picture():
     picture = confusion_picture(np.array([[3, 1], [0, 4]]), ["dress", "hat"])
     assert picture.mode == "RGB"

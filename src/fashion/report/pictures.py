@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +20,31 @@ if TYPE_CHECKING:
 
 TILE, GAP, TEXT = 128, 10, 34
 RIGHT, WRONG, PLAIN = (32, 140, 70), (200, 50, 50), (150, 150, 150)
+ROWS, COLUMNS = 40, 12
+"""The most queries that a grid draws, and hits of each: a JPEG can be 65,500 pixels wide or tall, no more."""
+
+
+def for_grid(results: Sequence["SearchResult"]) -> list["SearchResult"]:
+    """Those of the results that a grid draws, and of their hits: at most 40 and 12."""
+    return [replace(result, hits=result.hits[:COLUMNS]) for result in spread(results, ROWS)]
+
+
+def spread(results: Sequence["SearchResult"], count: int) -> list["SearchResult"]:
+    """At most `count` of the results, evenly spread, so that a few speak for the whole of a sorted folder."""
+    kept = min(count, len(results))
+    return [results[at * len(results) // kept] for at in range(kept)]
 
 
 def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], tile: int = TILE) -> Image.Image:
     """One row a query: the query and what it is taken for, then its hits, best first.
 
     Where the query lies in a folder named after a class, hits of that class have a green frame and a ✓, others a
-    red one and a ✗.
+    red one and a ✗.  At most 40 queries and 12 hits of each are drawn.
 
     Args:
         tile: width and height of one picture, pixels.
     """
+    results = for_grid(results)
     columns = max((len(result.hits) for result in results), default=0)
     height, first = tile + TEXT + GAP, tile + 3 * GAP
     sheet = Image.new("RGB", (first + columns * (tile + GAP) + GAP, TEXT + max(len(results), 1) * height), "white")
