@@ -1,5 +1,7 @@
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,6 +100,21 @@ def test_an_interrupted_decoding_starts_again(source, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             array(source, tmp_path)
     assert len(array(source, tmp_path).pictures) == 36
+
+
+def test_two_jobs_at_once_decode_once(source, tmp_path, monkeypatch):
+    decode, done = arrays._decode, []
+
+    def slowly(*arguments):
+        done.append(arguments)
+        time.sleep(0.3)
+        decode(*arguments)
+
+    monkeypatch.setattr(arrays, "_decode", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: array(source, tmp_path), range(2))
+    np.testing.assert_array_equal(first.pictures, second.pictures)
+    assert len(done) == 1
 
 
 def test_batches_are_fetched_whole_and_augmented(source, tmp_path):

@@ -15,7 +15,7 @@ from fashion.data.images import BadPictureError
 from fashion.data.loading import THREADS, keep_good, load_pictures
 from fashion.data.sources import Item
 from fashion.errors import FashionError
-from fashion.files import replacing, sha256, write_text
+from fashion.files import locked, replacing, sha256, write_text
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,12 @@ def picture_array(
     """
     digest, key = _digests(root, items, size, centre)
     folder = cache / "pictures" / key
-    if not (folder / "skipped.json").exists():
-        _decode(root, items, size, centre, folder, on_bad_image)
-    report = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
+    listed = folder / "skipped.json"
+    if not listed.exists():
+        with locked(folder / ".lock"):
+            if not listed.exists():  # another process may have been sooner
+                _decode(root, items, size, centre, folder, on_bad_image)
+    report = json.loads(listed.read_text(encoding="utf-8"))
     skipped = tuple((path, reason) for _, path, reason in report)
     left_out = {at for at, _, _ in report}
     if skipped and on_bad_image == "fail":
