@@ -13,7 +13,7 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 from fashion.data import arrays
-from fashion.data.arrays import picture_array
+from fashion.data.arrays import PictureArray, picture_array
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset
@@ -138,6 +138,27 @@ def test_explicit_triplets_have_a_positive_and_a_negative(source, tmp_path):
     pictures, batch = dataset.__getitems__([0, 12])
     assert pictures.shape == (6, 3, 32, 32)
     assert batch.tolist()[:4] == [0, 1, 0, 1]
+
+
+def test_triplets_of_thousands_of_products_are_drawn_as_quickly_as_of_few():
+    random = np.random.default_rng(0)
+    seconds = {}
+    for products in (10, 20_000):
+        labels = random.permutation(np.arange(40_000) % products)
+        pictures = np.zeros((40_000, 3, 1, 1), np.uint8)
+        dataset = TripletDataset(ImageDataset(PictureArray(pictures, labels, (), (), "")), seed=1)
+        torch.manual_seed(3)
+        started = time.perf_counter()
+        drawn = dataset.draw(range(2000)).reshape(3, -1)
+        seconds[products] = time.perf_counter() - started
+        assert (labels[drawn[0]] != labels[drawn[2]]).all()
+        same = np.random.default_rng([1, 3])
+        for anchor, _, negative in drawn.T[:50]:  # the draws are those of a list of all others, class by class
+            own = np.flatnonzero(labels == labels[anchor])
+            others = np.argsort(labels, kind="stable")
+            same.integers(len(own) - 1)
+            assert negative == others[labels[others] != labels[anchor]][same.integers(40_000 - len(own))]
+    assert seconds[20_000] < 20 * seconds[10]  # it was 200 times
 
 
 @pytest.mark.parametrize(
