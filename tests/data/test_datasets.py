@@ -22,6 +22,7 @@ from fashion.data.sources import read_source
 from fashion.data.transforms import Augmentation
 from fashion.data.triplets import TripletDataModule
 from fashion.errors import FashionError
+from fashion.files import sha256
 
 
 @pytest.fixture
@@ -184,6 +185,17 @@ def test_the_image_module_gives_every_picture_once_an_epoch(pictures, tmp_path):
     queries, gallery = images.val_dataloader()
     assert sum(len(labels) for _, labels in queries) == 12
     assert sum(len(labels) for _, labels in gallery) == 36
+
+
+def test_each_picture_is_hashed_once_a_start(pictures, tmp_path, monkeypatch):
+    images = module(pictures, tmp_path, augment={})
+    images.prepare_data()
+    hashed = []
+    monkeypatch.setattr(arrays, "sha256", lambda path: hashed.append(path) or sha256(path))
+    again = module(pictures, tmp_path, augment={})
+    again.prepare_data()
+    assert len(hashed) == len(set(hashed)) == 48  # training pictures are read at two sizes
+    assert again.array("train").digest == images.array("train").digest
 
 
 @pytest.mark.parametrize("mode", ["mined", "explicit"])
