@@ -1,12 +1,13 @@
 import subprocess
 import sys
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from fashion.bootstrap import bootstrap_interval
+from fashion.bootstrap import bootstrap_intervals
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix, no_match_threshold, select
 from fashion.retrieval import retrieval
@@ -143,15 +144,45 @@ def test_classification_agrees_with_scikit_learn():
         np.testing.assert_allclose(scores[name], values)
 
 
+def interval(values: np.ndarray, **options) -> tuple[float, float]:
+    return bootstrap_intervals({"one": values}, **options)["one"]
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 7])
+def test_intervals_of_several_metrics_are_those_of_each(groups):
+    random = np.random.default_rng(0)
+    metrics = {"top1": (random.random(60) < 0.8).astype(float), "map": random.random(60)}
+    found = bootstrap_intervals(metrics, groups=groups, samples=200, seed=4)
+    members = [[at] for at in range(60)] if groups is None else [np.flatnonzero(groups == one) for one in range(9)]
+    for name, values in metrics.items():
+        draws = np.random.default_rng(4)
+        means = []
+        for _ in range(200):
+            drawn = draws.integers(len(members), size=len(members))
+            means.append(np.concatenate([values[members[one]] for one in drawn]).mean())
+        assert found[name] == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-12)
+        assert found[name] == pytest.approx(interval(values, groups=groups, samples=200, seed=4), abs=1e-12)
+
+
+def test_intervals_of_many_metrics_take_hardly_longer_than_one():
+    values = np.random.default_rng(0).random((10, 20_000))
+    seconds = []
+    for count in (1, 10):
+        started = time.perf_counter()
+        bootstrap_intervals(dict(enumerate(values[:count])), samples=100)
+        seconds.append(time.perf_counter() - started)
+    assert seconds[1] < 5 * seconds[0]
+
+
 def test_intervals_cover_the_mean_shrink_with_more_and_widen_with_groups():
     random = np.random.default_rng(0)
     values = (random.random(400) < 0.8).astype(float)
-    low, high = bootstrap_interval(values)
+    low, high = interval(values)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.16 / 400), rel=0.15)
     grouped = np.repeat(values[:40], 10)
-    wide = bootstrap_interval(grouped, groups=np.repeat(np.arange(40), 10))
-    narrow = bootstrap_interval(grouped)
+    wide = interval(grouped, groups=np.repeat(np.arange(40), 10))
+    narrow = interval(grouped)
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
 
 

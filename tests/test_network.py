@@ -1,16 +1,19 @@
 """The network's two heads: what they are made of, and what trains them."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from helpers import TINY, write_checkpoint
 from torch.nn import functional as F
 
+from fashion.axes import principal_axes
 from fashion.classifier import ClassifierModule
 from fashion.data.arrays import PictureArray
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
-from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network, principal_axes
+from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network
 from fashion.tasks.starting import warm_start
 from fashion.tasks.training import fit_looks
 
@@ -40,7 +43,7 @@ def test_a_share_outside_its_range_is_refused(look):
 def test_looks_are_the_half_whitened_principal_components():
     torch.manual_seed(0)
     x = torch.randn(200, 6) @ torch.diag(torch.tensor([5.0, 3.0, 2.0, 1.0, 0.5, 0.1])) @ torch.randn(6, 6)
-    weight, bias = principal_axes(x, 4)
+    weight, bias = principal_axes(x.split(64), 4)
     looks = x @ weight.T + bias
     torch.testing.assert_close(looks.mean(dim=0), torch.zeros(4), atol=1e-3, rtol=0)
     # Uncorrelated, and each as spread as the root of the component's own spread.
@@ -52,9 +55,33 @@ def test_looks_are_the_half_whitened_principal_components():
     assert (x @ direction).std() >= (x @ others.T).std(dim=0).max()
 
 
+def test_components_of_batches_are_those_of_the_whole_and_no_batch_is_kept():
+    torch.manual_seed(0)
+    x = torch.randn(320, 6) * torch.tensor([5.0, 3.0, 2.0, 1.0, 0.5, 0.1]) + 1000  # a mean far from 0
+    alive = weakref.WeakSet()
+    most = 0
+
+    def batches():
+        nonlocal most
+        for at in range(0, 320, 32):
+            batch = x[at : at + 32].clone()
+            alive.add(batch)
+            most = max(most, len(alive))
+            yield batch
+            del batch
+
+    weight, bias = principal_axes(batches(), 4)
+    variances, axes = torch.linalg.eigh(torch.cov(x.double().T, correction=0))
+    expected = (axes * variances**-0.25).T.flip(0)[:4]
+    expected *= (expected * weight).sum(dim=1, keepdim=True).sign()
+    torch.testing.assert_close(weight.double(), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(bias.double(), -expected @ x.double().mean(dim=0), atol=1e-3, rtol=1e-6)
+    assert most <= 2
+
+
 def test_components_that_are_not_there_are_zeros():
     x = torch.arange(3.0).unsqueeze(1) * torch.tensor([1.0, 2.0, 0.0])  # three pictures on one line
-    weight, bias = principal_axes(x, 5)
+    weight, bias = principal_axes([x], 5)
     assert weight.shape == (5, 3)
     assert weight[0].abs().min() == 0
     assert weight[0].abs().max() > 0
@@ -130,7 +157,7 @@ def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path):
     fit_looks(checkpoint, PictureArray(pictures, np.zeros(70, np.int64), (), (), ""))
     after, hparams = load_network(checkpoint)
     with torch.no_grad():
-        weight, bias = principal_axes(before.parts(torch.from_numpy(pictures))[1], EMBEDDING - KIND)
+        weight, bias = principal_axes([before.parts(torch.from_numpy(pictures))[1]], EMBEDDING - KIND)
     torch.testing.assert_close(after.axes.bias, bias, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(after.axes.weight, weight, atol=1e-3, rtol=1e-3)
     assert torch.equal(after.kind.weight, before.kind.weight)

@@ -1,5 +1,6 @@
-"""How sure a mean is: by drawing its values again and again."""
+"""How sure means are: by drawing their values again and again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,32 +10,38 @@ from fashion.metrics import Floats
 
 
 def resampled_means(values: Floats, groups: NDArray[Any] | None, samples: int, seed: int) -> Floats:
-    """The means [samples] of `values` [N] drawn with replacement: one by one, or by whole groups [N]."""
-    sums, counts = np.asarray(values, dtype=float), np.ones(len(values))
+    """The means [M,samples] of `values` [M,N] drawn with replacement: one by one, or by whole groups [N].
+
+    All rows are drawn alike.
+    """
+    summed = np.vstack([values, np.ones(values.shape[1])])
     if groups is not None:
         _, number = np.unique(groups, return_inverse=True)
-        sums, counts = np.bincount(number, values), np.bincount(number).astype(float)
+        summed = np.stack([np.bincount(number, row) for row in summed])
+    units = summed.shape[1]
     random = np.random.default_rng(seed)
-    means = np.empty(samples)
+    means = np.empty((len(values), samples))
     for at in range(samples):  # one draw at a time: memory stays that of the values
-        drawn = random.integers(len(sums), size=len(sums))
-        means[at] = sums[drawn].sum() / counts[drawn].sum()
+        times = np.bincount(random.integers(units, size=units), minlength=units)
+        *sums, count = summed @ times.astype(float)
+        means[:, at] = np.array(sums) / count
     return means
 
 
-def bootstrap_interval(
-    values: Floats,
+def bootstrap_intervals(
+    values: Mapping[str, Floats],
     *,
     groups: NDArray[Any] | None = None,
     samples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` [N].
+) -> dict[str, tuple[float, float]]:
+    """Name → percentile bootstrap interval of the mean of that name's `values` [N].
 
     Args:
         groups: [N]: values of the same group (a photographer, a product) are not independent; whole groups are drawn.
     """
     tail = (1 - level) / 2
-    low, high = np.quantile(resampled_means(values, groups, samples, seed), [tail, 1 - tail])
-    return float(low), float(high)
+    means = resampled_means(np.array(list(values.values()), float), groups, samples, seed)
+    limits = np.quantile(means, [tail, 1 - tail], axis=1)
+    return {name: (float(low), float(high)) for name, low, high in zip(values, *limits, strict=True)}

@@ -22,7 +22,7 @@ def paired_bootstrap(
         so few resamples cannot say that it is.
     """
     difference = np.asarray(second, float) - np.asarray(first, float)
-    means = resampled_means(difference, groups, samples, seed)
+    (means,) = resampled_means(difference[None], groups, samples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (samples + 1))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.bootstrap import bootstrap_interval
+from fashion.bootstrap import bootstrap_intervals
 from fashion.data.arrays import PictureArray
 from fashion.data.tables import text
 from fashion.encoder import Encoder
@@ -96,7 +96,7 @@ def evaluate(
     groups = groups_of(queries)
     metrics = {name: value for name, value in scores.items() if known and isinstance(value, float)}
     right = (truth == predicted).astype(float)
-    intervals = {"accuracy": bootstrap_interval(right, groups=groups)} if known else {}
+    intervals = bootstrap_intervals({"accuracy": right}, groups=groups) if known else {}
     wanted, gallery_wanted = relevant_numbers(queries, gallery, relevance)
     themselves = rows_in(queries, gallery)
     searched = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
@@ -112,9 +112,9 @@ def evaluate(
         metrics |= found.summary(f"{PREFIX[protocol]}/")
         answered = found.relevant > 0
         own = None if groups is None else groups[answered]
-        for name, values in found.per_query().items():
-            if answered.any():
-                intervals[f"{PREFIX[protocol]}/{name}"] = bootstrap_interval(values, groups=own)
+        if answered.any():
+            values = {f"{PREFIX[protocol]}/{name}": each for name, each in found.per_query().items()}
+            intervals |= bootstrap_intervals(values, groups=own)
     support = matrix.sum(axis=1)
     per_class = {
         name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}

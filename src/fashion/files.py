@@ -1,8 +1,10 @@
 """Files and folders that appear whole or not at all, and what their content hashes to."""
 
 import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion.errors import OutageError
+
+log = logging.getLogger(__name__)
 
 UNWRITABLE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
@@ -99,6 +103,27 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which stays: one process (or thread) at a time, others wait; a kill gives it back.
+
+    Raises:
+        FashionError: if the file cannot be made.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Waiting for another process, which works on the same (%s)", path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: each process for itself
+            pass
+        yield
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fashion.axes import principal_axes
 from fashion.backbone import build_backbone
 from fashion.errors import FashionError
 
@@ -98,25 +99,9 @@ class SiameseEncoder(nn.Module):
         Each is divided by the square root of its standard deviation: half way between principal components as they
         are, where light decides, and whitened ones, where noise does.
         """
-        weight, bias = principal_axes(torch.cat([self.parts(batch)[1] for batch in batches]), EMBEDDING - KIND)
+        weight, bias = principal_axes((self.parts(batch)[1] for batch in batches), EMBEDDING - KIND)
         self.axes.weight.copy_(weight)
         self.axes.bias.copy_(bias)
-
-
-def principal_axes(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first components of [N,D], half whitened: weight [count,D] and bias [count] of a linear layer.
-
-    Fewer than `count` components leave rows of zeros.  The largest number of each axis is positive, so that the same
-    pictures give the same axes.
-    """
-    x = x.double()
-    mean = x.mean(dim=0)
-    variances, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))  # the largest last
-    axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-    scales = torch.where(variances > 1e-9 * variances[-1], variances.clamp(min=1e-12) ** -0.25, 0.0)
-    weight = (axes * scales).T.flip(0)[:count]
-    weight = F.pad(weight, (0, 0, 0, count - len(weight)))
-    return weight.float(), (-weight @ mean).float()
 
 
 def unit(x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 from fashion.data import arrays
-from fashion.data.arrays import picture_array
+from fashion.data.arrays import PictureArray, picture_array
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import ImageDataset, TripletDataset
@@ -20,6 +22,7 @@ from fashion.data.sources import read_source
 from fashion.data.transforms import Augmentation
 from fashion.data.triplets import TripletDataModule
 from fashion.errors import FashionError
+from fashion.files import sha256
 
 
 @pytest.fixture
@@ -100,6 +103,21 @@ def test_an_interrupted_decoding_starts_again(source, tmp_path, monkeypatch):
     assert len(array(source, tmp_path).pictures) == 36
 
 
+def test_two_jobs_at_once_decode_once(source, tmp_path, monkeypatch):
+    decode, done = arrays._decode, []
+
+    def slowly(*arguments):
+        done.append(arguments)
+        time.sleep(0.3)
+        decode(*arguments)
+
+    monkeypatch.setattr(arrays, "_decode", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: array(source, tmp_path), range(2))
+    np.testing.assert_array_equal(first.pictures, second.pictures)
+    assert len(done) == 1
+
+
 def test_batches_are_fetched_whole_and_augmented(source, tmp_path):
     dataset = ImageDataset(array(source, tmp_path), lambda pictures: 255 - pictures)
     pictures, labels = dataset.__getitems__([3, 20])
@@ -121,6 +139,27 @@ def test_explicit_triplets_have_a_positive_and_a_negative(source, tmp_path):
     pictures, batch = dataset.__getitems__([0, 12])
     assert pictures.shape == (6, 3, 32, 32)
     assert batch.tolist()[:4] == [0, 1, 0, 1]
+
+
+def test_triplets_of_thousands_of_products_are_drawn_as_quickly_as_of_few():
+    random = np.random.default_rng(0)
+    seconds = {}
+    for products in (10, 20_000):
+        labels = random.permutation(np.arange(40_000) % products)
+        pictures = np.zeros((40_000, 3, 1, 1), np.uint8)
+        dataset = TripletDataset(ImageDataset(PictureArray(pictures, labels, (), (), "")), seed=1)
+        torch.manual_seed(3)
+        started = time.perf_counter()
+        drawn = dataset.draw(range(2000)).reshape(3, -1)
+        seconds[products] = time.perf_counter() - started
+        assert (labels[drawn[0]] != labels[drawn[2]]).all()
+        same = np.random.default_rng([1, 3])
+        for anchor, _, negative in drawn.T[:50]:  # the draws are those of a list of all others, class by class
+            own = np.flatnonzero(labels == labels[anchor])
+            others = np.argsort(labels, kind="stable")
+            same.integers(len(own) - 1)
+            assert negative == others[labels[others] != labels[anchor]][same.integers(40_000 - len(own))]
+    assert seconds[20_000] < 20 * seconds[10]  # it was 200 times
 
 
 @pytest.mark.parametrize(
@@ -146,6 +185,17 @@ def test_the_image_module_gives_every_picture_once_an_epoch(pictures, tmp_path):
     queries, gallery = images.val_dataloader()
     assert sum(len(labels) for _, labels in queries) == 12
     assert sum(len(labels) for _, labels in gallery) == 36
+
+
+def test_each_picture_is_hashed_once_a_start(pictures, tmp_path, monkeypatch):
+    images = module(pictures, tmp_path, augment={})
+    images.prepare_data()
+    hashed = []
+    monkeypatch.setattr(arrays, "sha256", lambda path: hashed.append(path) or sha256(path))
+    again = module(pictures, tmp_path, augment={})
+    again.prepare_data()
+    assert len(hashed) == len(set(hashed)) == 48  # training pictures are read at two sizes
+    assert again.array("train").digest == images.array("train").digest
 
 
 @pytest.mark.parametrize("mode", ["mined", "explicit"])

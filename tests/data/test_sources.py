@@ -8,8 +8,10 @@ import shutil
 import socket
 import tarfile
 import threading
+import time
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pytest
 from helpers import write_pictures
 from pyarrow import parquet
 
-from fashion.data import download
+from fashion.data import archives, download
 from fashion.data.sources import read_source
 from fashion.errors import FashionError
 
@@ -249,31 +251,38 @@ def evil(kind: str, path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["parent", "absolute", "symlink", "hardlink", "device"])
 def test_archives_cannot_reach_outside(tmp_path, kind):
     with pytest.raises(FashionError, match="not unpacked"):
-        download.extract(evil(kind, tmp_path / "evil.tar.gz"), tmp_path / "c")
+        archives.extract(evil(kind, tmp_path / "evil.tar.gz"), tmp_path / "c")
     assert not (tmp_path / "out.txt").exists()
     assert not list((tmp_path / "c").iterdir())
 
 
 def test_archives_that_grow_too_large_are_refused(pictures, tmp_path, monkeypatch):
     archive = packed(pictures, tmp_path / "a.tar.gz")
-    monkeypatch.setattr(download, "MAX_FILES", 10)
+    monkeypatch.setattr(archives, "MAX_FILES", 10)
     with pytest.raises(FashionError, match="10 files"):
-        download.extract(archive, tmp_path / "c")
+        archives.extract(archive, tmp_path / "c")
 
 
 class Ranged(http.server.SimpleHTTPRequestHandler):
-    """A file server that knows Range, and can break off after some bytes."""
+    """A file server that knows Range and If-Range, and can break off after some bytes, or wait before them."""
 
     limit: int | None = None
+    wait_s = 0.0
+    version: str | None = None
     asked: list[str | None]
 
     def do_GET(self):
         data = (Path(self.directory) / self.path.lstrip("/")).read_bytes()
         wanted = self.headers.get("Range")
         type(self).asked.append(wanted)
+        time.sleep(self.wait_s)
+        if self.headers.get("If-Range") not in (None, self.version):
+            wanted = None
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(data) - start))
+        if self.version:
+            self.send_header("ETag", self.version)
         self.end_headers()
         self.wfile.write(data[start:][: self.limit])
 
@@ -306,6 +315,53 @@ def test_a_download_that_breaks_off_is_continued(server, pictures, tmp_path):
     assert handler.asked == [None, "bytes=1000-"]
     shutil.rmtree(served)
     assert read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c") == source  # no second download
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_download_is_continued_only_while_the_servers_file_is_the_same(server, tmp_path, changed):
+    served, handler, address = server
+    old, new = b"a" * 5000, b"b" * 6000
+    (served / "a.tar").write_bytes(old)
+    handler.limit, handler.version = 1000, '"1"'
+    with pytest.raises(FashionError, match=r"broke off after 1,000 of|could not be downloaded"):
+        download.download(f"{address}/a.tar", tmp_path / "c")
+    handler.limit = None
+    if changed:
+        (served / "a.tar").write_bytes(new)
+        handler.version = '"2"'
+    path = download.download(f"{address}/a.tar", tmp_path / "c")
+    assert path.read_bytes() == (new if changed else old)
+    assert handler.asked == [None, "bytes=1000-"]
+
+
+def at_once(call, count: int = 3) -> list:
+    """What `call` answers to several who ask at the same time."""
+    with ThreadPoolExecutor(count) as pool:
+        return [one.result() for one in [pool.submit(call) for _ in range(count)]]
+
+
+def test_two_jobs_that_need_the_same_file_download_it_once(server, tmp_path):
+    served, handler, address = server
+    content = bytes(range(256)) * 3000
+    (served / "a.tar").write_bytes(content)
+    handler.wait_s = 0.3
+    paths = at_once(lambda: download.download(f"{address}/a.tar", tmp_path / "c"))
+    assert {path.read_bytes() for path in paths} == {content}
+    assert handler.asked == [None]
+
+
+def test_two_jobs_that_need_the_same_archive_unpack_it_once(pictures, tmp_path, monkeypatch):
+    archive = packed(pictures, tmp_path / "a.tar.gz")
+    unpack, done = archives._unpack, []
+
+    def slowly(*arguments):
+        done.append(arguments)
+        time.sleep(0.3)
+        unpack(*arguments)
+
+    monkeypatch.setattr(archives, "_unpack", slowly)
+    assert len(set(at_once(lambda: archives.extract(archive, tmp_path / "c")))) == 1
+    assert len(done) == 1
 
 
 def test_what_answers_no_http_is_a_sentence(tmp_path):

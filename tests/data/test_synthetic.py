@@ -1,5 +1,6 @@
 import csv
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,16 @@ def test_a_call_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "draw", broken)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tmp_path / "set", products=40)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
+
+
+def test_two_jobs_at_once_draw_once(tmp_path, monkeypatch):
+    drawn, draw_one = [], synthetic.draw
+    monkeypatch.setattr(synthetic, "draw", lambda *args: drawn.append(args) or draw_one(*args))
+    with ThreadPoolExecutor(2) as pool:
+        roots = pool.map(lambda _: write_dataset(tmp_path / "set", products=30, views=1, size=16), range(2))
+    assert set(roots) == {tmp_path / "set"}
+    assert len(drawn) == 30
 
 
 def test_too_few_products_are_refused(tmp_path):

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashion.evaluation import Evaluation
+from fashion.report.confusion import confusion_picture, most_confused
+from fashion.report.evaluation import embedding_map
 from fashion.report.html import Section, write_page
-from fashion.report.pictures import PLAIN, RIGHT, TEXT, TILE, WRONG, confusion_picture, search_grid
+from fashion.report.pictures import PLAIN, RIGHT, TEXT, TILE, WRONG, search_grid
 from fashion.report.tables import hits_table, search_table, show
 from fashion.search.engine import Hit, SearchResult
 
@@ -70,10 +73,48 @@ def test_the_grid_shows_pictures_whole_and_survives_missing_ones(result, tmp_pat
     assert grid.height > search_grid([result], ("hat",)).height
 
 
+def test_the_grid_of_many_results_can_be_written(result, tmp_path):
+    many = replace(result, hits=result.hits * 200)
+    grid = search_grid([many], ("hat",))
+    write_page(tmp_path / "page.html", "Results", [Section("Wide", picture=grid)])
+    assert grid.size == search_grid([replace(result, hits=result.hits * 4)], ("hat",)).size  # 12 hits
+    tall = search_grid([replace(result, query=f"{at}.jpg") for at in range(500)], ("hat",))
+    assert tall.height == search_grid([result] * 40, ("hat",)).height
+
+
 def test_the_confusion_matrix_is_a_picture():
     picture = confusion_picture(np.array([[3, 1], [0, 4]]), ["dress", "hat"])
     assert picture.mode == "RGB"
     assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 10
+
+
+def test_the_confusion_of_many_classes_stays_small():
+    names = [f"class {at}" for at in range(60)]
+    picture = confusion_picture(np.eye(60, dtype=np.int64) * 5, names)
+    assert max(picture.size) <= 1200
+    assert (np.asarray(picture).sum(axis=2) < 250).any()  # the diagonal, where all pictures are
+
+
+def test_the_most_frequent_confusions_are_named():
+    matrix = np.array([[30, 1, 4], [0, 20, 0], [9, 0, 1]])
+    headers, rows = most_confused(matrix, ["dress", "hat", "shoes"], count=2)
+    assert headers == ["is", "named", "pictures"]
+    assert rows == [["shoes", "dress", "9 of 10"], ["dress", "shoes", "4 of 35"]]
+    assert len(most_confused(matrix, ["dress", "hat", "shoes"])[1]) == 3
+    assert most_confused(np.eye(2, dtype=np.int64), ["dress", "hat"]) is None
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns of a legend that leaves no room
+@pytest.mark.parametrize("classes", [20, 60])
+def test_the_map_fills_its_picture_however_many_classes_there_are(classes):
+    labels = np.arange(classes).repeat(2)
+    embeddings = np.random.default_rng(0).normal(size=(len(labels), 64)).astype(np.float32)
+    names = tuple(f"class {at}" for at in range(classes))
+    result = Evaluation("validation", names, {}, {}, {}, np.eye(classes), {}, embeddings, labels, labels, None)
+    picture = np.asarray(embedding_map(result, labels))
+    coloured = np.ptp(picture.astype(int), axis=2) > 60  # the dots
+    assert np.ptp(np.flatnonzero(coloured.any(axis=0))) > 0.6 * picture.shape[1]
+    assert np.ptp(np.flatnonzero(coloured.any(axis=1))) > 0.8 * picture.shape[0]
 
 
 def test_tables_hold_the_figures(capsys):

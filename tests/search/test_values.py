@@ -143,7 +143,18 @@ def test_no_match_is_said_on_the_page_too(dated, tmp_path):
     engine = VisualSearchEngine(dated)
     (result,) = engine.search(tmp_path / "shop/hat/0.png")
     write_results(engine, [replace(result, match=False)], 1, tmp_path)
-    assert "(no match)" in (tmp_path / "results.html").read_text()
+    page = (tmp_path / "results.html").read_text()
+    assert "(no match)" in page
+    assert "are drawn" not in page
+
+
+def test_a_page_says_that_not_all_hits_are_drawn(dated, tmp_path):
+    engine = VisualSearchEngine(dated)
+    (result,) = engine.search(tmp_path / "shop/hat/0.png")
+    write_results(engine, [replace(result, hits=result.hits * 300)], 1, tmp_path)
+    page = (tmp_path / "results.html").read_text()
+    assert "At most 40 queries and 12 hits of each are drawn; the table lists the others too." in page
+    assert page.count(f"<td>{result.hits[0].name}</td>") == 300
 
 
 def test_products_that_are_given_as_numbers_or_nan(bundle, tmp_path):

@@ -1,5 +1,7 @@
 """Mistakes that people make when they train: one sentence each, before time is lost, and nothing overwritten."""
 
+import json
+import math
 import os
 import shutil
 import signal
@@ -14,6 +16,7 @@ from helpers import ROOT, SMALL, command, write_pictures
 from fashion.data.sources import read_source
 from fashion.errors import FashionError
 from fashion.network import load_network
+from fashion.report.training import read_curves
 from fashion.tasks.folder import make
 
 
@@ -114,12 +117,16 @@ def test_what_is_asked_for_wrongly_is_noticed_before_the_evaluation(run_here):
             run_here("task=evaluate", "encoder=nowhere", override)
 
 
-def test_no_warm_up_is_fine(run_here, data):
-    run_here("task=classify", *data, "task.epochs=1", "task.module.warmup=0")
-
-
-def test_a_warm_up_of_one_step_is_none(run_here, data):
-    run_here("task=classify", *data, "task.epochs=1", "data.batch_size=18", "task.module.warmup=0.5")
+@pytest.mark.parametrize(
+    ("batch_size", "warmup", "steps"),
+    [(12, 0, 3), (18, 0.5, 2)],  # a warm-up of one step is none
+)
+def test_without_warm_up_the_rate_falls_from_the_first_step(run_here, data, batch_size, warmup, steps):
+    settings = ("task.module.lr=0.01", f"task.module.warmup={warmup}", f"data.batch_size={batch_size}")
+    run_here("task=classify", *data, "task.epochs=1", *settings, "trainer.log_every_n_steps=1")
+    rates = [rate for _, rate in read_curves(Path("out"))["lr-Muon/mixing"]]
+    along_a_cosine = [0.01 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(1, steps + 1)]
+    assert rates == pytest.approx(along_a_cosine, abs=1e-6)
 
 
 def test_no_validation_pictures_are_noticed_before_the_training(run_here, tmp_path):
@@ -251,7 +258,11 @@ def test_names_may_be_numbers(run_here, tmp_path):
             (root / split / name).rename(root / split / str(number))
     run_here("task=classify", *SMALL, "data.source=2024", "data.classes=[1,0]", "task.epochs=1", out="3")
     run_here("task=index", "data=folder", "data.source=2024", "data.classes=[1,0]", "encoder=3", "catalog=4", out="5")
-    run_here("task=search", "catalog=4", "query=2024/val/1/0.png", out="6")
+    run_here("task=search", "catalog=4", "query=2024/val/1/0.png", "k=99", out="6")
+    (result,) = json.loads(Path("6/results.json").read_text())
+    labels = [hit["label"] for hit in result["hits"]]
+    assert labels[0] == "1"  # the picture itself
+    assert set(labels) == {"0", "1"}
 
 
 def test_pictures_outside_the_splits_are_mentioned(run_here, pictures, caplog):

@@ -15,7 +15,7 @@ from fashion.data.images import BadPictureError
 from fashion.data.loading import THREADS, keep_good, load_pictures
 from fashion.data.sources import Item
 from fashion.errors import FashionError
-from fashion.files import replacing, sha256, write_text
+from fashion.files import locked, replacing, sha256, write_text
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +72,26 @@ def picture_array(
     cache: Path,
     on_bad_image: str = "fail",
     centre: float = 1.0,
+    contents: Sequence[str] | None = None,
 ) -> PictureArray:
     """Decode `items` once, as `load_picture` does; later calls map the file, keyed by the pictures' content, the size
     and the share of them.
 
+    Args:
+        contents: the items' `content_digests`, where they are known already.
+
     Raises:
         FashionError: if a picture cannot be read and `on_bad_image` is `fail`, or none can.
     """
-    digest, key = _digests(root, items, size, centre)
+    contents = content_digests(root, items) if contents is None else contents
+    digest, key = _digests(items, contents, size, centre)
     folder = cache / "pictures" / key
-    if not (folder / "skipped.json").exists():
-        _decode(root, items, size, centre, folder, on_bad_image)
-    report = json.loads((folder / "skipped.json").read_text(encoding="utf-8"))
+    listed = folder / "skipped.json"
+    if not listed.exists():
+        with locked(folder / ".lock"):
+            if not listed.exists():  # another process may have been sooner
+                _decode(root, items, size, centre, folder, on_bad_image)
+    report = json.loads(listed.read_text(encoding="utf-8"))
     skipped = tuple((path, reason) for _, path, reason in report)
     left_out = {at for at, _, _ in report}
     if skipped and on_bad_image == "fail":
@@ -104,8 +112,8 @@ def picture_array(
     )
 
 
-def _digests(root: Path, items: Sequence[Item], size: int, centre: float) -> tuple[str, str]:
-    """A digest of names and contents (what `data.digests` pins), and the cache's key, which knows the settings too."""
+def content_digests(root: Path, items: Sequence[Item]) -> list[str]:
+    """What each item's file hashes to."""
 
     def content(item: Item) -> str:
         try:
@@ -114,7 +122,11 @@ def _digests(root: Path, items: Sequence[Item], size: int, centre: float) -> tup
             return f"unreadable: {error.strerror}"
 
     with ThreadPoolExecutor(THREADS) as pool:
-        contents = list(pool.map(content, items))
+        return list(pool.map(content, items))
+
+
+def _digests(items: Sequence[Item], contents: Sequence[str], size: int, centre: float) -> tuple[str, str]:
+    """A digest of names and contents (what `data.digests` pins), and the cache's key, which knows the settings too."""
     lines = sorted(f"{item.path} {digest}" for item, digest in zip(items, contents, strict=True))
     settings = [LOADER_VERSION, size, centre, [(item.path, item.box) for item in items], lines]
     return (

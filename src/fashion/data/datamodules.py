@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fashion.arguments import checked
-from fashion.data.arrays import PictureArray, chosen, once, picture_array
+from fashion.data.arrays import PictureArray, chosen, content_digests, once, picture_array
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
 from fashion.data.samplers import place, shuffled
@@ -92,6 +92,7 @@ class ImageDataModule(AugmentingDataModule):
         self.on_bad_image, self.digests = on_bad_image, dict(digests or {})
         self._source: Source | None = None
         self._arrays: dict[tuple[str, int, float], PictureArray] = {}
+        self._contents: dict[str, list[str]] = {}
 
     @property
     def source(self) -> Source:
@@ -135,8 +136,17 @@ class ImageDataModule(AugmentingDataModule):
                     else ""
                 )
                 raise FashionError(f"{self.source.root} has no {split} pictures{kept}; it has {has}.{way}")
+            if split not in self._contents:  # a split is read at two sizes
+                self._contents[split] = content_digests(self.source.root, items)
             array = picture_array(
-                self.source.root, items, self.class_names, size, self.cache, self.on_bad_image, centre
+                self.source.root,
+                items,
+                self.class_names,
+                size,
+                self.cache,
+                self.on_bad_image,
+                centre,
+                self._contents[split],
             )
             pinned = self.digests.get(split)
             if pinned and not self.classes and self.fold is None and pinned != array.digest:

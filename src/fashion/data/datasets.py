@@ -57,6 +57,9 @@ class TripletDataset(Dataset[Tensor]):
     def __init__(self, images: ImageDataset, seed: int = 0):
         self.images = images
         self.members = members_of(images.array)
+        self._by_class = np.concatenate(list(self.members.values()))
+        ends = np.cumsum([len(members) for members in self.members.values()])
+        self._ends = dict(zip(self.members, ends.tolist(), strict=True))
         self.seed = seed
         self._generator: np.random.Generator | None = None
 
@@ -73,7 +76,6 @@ class TripletDataset(Dataset[Tensor]):
             at = random.integers(len(same) - 1)
             positives.append(same[at] if same[at] != anchor else same[-1])
             other = random.integers(len(labels) - len(same))
-            # The other-th picture that is not of the anchor's class, without listing them all.
             negatives.append(self._outside(int(labels[anchor]), int(other)))
         return np.concatenate([np.asarray(anchors), positives, negatives]).astype(np.int64)
 
@@ -83,13 +85,9 @@ class TripletDataset(Dataset[Tensor]):
         return self._generator
 
     def _outside(self, label: int, at: int) -> int:
-        for other, members in self.members.items():
-            if other == label:
-                continue
-            if at < len(members):
-                return int(members[at])
-            at -= len(members)
-        raise IndexError(at)
+        """The at-th of the pictures in the order of their classes, those of `label` left out."""
+        own = len(self.members[label])
+        return int(self._by_class[at if at < self._ends[label] - own else at + own])
 
     def __getitem__(self, index: int) -> Tensor:
         pictures, _ = self.__getitems__([index])
@@ -111,4 +109,5 @@ def members_of(array: PictureArray) -> dict[int, NDArray[np.int64]]:
             f"The class {lonely!r} has one training picture, and a triplet needs two; add one, or leave the class out "
             "with data.classes."
         )
-    return {int(number): np.flatnonzero(array.labels == number) for number in numbers}
+    members = np.split(np.argsort(array.labels, kind="stable"), np.cumsum(counts)[:-1])
+    return dict(zip(numbers.tolist(), members, strict=True))

@@ -8,7 +8,7 @@ import colorsys
 import csv
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from fashion.arguments import checked
 from fashion.data.garments import SHAPES, Point
 from fashion.errors import FashionError
-from fashion.files import replacing_folder
+from fashion.files import locked, replacing_folder
 
 CLASSES = tuple(SHAPES)
 PATTERNS = ("plain", "plain", "stripes", "columns", "checks", "dots", "print", "fade")
@@ -166,19 +166,33 @@ def write_dataset(root: Path, products: int = 300, views: int = 6, seed: int = 0
         FashionError: if there are too few products, or `root` holds something else.
     """
     made = {"products": products, "views": views, "seed": seed, "size": size, "version": 1}
-    note = root / "dataset.json"
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == made:
+    if _is_drawn(root, made):
         return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FashionError(f"{root} holds something other than this drawing; name another folder as data.source.")
     if products < 3 * len(CLASSES) or views < 1 or size < 16 or seed < 0:
         raise FashionError(
             f"data.drawing: {products} products in {views} views of {size} pixels, seed {seed}, cannot be; "
             f"draw {3 * len(CLASSES)} products at least, of 16 pixels, and a seed of 0 at least."
         )
-    splits = _splits(products)
+    with locked(root.parent / f".{root.name}.lock"):
+        if not _is_drawn(root, made):  # another process may have been sooner
+            if root.exists() and (not root.is_dir() or any(root.iterdir())):
+                raise FashionError(
+                    f"{root} holds something other than this drawing; name another folder as data.source."
+                )
+            _draw_all(root, made)
+    return root
+
+
+def _is_drawn(root: Path, made: Mapping[str, int]) -> bool:
+    note = root / "dataset.json"
+    return note.is_file() and json.loads(note.read_text(encoding="utf-8")) == made
+
+
+def _draw_all(root: Path, made: Mapping[str, int]) -> None:
     from rich.progress import track
 
+    products, views, seed = made["products"], made["views"], made["seed"]
+    splits = _splits(products)
     with replacing_folder(root) as part:
         rows = []
         for number in track(range(products), f"Drawing {products * views} pictures"):
@@ -186,12 +200,11 @@ def write_dataset(root: Path, products: int = 300, views: int = 6, seed: int = 0
             for view in range(views):
                 path = Path(splits[number]) / item.label / f"{number:06d}_{view}.jpg"
                 (part / path).parent.mkdir(parents=True, exist_ok=True)
-                draw(item, view, size, seed).save(part / path, quality=90)
+                draw(item, view, made["size"], seed).save(part / path, quality=90)
                 rows.append((path.as_posix(), item.label, splits[number], number))
         with (part / "items.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("path", "label", "split", "product_id"), *rows])
         (part / "dataset.json").write_text(json.dumps(made), encoding="utf-8")
-    return root
 
 
 def _splits(products: int) -> list[str]:

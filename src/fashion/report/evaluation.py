@@ -10,12 +10,16 @@ from PIL import Image
 from fashion.data.arrays import PictureArray
 from fashion.data.sources import Item
 from fashion.evaluation import Evaluation, rows_in
+from fashion.report.confusion import most_confused
 from fashion.report.html import Section
-from fashion.report.pictures import confusion_picture, drawn, search_grid
+from fashion.report.pictures import drawn, search_grid
 from fashion.search.results import Hit, SearchResult
 
 SHOWN = 8
 """Queries of a grid."""
+
+COLOURS = 20
+"""Classes up to which the map has a legend: there are no more colours to tell apart."""
 
 
 def evaluation_sections(
@@ -23,15 +27,16 @@ def evaluation_sections(
     queries: PictureArray,
     gallery: PictureArray,
     root: Path,
+    confusion: Image.Image,
     metrics: Mapping[str, float] | None = None,
     relevance: str = "class",
 ) -> list[Section]:
-    """The sections of one evaluation; `metrics`: only these figures."""
+    """The sections of one evaluation; `confusion`: its matrix as a picture; `metrics`: only these figures."""
     counts = f"{len(queries.labels)} {result.split} pictures; 95% bootstrap intervals."
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
-        Section("Confusion", picture=confusion_picture(result.confusion, result.class_names),
-                caption="Rows: what it is."),
+        Section("Confusion", picture=confusion, table=most_confused(result.confusion, result.class_names),
+                caption="Rows: what it is. Columns: what it is named. The table lists the most frequent confusions."),
     ]  # fmt: skip
     if result.per_class:
         sections.insert(1, Section("Per class", table=per_class_rows(result.per_class)))
@@ -43,7 +48,10 @@ def evaluation_sections(
         if len(lowest := worst(result)):
             caption = f"Lowest average precision. {right}"
             sections.append(Section("Worst queries", picture=searches.grid(lowest), caption=caption))
-    caption = "Each dot is a picture: the two directions in which embeddings differ most (PCA)."
+    caption = (
+        "Each dot is a picture, in the colour of its class; crosses are named wrongly. Shown are the two directions in "
+        "which embeddings differ most (PCA)."
+    )
     return [*sections, Section("Map", picture=embedding_map(result, queries.labels), caption=caption)]
 
 
@@ -112,7 +120,10 @@ def per_class_rows(per_class: Mapping[str, Mapping[str, float]]) -> tuple[list[s
 
 
 def embedding_map(result: Evaluation, labels: NDArray[np.int64]) -> Image.Image:
-    """The queries' embeddings in two dimensions, coloured by class; crosses are named wrongly."""
+    """The queries' embeddings in two dimensions, coloured by class; crosses are named wrongly.
+
+    More than 20 classes share colours, and have no legend.
+    """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -133,5 +144,6 @@ def embedding_map(result: Evaluation, labels: NDArray[np.int64]) -> Image.Image:
         axes.scatter(places[own & ~right, 0], places[own & ~right, 1], s=26, color=colour, marker="x")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    if len(result.class_names) <= COLOURS:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return drawn(figure)

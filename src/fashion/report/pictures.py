@@ -1,12 +1,12 @@
-"""Pictures that people look at: grids of search results, and confusion matrices."""
+"""Pictures that people look at: grids of search results and of pairs, a plot of recall."""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fashion.data.images import BadPictureError, open_picture
@@ -20,17 +20,31 @@ if TYPE_CHECKING:
 
 TILE, GAP, TEXT = 128, 10, 34
 RIGHT, WRONG, PLAIN = (32, 140, 70), (200, 50, 50), (150, 150, 150)
+ROWS, COLUMNS = 40, 12
+"""The most queries that a grid draws, and hits of each: a JPEG can be 65,500 pixels wide or tall, no more."""
+
+
+def for_grid(results: Sequence["SearchResult"]) -> list["SearchResult"]:
+    """Those of the results that a grid draws, and of their hits: at most 40 and 12."""
+    return [replace(result, hits=result.hits[:COLUMNS]) for result in spread(results, ROWS)]
+
+
+def spread(results: Sequence["SearchResult"], count: int) -> list["SearchResult"]:
+    """At most `count` of the results, evenly spread, so that a few speak for the whole of a sorted folder."""
+    kept = min(count, len(results))
+    return [results[at * len(results) // kept] for at in range(kept)]
 
 
 def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], tile: int = TILE) -> Image.Image:
     """One row a query: the query and what it is taken for, then its hits, best first.
 
     Where the query lies in a folder named after a class, hits of that class have a green frame and a ✓, others a
-    red one and a ✗.
+    red one and a ✗.  At most 40 queries and 12 hits of each are drawn.
 
     Args:
         tile: width and height of one picture, pixels.
     """
+    results = for_grid(results)
     columns = max((len(result.hits) for result in results), default=0)
     height, first = tile + TEXT + GAP, tile + 3 * GAP
     sheet = Image.new("RGB", (first + columns * (tile + GAP) + GAP, TEXT + max(len(results), 1) * height), "white")
@@ -115,28 +129,6 @@ def pairs_grid(groups: Sequence[tuple[Sequence[str], str]], tile: int = 96, colu
             sheet.paste(_tile(path, tile), (left + place * (tile + 2), top))
         _caption(draw, (left, top + tile + 2), (caption,), widest * (tile + 2))
     return sheet
-
-
-def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
-    """Counts, shaded by their share of the true class; rows are the true classes."""
-    from matplotlib.figure import Figure
-
-    side = 2.5 + 0.62 * len(class_names)
-    figure = Figure(figsize=(side, side * 0.95), layout="constrained")
-    axes = figure.add_subplot()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places = range(len(class_names))
-    axes.set_xticks(places, class_names, rotation=45, ha="right")
-    axes.set_yticks(places, class_names)
-    axes.set_xlabel("named")
-    axes.set_ylabel("is")
-    for row in places:
-        for column in places:
-            if matrix[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    return drawn(figure)
 
 
 def recall_plot(rows: Sequence[Mapping[str, Any]]) -> Image.Image:

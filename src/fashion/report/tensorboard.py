@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -14,7 +15,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from fashion.data.arrays import PictureArray
 from fashion.evaluation import HEADLINES, Evaluation
 from fashion.report.evaluation import Searches, worst
-from fashion.report.pictures import confusion_picture
 from fashion.report.runs import HYDRAS
 
 THUMBNAIL = 48
@@ -46,17 +46,19 @@ class FirstBatch(Callback):
         network.train(training)
 
 
-def log_results(logger: TensorBoardLogger, settings: Mapping[str, Any], result: Evaluation, step: int) -> None:
+def log_results(
+    logger: TensorBoardLogger, settings: Mapping[str, Any], result: Evaluation, step: int, confusion: Image.Image
+) -> None:
     """The final figures: one row of the HParams tab for the run, and the confusion matrix.
 
     Args:
         settings: the run's, key.key → value; what sweeps vary becomes the tab's columns.
+        confusion: the matrix as a picture.
     """
     figures = {f"final/{name}": result.metrics[name] for name in HEADLINES if name in result.metrics}
     columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and not HYDRAS.search(key)}
     logger.log_hyperparams(columns, figures, step=step)
-    picture = np.asarray(confusion_picture(result.confusion, result.class_names))
-    logger.experiment.add_image("final/confusion", picture, 0, dataformats="HWC")
+    logger.experiment.add_image("final/confusion", np.asarray(confusion), 0, dataformats="HWC")
     logger.save()
 
 

@@ -17,9 +17,10 @@ from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
 from fashion.metrics import check_names, select
+from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
-from fashion.report.pictures import confusion_picture, save_picture
+from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
@@ -64,7 +65,8 @@ def run(cfg: DictConfig) -> float:
         "baselines": compared,
     }  # fmt: skip
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
-    save_picture(confusion_picture(result.confusion, result.class_names), folder / "confusion.png")
+    confusion = confusion_picture(result.confusion, result.class_names)
+    save_picture(confusion, folder / "confusion.png")
     title = f"{encoder.source} on {options.split} ({len(queries.labels)} pictures)"
     naming = {name: value for name, value in shown.items() if "/" not in name}
     if naming:
@@ -73,7 +75,7 @@ def run(cfg: DictConfig) -> float:
         show(search_table(shown, result.intervals))
     if options.metrics is None and result.per_class:
         show(plain_table("Per class", *per_class_rows(result.per_class)))
-    sections = evaluation_sections(result, queries, gallery, data.source.root, shown, options.relevance)
+    sections = evaluation_sections(result, queries, gallery, data.source.root, confusion, shown, options.relevance)
     if compared:
         own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}
         columns = list(own)

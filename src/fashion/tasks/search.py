@@ -16,7 +16,7 @@ from pydantic import Field
 from fashion.data.folders import find_pictures
 from fashion.errors import FashionError
 from fashion.files import write_text
-from fashion.report.pictures import save_picture, search_grid
+from fashion.report.pictures import COLUMNS, ROWS, for_grid, save_picture, search_grid, spread
 from fashion.report.tables import as_cell, hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
 from fashion.search.filters import columns_of, parse
@@ -129,11 +129,10 @@ def write_results(
     """
     from fashion.report.html import Section, write_page
 
-    # Evenly spread, so that a few rows speak for the whole of a sorted folder.
-    shown = [results[at * len(results) // min(rows, len(results))] for at in range(min(rows, len(results)))]
+    shown = spread(results, rows)
     for result in shown:
         show(hits_table(result, columns))
-    grid = search_grid([_pictured(engine, result) for result in shown], engine.class_names)
+    grid = search_grid([_pictured(engine, result) for result in for_grid(shown)], engine.class_names)
     save_picture(grid, folder / "results.png")
     write_text(folder / "results.json", json.dumps([result.to_dict() for result in results], indent=2) + "\n")
     table = [
@@ -149,14 +148,15 @@ def write_results(
         for result in shown
         for hit in result.hits
     ]
+    caption = "Left the query; right what is most alike, best first."
+    if len(shown) > ROWS or any(len(result.hits) > COLUMNS for result in shown):
+        caption += f" At most {ROWS} queries and {COLUMNS} hits of each are drawn; the table lists the others too."
     note = f"{len(results)} queries in a catalogue of {engine.size} pictures."
     write_page(
         folder / "results.html",
         "What looks like this?",
         [
-            Section(
-                "Results", text=note, picture=grid, caption="Left the query; right what is most alike, best first."
-            ),
+            Section("Results", text=note, picture=grid, caption=caption),
             Section("As a table", table=(["query", "named", "rank", "score", "label", *columns, "item"], table)),
         ],
     )

@@ -25,6 +25,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.network import load_network
+from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import write_page
 from fashion.report.tables import metrics_table, show
@@ -154,10 +155,11 @@ def conclude(
     named = flat({str(key): value for key, value in settings.items()})
     logger = trainer.logger
     assert isinstance(logger, TensorBoardLogger)
-    log_results(logger, named, result, int(done["steps"]))
+    confusion = confusion_picture(result.confusion, result.class_names)
+    log_results(logger, named, result, int(done["steps"]), confusion)
     searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)
-    sections = evaluation_sections(result, queries, gallery, images.source.root)
+    sections = evaluation_sections(result, queries, gallery, images.source.root, confusion)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
