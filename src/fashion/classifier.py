@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,11 +11,12 @@ from fashion.data.transforms import shrunk
 from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
+from fashion.module import EncoderModule
 from fashion.network import network_from
-from fashion.optim import check_settings, one_cycle
+from fashion.optim import check_settings
 
 
-class ClassifierModule(LightningModule):
+class ClassifierModule(EncoderModule):
     """The classification task.
 
     Args:
@@ -73,10 +73,6 @@ class ClassifierModule(LightningModule):
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
-        return self.network(pictures)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch
         mixed, targets = mix(
@@ -105,11 +101,6 @@ class ClassifierModule(LightningModule):
         self.log("val/loss", F.cross_entropy(logits, labels))
         self.log("val/acc", scores["accuracy"], prog_bar=True)
         self.log("val/f1", scores["f1_macro"])
-
-    def configure_optimizers(self) -> Any:
-        return one_cycle(
-            self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]
-        )
 
 
 def mix(pictures: Tensor, targets: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:

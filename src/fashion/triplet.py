@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion.data.transforms import shrunk
 from fashion.losses import TripletLoss
+from fashion.module import EncoderModule
 from fashion.network import SiameseEncoder, network_from
-from fashion.optim import check_settings, one_cycle
+from fashion.optim import check_settings
 from fashion.retrieval import retrieval
 
 __all__ = ["SiameseEncoder", "TripletModule"]
@@ -23,7 +23,7 @@ COLLAPSED_SPREAD = 0.02
 """Below this share of the spread that kinds can have, all pictures have practically the same kind."""
 
 
-class TripletModule(LightningModule):
+class TripletModule(EncoderModule):
     """The metric-learning task: a loss of kinds and cross-entropy, added up.
 
     Args:
@@ -82,10 +82,6 @@ class TripletModule(LightningModule):
         self._labels: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._spread: list[Tensor] = []
         self._at_margin: list[Tensor] = []
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
-        return self.network(pictures)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch  # explicit triplets too go through the backbone as one batch
@@ -146,8 +142,3 @@ class TripletModule(LightningModule):
         scores = retrieval(queries, truth, gallery, gallery_labels).summary()
         for name in ("top1", "top5", "mrr", "map"):
             self.log(f"val/{name}", scores[name], prog_bar=name in ("top1", "map"))
-
-    def configure_optimizers(self) -> Any:
-        return one_cycle(
-            self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]
-        )

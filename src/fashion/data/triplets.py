@@ -80,5 +80,8 @@ class TripletDataModule(AugmentingDataModule):
         counts = self.images.class_counts()
         return [len(counts) * count / sum(counts) for count in counts]
 
+    def evaluation_loader(self, split: str) -> DataLoader[Batch]:
+        return self.images.evaluation_loader(split)
+
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self.images.val_dataloader()

@@ -64,6 +64,7 @@ def train(
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
+    module.fits_looks = False  # below, in each checkpoint
     keep_freed_memory()
     if resume is None:
         set_aside(folder)
@@ -174,5 +175,6 @@ def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
     network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    saved["looks_fitted"] = True
     with replacing(checkpoint) as part:
         torch.save(saved, part)
