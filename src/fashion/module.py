@@ -60,5 +60,6 @@ class EncoderModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, AugmentingDataModule):
             return data.evaluation_loader("train")
+        batches: Any = self.trainer.train_dataloader
         trained_on = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        return islice(self.trainer.train_dataloader, trained_on)
+        return islice(batches, trained_on)

@@ -26,10 +26,11 @@ from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.network import load_network
 from fashion.report.evaluation import Searches, evaluation_sections
-from fashion.report.html import write_page
+from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
+from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
 from fashion.tasks.trainer import TrainingOptions, make_trainer
 
@@ -102,21 +103,6 @@ def _lightnings(error: Exception) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ("pytorch_lightning", "lightning_fabric")
 
 
-def check_pictures(images: ImageDataModule) -> None:
-    """Say before the training, not after it, that there is nothing to validate on, or that nothing could be found.
-
-    Raises:
-        FashionError: if no validation picture has a class that training pictures have.
-    """
-    images.array("validation")
-    validated, trained = ({item.label for item in images.source.split(split)} for split in ("validation", "train"))
-    if trained and not validated & trained:  # where there is no training picture, the loader says so
-        names = ", ".join(sorted(validated))
-        raise FashionError(
-            f"No class of the validation pictures ({names}) has a training picture; put pictures of a class into both."
-        )
-
-
 def conclude(
     cfg: DictConfig,
     options: TrainingOptions,
@@ -136,6 +122,7 @@ def conclude(
     """
     folder = chosen.parent.parent
     done = done_by(folder / "checkpoints/last.ckpt")
+    note_early_end(trainer, int(done["epochs"]))
     queries, gallery = images.array("validation"), images.array("train")
     result = evaluate(load_encoder(chosen), queries, gallery)
     noted = {
@@ -147,8 +134,10 @@ def conclude(
         "data_pictures": len(queries.labels) + len(gallery.labels),
         "data_skipped": len(gallery.skipped),
     }
+    leaked = None
     if len(queries.labels) + len(gallery.labels) <= AUDITED:
-        noted["data_audit"] = audit({"train": gallery, "validation": queries}, images.class_names).summary()
+        found = audit({"train": gallery, "validation": queries}, images.class_names).summary()
+        noted["data_audit"], leaked = found, leaks(found)
     write_metrics(folder / "metrics.json", result, {**noted, **facts}, options.match_precision)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
@@ -158,11 +147,14 @@ def conclude(
     log_results(logger, named, result, int(done["steps"]))
     searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)
-    sections = evaluation_sections(result, queries, gallery, images.source.root)
+    sections = [Section("Leaks", text=leaked)] if leaked else []
+    sections += evaluation_sections(result, queries, gallery, images.source.root)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
+    if leaked:
+        log.warning(leaked)
     log.info("Run folder: %s (open report.html)", folder)
     return result.metrics
 
