@@ -43,6 +43,6 @@ def test_pictures_in_both_training_and_validation_are_mentioned(run_here, data, 
     for name in ("0.png", "1.png"):
         shutil.copy(pictures / "train/hat" / name, pictures / "validation/hat" / name)
     run_here("task=classify", *data, "task.epochs=1", out="leaking")
-    said = "Training and validation share 2 pairs of (nearly) the same picture and 0 groups"
+    said = "Pictures are in both training and validation (pairs that are nearly the same: 2, groups: 0)"
     assert said in caplog.text
     assert said in (tmp_path / "leaking/report.html").read_text()

@@ -1,5 +1,6 @@
 """The LightningDataModule of pictures and labels, which both tasks draw from."""
 
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -194,6 +195,7 @@ class ImageDataModule(AugmentingDataModule):
             dataset,
             collate_fn=_as_it_is,
             num_workers=self.num_workers,
+            multiprocessing_context=_context() if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             **options,
@@ -207,6 +209,12 @@ def asked_and_searched(data: ImageDataModule, split: str) -> tuple[PictureArray,
     """
     pictures = data.array(split)
     return chosen(pictures, "is_query") or pictures, chosen(pictures, "is_gallery") or data.array("train")
+
+
+def _context() -> str | None:
+    """How worker processes start, where that is to be said: in a job of joblib's launcher only joblib's own would."""
+    own = multiprocessing.get_all_start_methods()  # the platform's usual one first
+    return None if multiprocessing.get_start_method(allow_none=True) in (None, *own) else own[0]
 
 
 def _as_it_is(batch: Any) -> Any:

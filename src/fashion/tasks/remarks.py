@@ -73,6 +73,6 @@ def leaks(found: Mapping[str, Any]) -> str | None:
     if not pairs and not groups:
         return None
     return (
-        f"Training and validation share {pairs} pairs of (nearly) the same picture and {groups} groups, so the figures "
-        "are too good; task=audit shows them."
+        f"Pictures are in both training and validation (pairs that are nearly the same: {pairs}, groups: {groups}), so "
+        "the figures are too good; task=audit shows them."
     )
