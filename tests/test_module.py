@@ -16,7 +16,6 @@ from fashion.data.triplets import TripletDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.export.bundle import write_bundle
-from fashion.losses import TripletLoss
 from fashion.network import load_network
 from fashion.optim import Averaging
 from fashion.triplet import TripletModule
@@ -44,7 +43,7 @@ def test_looks_are_fitted_when_a_training_ends(images, tmp_path, kind, caplog):
     if kind == "classifier":
         module, data = ClassifierModule(TINY, CLASSES), images
     else:
-        module, data = TripletModule(TripletLoss(), TINY, CLASSES), TripletDataModule(images, pictures_per_class=4)
+        module, data = TripletModule(TINY, CLASSES), TripletDataModule(images, pictures_per_class=4)
     one = trainer(tmp_path)
     one.fit(module, datamodule=data)
     during, after = Path(one.checkpoint_callback.best_model_path), tmp_path / "after.ckpt"
@@ -71,3 +70,27 @@ def test_looks_are_fitted_to_loaders_of_ones_own(tmp_path):
     expected.fit_looks([pictures])
     torch.testing.assert_close(fitted, expected.axes.weight, atol=1e-3, rtol=1e-3)
     assert hparams["looks_fitted"]
+
+
+@pytest.mark.parametrize("kind", ["classifier", "triplet"])
+def test_a_test_a_prediction_and_a_checkpoint_are_lightnings_own(images, tmp_path, kind):
+    if kind == "classifier":
+        kind_of, data, scores = ClassifierModule, images, {"test/acc", "test/f1", "test/loss"}
+    else:
+        kind_of, data, scores = TripletModule, TripletDataModule(images), {"test/acc", "test/map", "test/top1"}
+    module, one = kind_of(TINY, CLASSES), trainer(tmp_path)
+    found = one.test(module, data, verbose=False)[0]
+    assert scores <= found.keys()
+    expected, probabilities = module.eval()(torch.from_numpy(np.array(images.array("test").pictures)))
+    assert found["test/acc"] == pytest.approx(np.mean(probabilities.argmax(1).numpy() == images.array("test").labels))
+    ((embeddings, named),) = one.predict(module, data)
+    torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(named, probabilities.softmax(1), atol=1e-5, rtol=1e-5)
+    one.save_checkpoint(tmp_path / "one.ckpt")
+    again = kind_of.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
+    assert torch.equal(again.network.kind.weight, module.network.kind.weight)
+
+
+def test_a_triplet_module_without_a_gallery_says_so(images, tmp_path):
+    with pytest.raises(FashionError, match="no second loader to make it from"):
+        trainer(tmp_path).validate(TripletModule(TINY, CLASSES), images.evaluation_loader("validation"))

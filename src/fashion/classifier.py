@@ -37,7 +37,7 @@ class ClassifierModule(EncoderModule):
     """
 
     monitor, mode = "val/acc", "max"
-    """The metric by which the best epoch is chosen, logged in `on_validation_epoch_end`."""
+    """The metric by which the best epoch is chosen, logged by `log_scores`."""
 
     def __init__(
         self,
@@ -93,14 +93,14 @@ class ClassifierModule(EncoderModule):
             pictures, labels = batch
             self._seen.append((self(pictures)[1].float().cpu(), labels.cpu()))
 
-    def on_validation_epoch_end(self) -> None:
+    def log_scores(self, split: str) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         self._seen.clear()
         matrix = confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
         scores = classification(matrix)
-        self.log("val/loss", F.cross_entropy(logits, labels))
-        self.log("val/acc", scores["accuracy"], prog_bar=True)
-        self.log("val/f1", scores["f1_macro"])
+        self.log(f"{split}/loss", F.cross_entropy(logits, labels))
+        self.log(f"{split}/acc", scores["accuracy"], prog_bar=True)
+        self.log(f"{split}/f1", scores["f1_macro"])
 
 
 def mix(pictures: Tensor, targets: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,24 @@ class EncoderModule(LightningModule):
         """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
         return self.network(pictures)
 
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_scores("test")
+
+    def log_scores(self, split: str) -> None:
+        """Log what the steps of an evaluation have seen, as split/…, and forget it."""
+        raise NotImplementedError
+
+    def predict_step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Pictures [N,3,H,W] and labels → embeddings [N,64], class probabilities [N,classes]."""
+        embeddings, logits = self(batch[0])
+        return embeddings, logits.softmax(dim=1)
+
     def configure_optimizers(self) -> Any:
         return one_cycle(
             self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion.data.transforms import shrunk
+from fashion.errors import FashionError
 from fashion.losses import TripletLoss
 from fashion.module import EncoderModule
 from fashion.network import SiameseEncoder, network_from
@@ -27,9 +28,9 @@ class TripletModule(EncoderModule):
     """The metric-learning task: a loss of kinds and cross-entropy, added up.
 
     Args:
-        loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
-            library.
         backbone, class_names, image_size, centre: as in `ClassifierModule`.
+        loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss` (None: as it is by
+            default), or one of another library.
         lr, muon, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
@@ -42,16 +43,16 @@ class TripletModule(EncoderModule):
     """
 
     monitor, mode = "val/map", "max"
-    """The metric by which the best epoch is chosen, logged in `on_validation_epoch_end`."""
+    """The metric by which the best epoch is chosen, logged by `log_scores`."""
 
     def __init__(
         self,
-        loss: nn.Module,
         backbone: Mapping[str, Any],
         class_names: Sequence[str],
         image_size: int = 64,
         centre: float = 1.0,
         *,
+        loss: nn.Module | None = None,
         lr: float = 1e-3,
         muon: float | None = 2.0,
         weight_decay: float = 0.05,
@@ -72,7 +73,7 @@ class TripletModule(EncoderModule):
         if not classification:  # what no loss reaches is frozen: distributed training waits for gradients
             self.network.directions.requires_grad_(False)
             self.network.log_scale.requires_grad_(False)
-        self.loss = loss
+        self.loss = TripletLoss() if loss is None else loss
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
@@ -132,13 +133,19 @@ class TripletModule(EncoderModule):
         self._labels[dataloader_idx].append(labels.cpu())
         if dataloader_idx == 0 and self.hparams["classification"]:  # else nothing teaches the logits
             right = self.network.logits(kinds).argmax(dim=1) == labels
-            self.log("val/acc", right.float().mean(), batch_size=len(labels), add_dataloader_idx=False)
+            split = "test" if self.trainer.testing else "val"
+            self.log(f"{split}/acc", right.float().mean(), batch_size=len(labels), add_dataloader_idx=False)
 
-    def on_validation_epoch_end(self) -> None:
+    def log_scores(self, split: str) -> None:
+        if not self._seen[1]:
+            raise FashionError(
+                "TripletModule searches the evaluated pictures in a gallery, and there is no second loader to make it "
+                "from; give [their loader, one of the training pictures], as ImageDataModule does."
+            )
         queries, gallery = (torch.cat(parts).numpy() for parts in self._seen)
         truth, gallery_labels = (torch.cat(parts).numpy() for parts in self._labels)
         for parts in (*self._seen, *self._labels):
             parts.clear()
         scores = retrieval(queries, truth, gallery, gallery_labels).summary()
         for name in ("top1", "top5", "mrr", "map"):
-            self.log(f"val/{name}", scores[name], prog_bar=name in ("top1", "map"))
+            self.log(f"{split}/{name}", scores[name], prog_bar=name in ("top1", "map"))

@@ -23,7 +23,8 @@ class ImageDataModule(AugmentingDataModule):
     """Pictures and labels of a data source, decoded once, in batches.
 
     Validation gives two loaders: the validation pictures, then the training pictures without augmentation, which
-    are the gallery that validation pictures are searched in.
+    are the gallery that validation pictures are searched in.  A test does so with the test pictures, and
+    predictions are of these.
 
     Args:
         kind, source, drawing, classes, validation_fraction, fold: see `fashion.data.sources.read_source`.
@@ -180,6 +181,12 @@ class ImageDataModule(AugmentingDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [self.evaluation_loader("validation"), self.evaluation_loader("train")]
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        return [self.evaluation_loader("test"), self.evaluation_loader("train")]
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.evaluation_loader("test")
 
     def evaluation_loader(self, split: str) -> DataLoader[Batch]:
         """Every picture of a split once, in order, without augmentation.
