@@ -58,7 +58,7 @@ def train(
     check_pictures(images)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
-    resume = resume_from(options.resume, trainer.max_epochs, folder, module)
+    resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
     if resume is not None:
         data.epochs_done = int(done_by(Path(resume))["epochs"])
     if options.pretrained:
