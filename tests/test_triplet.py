@@ -3,6 +3,7 @@ import torch
 from helpers import TINY
 from torch import nn
 
+from fashion.errors import FashionError
 from fashion.losses import TripletLoss
 from fashion.triplet import TripletModule
 
@@ -14,6 +15,13 @@ class Nothing(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return embeddings.sum() * 0
+
+
+class Many(nn.Module):
+    """A metric loss of each picture."""
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return embeddings.square().sum(dim=1)
 
 
 def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
@@ -46,6 +54,13 @@ def test_the_metric_loss_comes_beside_it():
     metric = step(module, LABELS)
     module.hparams["classification"] = 1.0
     assert (step(module, LABELS) - metric).item() == pytest.approx(2 * (together - metric).item(), rel=1e-4)
+
+
+def test_a_loss_of_many_numbers_and_one_of_other_arguments_are_sentences():
+    with pytest.raises(FashionError, match=r"loss: Many gives \[6\] numbers for a batch, not one"):
+        step(TripletModule(TINY, ["a", "b", "c"], loss=Many()), LABELS)
+    with pytest.raises(FashionError, match="TripletMarginLoss cannot be called with .* missing a required argument"):
+        TripletModule(TINY, ["a", "b"], loss=nn.TripletMarginLoss())
 
 
 def test_products_are_named_by_their_class():

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -74,6 +75,7 @@ class TripletModule(EncoderModule):
             self.network.directions.requires_grad_(False)
             self.network.log_scale.requires_grad_(False)
         self.loss = TripletLoss() if loss is None else loss
+        check_loss(self.loss)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
@@ -88,6 +90,11 @@ class TripletModule(EncoderModule):
         pictures, labels = batch  # explicit triplets too go through the backbone as one batch
         kinds, _ = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
+        if metric.numel() != 1:
+            name = type(self.loss).__name__
+            raise FashionError(
+                f"loss: {name} gives {[*metric.shape]} numbers for a batch, not one; let it take their mean."
+            )
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of[labels]
             smoothing = self.hparams["label_smoothing"]
@@ -149,3 +156,13 @@ class TripletModule(EncoderModule):
         scores = retrieval(queries, truth, gallery, gallery_labels).summary()
         for name in ("top1", "top5", "mrr", "map"):
             self.log(f"{split}/{name}", scores[name], prog_bar=name in ("top1", "map"))
+
+
+def check_loss(loss: nn.Module) -> None:
+    """Raise FashionError unless a loss can be called with kinds and labels."""
+    try:
+        signature(loss.forward).bind("kinds", "labels")
+    except TypeError as error:
+        raise FashionError(
+            f"loss: {type(loss).__name__} cannot be called with (kinds, labels): {error}; choose or write one that can."
+        ) from error

@@ -68,6 +68,10 @@ def test_settings_that_cannot_be_are_named(run_here, data, override, words):
     ("override", "words"),
     [
         ("loss.margin=abc", "loss.margin is 'abc': Input should be a valid number"),
+        (
+            "loss._target_=fashion.losses.Nope",
+            "loss is refused: Error loading 'fashion.losses.Nope': .*No module named",
+        ),
         ("task.batches.pictures_per_class=2.5", "task.batches.pictures_per_class is 2.5"),
         ("task.batches.mode=mind", "task.batches.mode is 'mind': Input should be 'mined' or 'explicit'"),
     ],
