@@ -1,6 +1,7 @@
 """The entry point: compose the configuration, then run its task.  `python run.py --help` lists what there is."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fashion.pipes import outlive
 from fashion.tasks import run_task
 from fashion.tasks.hints import hint
 from fashion.tasks.multirun import run_job, settings_key
-from fashion.tasks.options import SECRET
+from fashion.tasks.options import SECRET, as_typed_list
 
 
 def task_file(arguments: list[str]) -> str:
@@ -36,10 +37,14 @@ def check_overrides(arguments: list[str]) -> None:
                 OverridesParser.create().parse_override(text)
             except HydraException:
                 key, _, value = text.partition("=")
-                inside = "…" if key.split(".")[-1] in SECRET else value.replace("'", r"\'")
+                secret = key.split(".")[-1] in SECRET
+                inside = "…" if secret else value.replace("'", r"\'")
+                typed = f"\"{key}='{inside}'\""
+                if re.fullmatch(r"\[[^][{}]*\]", value) and not secret:  # of a list each by itself
+                    typed = as_typed_list(key, [one.strip(" '") for one in value[1:-1].split(",")])
                 sys.exit(
                     f"error: the value of {key} cannot be read: letters and signs other than a-z 0-9 - _ . / * are "
-                    f"quoted twice, once for the shell: \"{key}='{inside}'\""
+                    f"quoted twice, once for the shell: {typed}"
                 )
 
 

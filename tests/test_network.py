@@ -151,6 +151,8 @@ def test_a_checkpoint_of_other_embeddings_is_told_apart(tmp_path, old):
 
 def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "run.ckpt")
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save({**saved, "looks_fitted": False}, checkpoint)  # as a training leaves it that is killed
     before, _ = load_network(checkpoint)
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (70, 3, 64, 64), dtype=np.uint8)
@@ -162,3 +164,4 @@ def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path):
     torch.testing.assert_close(after.axes.weight, weight, atol=1e-3, rtol=1e-3)
     assert torch.equal(after.kind.weight, before.kind.weight)
     assert hparams["class_names"] == ["dress", "hat", "shoes"]
+    assert hparams["looks_fitted"]

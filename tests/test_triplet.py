@@ -3,6 +3,7 @@ import torch
 from helpers import TINY
 from torch import nn
 
+from fashion.errors import FashionError
 from fashion.losses import TripletLoss
 from fashion.triplet import TripletModule
 
@@ -14,6 +15,13 @@ class Nothing(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return embeddings.sum() * 0
+
+
+class Many(nn.Module):
+    """A metric loss of each picture."""
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return embeddings.square().sum(dim=1)
 
 
 def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
@@ -28,8 +36,7 @@ def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
     weights = [2.0, 0.5, 0.25]
-    module = TripletModule(Nothing(), TINY, ["a", "b", "c"], label_smoothing=smoothing,
-                           class_weights=weights)  # fmt: skip
+    module = TripletModule(TINY, ["a", "b", "c"], loss=Nothing(), label_smoothing=smoothing, class_weights=weights)
     loss = step(module, LABELS)
     expected = 0.0
     for row, label in zip(module.logits.log_softmax(dim=1), LABELS.tolist(), strict=True):
@@ -41,7 +48,7 @@ def test_the_cross_entropy_counts_each_picture_by_its_classs_weight(smoothing):
 
 def test_the_metric_loss_comes_beside_it():
     torch.manual_seed(0)
-    module = TripletModule(TripletLoss(margin=0.5), TINY, ["a", "b", "c"], classification=0.5)
+    module = TripletModule(TINY, ["a", "b", "c"], loss=TripletLoss(margin=0.5), classification=0.5)
     together = step(module, LABELS)
     module.hparams["classification"] = 0.0
     metric = step(module, LABELS)
@@ -49,8 +56,15 @@ def test_the_metric_loss_comes_beside_it():
     assert (step(module, LABELS) - metric).item() == pytest.approx(2 * (together - metric).item(), rel=1e-4)
 
 
+def test_a_loss_of_many_numbers_and_one_of_other_arguments_are_sentences():
+    with pytest.raises(FashionError, match=r"loss: Many gives \[6\] numbers for a batch, not one"):
+        step(TripletModule(TINY, ["a", "b", "c"], loss=Many()), LABELS)
+    with pytest.raises(FashionError, match="TripletMarginLoss cannot be called with .* missing a required argument"):
+        TripletModule(TINY, ["a", "b"], loss=nn.TripletMarginLoss())
+
+
 def test_products_are_named_by_their_class():
-    module = TripletModule(Nothing(), TINY, ["a", "b"], class_of=[0, 1, 1], label_smoothing=0.0)
+    module = TripletModule(TINY, ["a", "b"], loss=Nothing(), class_of=[0, 1, 1], label_smoothing=0.0)
     loss = step(module, torch.tensor([0, 1, 2]))
     expected = nn.functional.cross_entropy(module.logits, torch.tensor([0, 1, 1]))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -58,7 +72,7 @@ def test_products_are_named_by_their_class():
 
 def test_no_loss_reaches_the_axes_of_looks():
     torch.manual_seed(0)
-    module = TripletModule(TripletLoss(), TINY, ["a", "b"])
+    module = TripletModule(TINY, ["a", "b"])
     step(module, torch.tensor([0, 0, 1, 1])).backward()
     assert module.network.kind.weight.grad.abs().max() > 0
     assert module.network.axes.weight.grad is None

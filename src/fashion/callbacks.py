@@ -1,6 +1,7 @@
 """What both training tasks watch, and what a training that goes on must remember beyond Lightning's own."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from fashion.errors import FashionError
 from fashion.files import replacing
+
+
+def epochs_begun(checkpoint: Mapping[str, Any]) -> int:
+    """The epochs that had begun when a checkpoint was made: its `epoch` counts those that were done.
+
+    That is one less in the middle of a fit, and the same after it.
+    """
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"])
 
 
 class Diverged(Callback):
@@ -51,8 +60,7 @@ class SamePace(Callback):
     """Epochs that had begun, and steps that were done, where the run goes on."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning's own count of epochs is one behind in a checkpoint that a validation made.
-        self.begun, self.done = checkpoint["epoch"] + 1, checkpoint["global_step"]
+        self.begun, self.done = epochs_begun(checkpoint), checkpoint["global_step"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
@@ -96,7 +104,7 @@ class Draws(Callback):
         self.seed = seed
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.epoch = checkpoint["epoch"] + 1
+        self.epoch = epochs_begun(checkpoint)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # before loaders draw their order
         if self.epoch or trainer.global_rank:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,11 +11,12 @@ from fashion.data.transforms import shrunk
 from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
+from fashion.module import EncoderModule
 from fashion.network import network_from
-from fashion.optim import check_settings, one_cycle
+from fashion.optim import check_settings
 
 
-class ClassifierModule(LightningModule):
+class ClassifierModule(EncoderModule):
     """The classification task.
 
     Args:
@@ -37,7 +37,7 @@ class ClassifierModule(LightningModule):
     """
 
     monitor, mode = "val/acc", "max"
-    """The metric by which the best epoch is chosen, logged in `on_validation_epoch_end`."""
+    """The metric by which the best epoch is chosen, logged by `log_scores`."""
 
     def __init__(
         self,
@@ -73,10 +73,6 @@ class ClassifierModule(LightningModule):
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
-        return self.network(pictures)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch
         mixed, targets = mix(
@@ -97,19 +93,14 @@ class ClassifierModule(LightningModule):
             pictures, labels = batch
             self._seen.append((self(pictures)[1].float().cpu(), labels.cpu()))
 
-    def on_validation_epoch_end(self) -> None:
+    def log_scores(self, split: str) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         self._seen.clear()
         matrix = confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
         scores = classification(matrix)
-        self.log("val/loss", F.cross_entropy(logits, labels))
-        self.log("val/acc", scores["accuracy"], prog_bar=True)
-        self.log("val/f1", scores["f1_macro"])
-
-    def configure_optimizers(self) -> Any:
-        return one_cycle(
-            self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]
-        )
+        self.log(f"{split}/loss", F.cross_entropy(logits, labels))
+        self.log(f"{split}/acc", scores["accuracy"], prog_bar=True)
+        self.log(f"{split}/f1", scores["f1_macro"])
 
 
 def mix(pictures: Tensor, targets: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:

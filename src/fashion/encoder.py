@@ -28,6 +28,11 @@ PRETRAINED = Path(__file__).parent / "weights"
 SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
 """What `encoder=` may name of it.  Catalogues note these names, so that they may move to another installation."""
 
+UNFITTED = (
+    "%s: its training did not end, so that its looks are random and searches are worse; end it with resume=…, or save "
+    "a checkpoint after the fit of a Trainer of your own."
+)
+
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -65,7 +70,7 @@ class TorchEncoder:
             network_arrays(network), self.image_size, self.class_names, self.centre, network.look
         )
         self.no_match = _no_match(figures_of(checkpoint))
-        self.names = hparams.get("classification") != 0
+        self.names, self.looks_fitted = hparams.get("classification") != 0, bool(hparams.get("looks_fitted", True))
         self.network = network.to(memory_format=torch.channels_last)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
@@ -226,4 +231,6 @@ def load_encoder(path: Path) -> Encoder:
         encoder = OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model)
     if not encoder.names:
         log.warning("%s was trained with task.module.classification=0: it searches, and its names mean nothing.", path)
+    if isinstance(encoder, TorchEncoder) and not encoder.looks_fitted:
+        log.warning(UNFITTED, path)
     return encoder

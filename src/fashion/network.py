@@ -122,7 +122,8 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     Only tensors and plain values are read (`weights_only=True`, safetensors): a checkpoint cannot run code.
 
     Returns:
-        The network, and the hyper-parameters: `backbone`, `class_names`, `image_size` and the training settings.
+        The network, and the hyper-parameters: `backbone`, `class_names`, `image_size` and the training settings; of a
+        checkpoint whether its looks were fitted, too (`looks_fitted`).
 
     Raises:
         FashionError: if the file is missing, is damaged, or was not written by one of our training tasks.
@@ -156,7 +157,8 @@ def _checkpointed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
     weights = {k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
-    return weights, saved["hyper_parameters"]
+    # Those of before the mark were written by trainings that ended.
+    return weights, {**saved["hyper_parameters"], "looks_fitted": saved.get("looks_fitted", True)}
 
 
 def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -129,6 +129,10 @@ class Averaging(WeightAveraging):
         self._fractions = [pair for pair in pairs if pair[0].is_floating_point()]
         self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]  # of steps, in batch norms
 
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's own, and the decay, so that a run that goes on can be asked for the same."""
+        return super().state_dict() | {"decay": self.decay}
+
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

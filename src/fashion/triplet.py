@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashion.data.transforms import shrunk
+from fashion.errors import FashionError
 from fashion.losses import TripletLoss
+from fashion.module import EncoderModule
 from fashion.network import SiameseEncoder, network_from
-from fashion.optim import check_settings, one_cycle
+from fashion.optim import check_settings
 from fashion.retrieval import retrieval
 
 __all__ = ["SiameseEncoder", "TripletModule"]
@@ -23,13 +25,13 @@ COLLAPSED_SPREAD = 0.02
 """Below this share of the spread that kinds can have, all pictures have practically the same kind."""
 
 
-class TripletModule(LightningModule):
+class TripletModule(EncoderModule):
     """The metric-learning task: a loss of kinds and cross-entropy, added up.
 
     Args:
-        loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss`, or one of another
-            library.
         backbone, class_names, image_size, centre: as in `ClassifierModule`.
+        loss: a module that maps kinds [N,32] of length 1 and labels [N] to a scalar: `TripletLoss` (None: as it is by
+            default), or one of another library.
         lr, muon, weight_decay, warmup: see `fashion.optim`.
         classification: weight of the cross-entropy that keeps the class logits true while embeddings move; at 0 the
             model names no classes.
@@ -42,16 +44,16 @@ class TripletModule(LightningModule):
     """
 
     monitor, mode = "val/map", "max"
-    """The metric by which the best epoch is chosen, logged in `on_validation_epoch_end`."""
+    """The metric by which the best epoch is chosen, logged by `log_scores`."""
 
     def __init__(
         self,
-        loss: nn.Module,
         backbone: Mapping[str, Any],
         class_names: Sequence[str],
         image_size: int = 64,
         centre: float = 1.0,
         *,
+        loss: nn.Module | None = None,
         lr: float = 1e-3,
         muon: float | None = 2.0,
         weight_decay: float = 0.05,
@@ -72,7 +74,8 @@ class TripletModule(LightningModule):
         if not classification:  # what no loss reaches is frozen: distributed training waits for gradients
             self.network.directions.requires_grad_(False)
             self.network.log_scale.requires_grad_(False)
-        self.loss = loss
+        self.loss = TripletLoss() if loss is None else loss
+        check_loss(self.loss)
         weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
         self.class_weights: Tensor
         self.register_buffer("class_weights", weights, persistent=False)
@@ -83,14 +86,15 @@ class TripletModule(LightningModule):
         self._spread: list[Tensor] = []
         self._at_margin: list[Tensor] = []
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
-        return self.network(pictures)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch  # explicit triplets too go through the backbone as one batch
         kinds, _ = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
+        if metric.numel() != 1:
+            name = type(self.loss).__name__
+            raise FashionError(
+                f"loss: {name} gives {[*metric.shape]} numbers for a batch, not one; let it take their mean."
+            )
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of[labels]
             smoothing = self.hparams["label_smoothing"]
@@ -136,18 +140,29 @@ class TripletModule(LightningModule):
         self._labels[dataloader_idx].append(labels.cpu())
         if dataloader_idx == 0 and self.hparams["classification"]:  # else nothing teaches the logits
             right = self.network.logits(kinds).argmax(dim=1) == labels
-            self.log("val/acc", right.float().mean(), batch_size=len(labels), add_dataloader_idx=False)
+            split = "test" if self.trainer.testing else "val"
+            self.log(f"{split}/acc", right.float().mean(), batch_size=len(labels), add_dataloader_idx=False)
 
-    def on_validation_epoch_end(self) -> None:
+    def log_scores(self, split: str) -> None:
+        if not self._seen[1]:
+            raise FashionError(
+                "TripletModule searches the evaluated pictures in a gallery, and there is no second loader to make it "
+                "from; give [their loader, one of the training pictures], as ImageDataModule does."
+            )
         queries, gallery = (torch.cat(parts).numpy() for parts in self._seen)
         truth, gallery_labels = (torch.cat(parts).numpy() for parts in self._labels)
         for parts in (*self._seen, *self._labels):
             parts.clear()
         scores = retrieval(queries, truth, gallery, gallery_labels).summary()
         for name in ("top1", "top5", "mrr", "map"):
-            self.log(f"val/{name}", scores[name], prog_bar=name in ("top1", "map"))
+            self.log(f"{split}/{name}", scores[name], prog_bar=name in ("top1", "map"))
 
-    def configure_optimizers(self) -> Any:
-        return one_cycle(
-            self, self.hparams["lr"], self.hparams["weight_decay"], self.hparams["warmup"], self.hparams["muon"]
-        )
+
+def check_loss(loss: nn.Module) -> None:
+    """Raise FashionError unless a loss can be called with kinds and labels."""
+    try:
+        signature(loss.forward).bind("kinds", "labels")
+    except TypeError as error:
+        raise FashionError(
+            f"loss: {type(loss).__name__} cannot be called with (kinds, labels): {error}; choose or write one that can."
+        ) from error

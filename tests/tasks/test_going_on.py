@@ -4,9 +4,13 @@ import json
 
 import pytest
 import torch
-from helpers import SMALL, TINY, write_checkpoint
+import yaml
+from helpers import ROOT, SMALL, TINY, write_checkpoint
+from pytorch_lightning import Trainer
 
 from fashion.classifier import ClassifierModule
+from fashion.data.datamodules import ImageDataModule
+from fashion.errors import FashionError
 from fashion.network import SiameseEncoder, load_network
 from fashion.report.training import read_curves
 from fashion.tasks.starting import warm_start
@@ -80,3 +84,17 @@ def test_time_is_limited(run_here, data, tmp_path):
     further = ("trainer.max_epochs=null", f"+trainer.max_steps={3 * done + 3}", "resume=short")
     run_here("task=classify", *data, *further, out="more")
     assert json.loads((tmp_path / "more/metrics.json").read_text())["epochs"] == done + 1
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_ones_own_trainer(run_here, data, pictures, tmp_path):
+    images = ImageDataModule("folder", pictures, cache_dir=tmp_path / "cache", image_size=32, batch_size=12)
+    module = ClassifierModule(yaml.safe_load((ROOT / "conf/model/tiny.yaml").read_text()), images.class_names, 32)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet)
+    trainer.fit(module, images)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    run = ("task=classify", *data, "task.epochs=2", f"resume={tmp_path / 'own.ckpt'}")
+    with pytest.raises(FashionError, match="trained with task.ema=null, not 0.995; .*add task.ema=null"):
+        run_here(*run, out="averaged")
+    run_here(*run, "task.ema=null", out="more")
+    assert json.loads((tmp_path / "more/metrics.json").read_text())["epochs"] == 2

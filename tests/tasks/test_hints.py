@@ -1,11 +1,15 @@
 """What Hydra refuses is said in one sentence, with what was probably meant."""
 
+import shlex
+
 import pytest
 from helpers import ROOT, command
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 
 from fashion.tasks.hints import hint
+from fashion.tasks.options import as_typed_list
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,12 @@ def test_the_command_line_says_it(tmp_path):
     done = command("task=classify", "lr=0.1", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: there is no key lr; did you mean task.module.lr? --help lists all.\n"
+
+
+def test_of_a_list_each_value_is_quoted(tmp_path):
+    said = command("task=audit", "data.classes=[42,Größe_ß,T-shirt 1]", cwd=tmp_path).stderr
+    (typed,) = shlex.split(said.partition("once for the shell: ")[2])
+    override = OverridesParser.create().parse_override(typed)
+    assert (override.key_or_group, list(map(str, override.value()))) == ("data.classes", ["42", "Größe_ß", "T-shirt 1"])
+    typed = shlex.split(as_typed_list("data.classes", ["dress", "men's", "été"]))[0]
+    assert list(map(str, OverridesParser.create().parse_override(typed).value())) == ["dress", "men's", "été"]

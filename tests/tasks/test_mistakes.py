@@ -71,6 +71,10 @@ def test_settings_that_cannot_be_are_named(run_here, data, override, words):
     ("override", "words"),
     [
         ("loss.margin=abc", "loss.margin is 'abc': Input should be a valid number"),
+        (
+            "loss._target_=fashion.losses.Nope",
+            "loss is refused: Error loading 'fashion.losses.Nope': .*No module named",
+        ),
         ("task.batches.pictures_per_class=2.5", "task.batches.pictures_per_class is 2.5"),
         ("task.batches.mode=mind", "task.batches.mode is 'mind': Input should be 'mined' or 'explicit'"),
     ],
@@ -149,7 +153,9 @@ def test_a_run_goes_on_with_its_like_only(run_here, data, tmp_path):
         (("task=classify", "task.epochs=2", "data.classes=[hat,dress,shoes]"), "a run of another data.classes"),
         (("task=triplet", "task.epochs=2"), "a run of another task"),
         (("task=classify", "task.epochs=2", "task.module.lr=0.1"), r"task.module.lr=0.012, not 0.1; .*task.pretrained"),
-        (("task=classify", "task.epochs=2", "task.module.muon=null"), "task.module.muon=2.0, not None"),
+        (("task=classify", "task.epochs=2", "task.module.muon=null"), "task.module.muon=2.0, not null"),
+        (("task=classify", "task.epochs=2", "task.ema=null"), "with task.ema=0.995, not null; .*add task.ema=0.995"),
+        (("task=classify", "task.epochs=2", "task.ema=0.9"), "with task.ema=0.995, not 0.9"),
     ):
         with pytest.raises(FashionError, match=words):
             run_here(arguments[0], *data, *arguments[1:], f"resume={tmp_path / 'first'}", out="second")

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, command
 
+from fashion.errors import FashionError
+from fashion.tasks.multirun import reason
+
 pytestmark = pytest.mark.slow
 
 
@@ -40,7 +43,8 @@ def test_finished_jobs_are_skipped_and_the_others_run(swept, tmp_path):
 
 
 def test_jobs_run_side_by_side(swept, tmp_path):
-    done = command(*swept, "sweep_name=j", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = command(*swept, "sweep_name=j", "seed=1,2", *joblib, "data.num_workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(changed(tmp_path / "outputs/sweeps/j")) == 2
 
@@ -56,6 +60,20 @@ def test_optuna_keeps_its_study_and_survives_a_diverging_trial(swept, tmp_path):
         again = command(*run, "hydra.sweeper.params={task.module.lr: 'choice(1e30,0.001)'}", cwd=tmp_path)
         assert "Traceback" not in again.stderr
         assert database.execute(count).fetchone() == (4,)
+
+
+def test_the_error_behind_an_error_is_told_first():
+    errors = []
+    for told in (RuntimeError("clearing up failed"), FashionError("a sentence")):
+        try:
+            try:
+                raise KeyError("gone")
+            except KeyError:
+                raise told  # noqa: B904
+        except Exception as error:
+            errors.append(reason(error))
+    assert errors == ["KeyError: 'gone' (and then: clearing up failed)", "a sentence"]
+    assert reason(ValueError("alone")) == "alone"
 
 
 def test_jobs_without_figures_are_no_failures_and_are_skipped_too(tmp_path):

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers import SMALL
 
+from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.report.runs import columns_of, over_seeds, read_runs
+from fashion.tasks.run_data import data_settings
 
 
 def write_run(folder: Path, settings: str, accuracy: float | None) -> None:
@@ -135,3 +138,25 @@ def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_fo
     same = run_here("task=compare", *data, "run=trained", "run_b=trained", out="same")
     assert same == 0
     assert "may be chance" in caplog.text
+
+
+def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(run_here, pictures, run_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = tmp_path / "mine"
+    shutil.copytree(run_folder, run)
+    (run / ".hydra").mkdir()
+    config = {
+        "data": {"_target_": "os.system", "kind": "folder", "source": str(pictures), "augment": {"_target_": "x"}}
+    }
+    (run / ".hydra/config.yaml").write_text(json.dumps(config))
+    assert run_here("task=compare", f"run={run}", f"run_b={run_folder}", out="compared") == 0
+    assert f"(data.kind=folder data.source={pictures})" in caplog.text
+    run_here("task=evaluate", f"encoder={run}", out="evaluated")
+    assert json.loads((tmp_path / "evaluated/metrics.json").read_text())["pictures"] == 12
+    caplog.clear()
+    named = ("data=folder", f"data.source={pictures}")
+    run_here("task=evaluate", f"encoder={run}", *named, "split=test", out="named")
+    assert "Data: those of the run" not in caplog.text
+    config["data"]["drawing"] = {"_target_": "os.system"}  # nothing that a run folder names is run
+    (run / ".hydra/config.yaml").write_text(json.dumps(config))
+    assert data_settings(load_encoder(run)) is None

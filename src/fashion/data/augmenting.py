@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from fashion.data.arrays import PictureArray
 from fashion.data.datasets import ImageDataset
@@ -50,6 +51,10 @@ class AugmentingDataModule(LightningDataModule):
         if self.held is not None:
             pictures = self.held[pictures]
         return self.augment(pictures) if self.augment else pictures, labels
+
+    def evaluation_loader(self, split: str) -> DataLoader[Batch]:
+        """Every picture of a split once, in order, without augmentation."""
+        raise NotImplementedError
 
     def teardown(self, stage: str) -> None:
         self.held = None

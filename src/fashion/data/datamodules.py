@@ -1,5 +1,6 @@
 """The LightningDataModule of pictures and labels, which both tasks draw from."""
 
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,8 @@ class ImageDataModule(AugmentingDataModule):
     """Pictures and labels of a data source, decoded once, in batches.
 
     Validation gives two loaders: the validation pictures, then the training pictures without augmentation, which
-    are the gallery that validation pictures are searched in.
+    are the gallery that validation pictures are searched in.  A test does so with the test pictures, and
+    predictions are of these.
 
     Args:
         kind, source, drawing, classes, validation_fraction, fold: see `fashion.data.sources.read_source`.
@@ -200,6 +202,12 @@ class ImageDataModule(AugmentingDataModule):
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return [self.evaluation_loader("validation"), self.evaluation_loader("train")]
 
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        return [self.evaluation_loader("test"), self.evaluation_loader("train")]
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.evaluation_loader("test")
+
     def evaluation_loader(self, split: str) -> DataLoader[Batch]:
         """Every picture of a split once, in order, without augmentation.
 
@@ -214,6 +222,7 @@ class ImageDataModule(AugmentingDataModule):
             dataset,
             collate_fn=_as_it_is,
             num_workers=self.num_workers,
+            multiprocessing_context=_context() if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             **options,
@@ -227,6 +236,12 @@ def asked_and_searched(data: ImageDataModule, split: str) -> tuple[PictureArray,
     """
     pictures = data.array(split)
     return chosen(pictures, "is_query") or pictures, chosen(pictures, "is_gallery") or data.array("train")
+
+
+def _context() -> str | None:
+    """How worker processes start, where that is to be said: in a job of joblib's launcher only joblib's own would."""
+    own = multiprocessing.get_all_start_methods()  # the platform's usual one first
+    return None if multiprocessing.get_start_method(allow_none=True) in (None, *own) else own[0]
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -19,7 +19,7 @@ class TripletDataModule(AugmentingDataModule):
     """Batches that hold triplets, over the pictures of an `ImageDataModule`.
 
     Args:
-        images: where the pictures come from; its validation loaders are used as they are.
+        images: where the pictures come from; its loaders for evaluation are used as they are.
         mode: `mined`: P classes × K pictures a batch, for a loss that mines triplets among them; `explicit`: random
             (anchor, positive, negative), `images.batch_size` // 3 of them a batch, for `loss.miner=given`.
         classes_per_batch, pictures_per_class: P (None: all classes, at most 8) and K of `mined`.
@@ -80,5 +80,14 @@ class TripletDataModule(AugmentingDataModule):
         counts = self.images.class_counts()
         return [len(counts) * count / sum(counts) for count in counts]
 
+    def evaluation_loader(self, split: str) -> DataLoader[Batch]:
+        return self.images.evaluation_loader(split)
+
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return self.images.val_dataloader()
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        return self.images.test_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.images.predict_dataloader()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fashion.data.images import load_picture
 from fashion.data.sources import read_source
-from fashion.encoder import BATCH, OnnxEncoder, TorchEncoder, network_arrays
+from fashion.encoder import BATCH, UNFITTED, OnnxEncoder, TorchEncoder, network_arrays
 from fashion.errors import FashionError
 from fashion.export.card import model_card
 from fashion.export.onnx import HEADS, export_heads, export_onnx
@@ -53,13 +53,16 @@ def write_bundle(
         heads: write `embedder.onnx` and `classifier.onnx` too, which give one of the two answers each.
 
     Raises:
-        FashionError: if the two disagree, or the folder holds something other than a bundle.
+        FashionError: if the two disagree, the checkpoint's training did not end, or the folder holds something other
+            than a bundle.
     """
     from safetensors.numpy import save_file
 
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "encoder.onnx").exists())):
         raise FashionError(f"{folder} exists and is no bundle, so it is not overwritten; name another folder.")
     encoder = TorchEncoder(checkpoint)
+    if not encoder.looks_fitted:
+        raise FashionError(UNFITTED % checkpoint)
     shown = "given" if pictures is not None else "validation" if data else "drawn"
     if pictures is None:
         pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)

@@ -72,4 +72,4 @@ def run_task(cfg: DictConfig) -> Any:
         if isinstance(cause, FashionError):
             raise cause from None
         where = str(error).rpartition("full_key: ")[2].splitlines()[0] if "full_key: " in str(error) else "a setting"
-        raise FashionError(f"{where} is refused: {str(cause or error).splitlines()[0]}") from error
+        raise FashionError(f"{where} is refused: {' '.join(str(cause or error).split())}") from error

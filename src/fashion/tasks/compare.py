@@ -19,7 +19,8 @@ from fashion.files import write_text
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, as_typed_list, read_options
+from fashion.tasks.run_data import with_data_of
 from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ def run(cfg: DictConfig) -> float:
     """Print and write the tests; returns the difference in accuracy (run_b − run)."""
     options = read_options(cfg, CompareOptions)
     results: list[Evaluation] = []
-    for one in (options.run, options.run_b):
-        encoder = load_encoder(Path(one))
+    encoders = [load_encoder(Path(one)) for one in (options.run, options.run_b)]
+    cfg = with_data_of(encoders[0], cfg)
+    for encoder in encoders:
         data = data_for(encoder, cfg)
         queries, gallery = asked_and_searched(data, options.split)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
@@ -110,6 +112,6 @@ def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
         raise FashionError(
             f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "
             f"({', '.join(encoder.class_names)}); set data to what it was trained on, or "
-            f"data.classes=[{','.join(encoder.class_names)}]."
+            f"{as_typed_list('data.classes', encoder.class_names)}."
         )
     return data

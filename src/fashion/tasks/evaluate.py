@@ -25,6 +25,7 @@ from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, read_options
+from fashion.tasks.run_data import with_data_of
 from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def run(cfg: DictConfig) -> float:
     check_names(options.metrics or ())
     beside = {name: baseline(name) for name in options.baselines}
     encoder = load_encoder(Path(options.encoder))
+    cfg = with_data_of(encoder, cfg)
     data = data_shown_to(encoder, cfg)
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:

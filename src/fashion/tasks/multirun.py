@@ -43,7 +43,7 @@ def run_job(cfg: DictConfig) -> Any:
         value = run_task(cfg)
     except Exception as error:
         # One failing job must not lose the others: it is listed in the final table, with this sentence.
-        error_file.write_text(str(error) or repr(error), encoding="utf-8")
+        error_file.write_text(reason(error), encoding="utf-8")
         log.error("%s", error if isinstance(error, FashionError) else traceback.format_exc())
         return WORST
     if isinstance(value, float) and not math.isfinite(value):
@@ -51,6 +51,17 @@ def run_job(cfg: DictConfig) -> Any:
         value = WORST
     write_text(folder / "finished.json", json.dumps({"settings": settings, "value": value}, default=str) + "\n")
     return value
+
+
+def reason(error: BaseException) -> str:
+    """The error in words; where it was raised while another was handled, as by Lightning's clearing up, that one first.
+
+    Ours say all themselves.
+    """
+    first, said = error, str(error) or repr(error)
+    while first.__context__ and not first.__suppress_context__ and not isinstance(first, FashionError):
+        first = first.__context__
+    return said if first is error else f"{type(first).__name__}: {first} (and then: {said})"
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

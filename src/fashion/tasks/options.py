@@ -1,6 +1,7 @@
 """What each task reads from the configuration, checked once where it enters."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,10 +27,19 @@ class Options(BaseModel):
     sweep_name: str
 
 
+PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
+"""What neither a shell nor Hydra takes for anything but itself."""
+
+
 def as_typed(key: str, value: object) -> str:
     """key=value as a shell, and then Hydra, needs it."""
-    plain = re.fullmatch(r"[A-Za-z0-9_./*-]+", str(value))
-    return f"{key}={value}" if plain else f"\"{key}='{value}'\""
+    return f"{key}={value}" if PLAIN.fullmatch(str(value)) else f"\"{key}='{value}'\""
+
+
+def as_typed_list(key: str, values: Iterable[str]) -> str:
+    """key=[value,…] as a shell, and then Hydra, needs it."""
+    quoted = [one if PLAIN.fullmatch(one) else "'{}'".format(one.replace("'", r"\'")) for one in values]
+    return f'"{key}=[{",".join(quoted)}]"'
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

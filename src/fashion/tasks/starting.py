@@ -13,17 +13,22 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
+from fashion.callbacks import epochs_begun
 from fashion.errors import FashionError
 from fashion.network import load_network
 
 log = logging.getLogger(__name__)
 
+USUAL_EMA = 0.995
+"""The decay of task.ema that runs had if they did not note theirs."""
 
-def resume_from(resume: str | None, epochs: int | None, folder: Path, module: Any) -> str | None:
+
+def resume_from(resume: str | None, epochs: int | None, folder: Path, module: Any, ema: float | None) -> str | None:
     """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`).
 
     Raises:
-        FashionError: if there is none, or it has as many epochs already, or is of another task, model or data.
+        FashionError: if there is none, or it has as many epochs already, or is of another task, model, data, optimiser
+            or moving average.
     """
     if resume is None:
         return None
@@ -37,18 +42,26 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
     mine = dict(module.hparams)
     if ("classification" in trained) != ("classification" in mine):
         raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
+    trained["class_names"], mine["class_names"] = list(trained["class_names"]), list(mine["class_names"])
     mine["backbone"] = {**mine["backbone"]} | ({"weights": None} if "weights" in mine["backbone"] else {})
     for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
         if trained[name] != mine[name]:
             raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    averaging = saved.get("callbacks", {}).get("Averaging")
+    before = {"ema": averaging and averaging.get("decay", ema or USUAL_EMA)}
+    asked = {"ema": ema or None}
     for name in ("lr", "muon", "weight_decay", "warmup"):  # the optimiser goes on as it was, whatever is asked for
-        if name in trained and trained[name] != mine[name]:
-            was = "null" if trained[name] is None else trained[name]
+        if name in trained:
+            before[f"module.{name}"], asked[f"module.{name}"] = trained[name], mine[name]
+    for name, value in before.items():
+        if value != asked[name]:
+            was, is_now = ("null" if one is None else one for one in (value, asked[name]))
             raise FashionError(
-                f"{checkpoint} was trained with task.module.{name}={was}, not {mine[name]}; resume goes on with the "
-                f"same: add task.module.{name}={was}, or start from its weights with task.pretrained."
+                f"{checkpoint} was trained with task.{name}={was}, not {is_now}; resume goes on with the same: add "
+                f"task.{name}={was}, or start from its weights with task.pretrained."
             )
-    done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    done = epochs_begun(saved)
     if epochs not in (None, -1) and done >= epochs:  # -1: Lightning's word for no limit
         raise FashionError(
             f"{checkpoint} has {done} epochs done already; raise task.epochs (trainer.max_epochs is {epochs})."
@@ -65,10 +78,14 @@ def how_to_go_on(folder: Path, sweep_name: str) -> str:
 
 
 def done_by(checkpoint: Path) -> dict[str, float]:
-    """The epochs, steps and seconds of training behind a checkpoint: processes that were spawned tell no more."""
+    """The epochs, steps and seconds of training behind a checkpoint: processes that were spawned tell no more.
+
+    A trainer that is not ours counts no seconds.
+    """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    seconds = saved["callbacks"]["Timer"]["time_elapsed"]["train"]
-    return {"epochs": saved["epoch"] + 1, "steps": saved["global_step"], "seconds": round(seconds, 1)}
+    timer = saved.get("callbacks", {}).get("Timer")
+    seconds = timer["time_elapsed"]["train"] if timer else 0.0
+    return {"epochs": epochs_begun(saved), "steps": saved["global_step"], "seconds": round(seconds, 1)}
 
 
 def _latest(folder: Path) -> Path:

@@ -27,10 +27,11 @@ from fashion.memory import keep_freed_memory
 from fashion.network import load_network
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
-from fashion.report.html import write_page
+from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
+from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
 from fashion.tasks.trainer import TrainingOptions, make_trainer
 
@@ -58,13 +59,14 @@ def train(
     check_pictures(images)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
-    resume = resume_from(options.resume, trainer.max_epochs, folder, module)
+    resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
     if resume is not None:
         data.epochs_done = int(done_by(Path(resume))["epochs"])
     if options.pretrained:
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
+    module.fits_looks = False  # below, in each checkpoint
     keep_freed_memory()
     if resume is None:
         set_aside(folder)
@@ -102,21 +104,6 @@ def _lightnings(error: Exception) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ("pytorch_lightning", "lightning_fabric")
 
 
-def check_pictures(images: ImageDataModule) -> None:
-    """Say before the training, not after it, that there is nothing to validate on, or that nothing could be found.
-
-    Raises:
-        FashionError: if no validation picture has a class that training pictures have.
-    """
-    images.array("validation")
-    validated, trained = ({item.label for item in images.source.split(split)} for split in ("validation", "train"))
-    if trained and not validated & trained:  # where there is no training picture, the loader says so
-        names = ", ".join(sorted(validated))
-        raise FashionError(
-            f"No class of the validation pictures ({names}) has a training picture; put pictures of a class into both."
-        )
-
-
 def conclude(
     cfg: DictConfig,
     options: TrainingOptions,
@@ -136,6 +123,7 @@ def conclude(
     """
     folder = chosen.parent.parent
     done = done_by(folder / "checkpoints/last.ckpt")
+    note_early_end(trainer, int(done["epochs"]))
     queries, gallery = images.array("validation"), images.array("train")
     result = evaluate(load_encoder(chosen), queries, gallery)
     noted = {
@@ -147,8 +135,10 @@ def conclude(
         "data_pictures": len(queries.labels) + len(gallery.labels),
         "data_skipped": len(gallery.skipped),
     }
+    leaked = None
     if len(queries.labels) + len(gallery.labels) <= AUDITED:
-        noted["data_audit"] = audit({"train": gallery, "validation": queries}, images.class_names).summary()
+        found = audit({"train": gallery, "validation": queries}, images.class_names).summary()
+        noted["data_audit"], leaked = found, leaks(found)
     write_metrics(folder / "metrics.json", result, {**noted, **facts}, options.match_precision)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
@@ -159,11 +149,14 @@ def conclude(
     log_results(logger, named, result, int(done["steps"]), confusion)
     searches = Searches(result, queries, gallery, images.source.root)
     log_searches(logger, result, queries, searches)
-    sections = evaluation_sections(result, queries, gallery, images.source.root, confusion)
+    sections = [Section("Leaks", text=leaked)] if leaked else []
+    sections += evaluation_sections(result, queries, gallery, images.source.root, confusion)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
     show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
+    if leaked:
+        log.warning(leaked)
     log.info("Run folder: %s (open report.html)", folder)
     return result.metrics
 
@@ -176,5 +169,6 @@ def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
     network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    saved["looks_fitted"] = True
     with replacing(checkpoint) as part:
         torch.save(saved, part)

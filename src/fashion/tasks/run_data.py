@@ -1,0 +1,50 @@
+"""Which data a model is evaluated on where the command line names none: those of the run that made it."""
+
+import logging
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from fashion.encoder import Encoder
+
+log = logging.getLogger(__name__)
+
+PLACE = ("kind", "source", "drawing", "digests", "classes", "fold")
+"""Settings that say which pictures there are, not how a training sees them; null where a run says nothing."""
+
+READING = ("validation_fraction", "on_bad_image")
+"""Others, which are as they are configured where a run says nothing."""
+
+
+def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
+    """The configuration, with the data of the encoder's run where the command line names none.
+
+    Where both have the same source, it stays as it is configured: other classes or folds may be meant.
+    """
+    if any(one.lstrip("+~").startswith(("data=", "data.")) for one in HydraConfig.get().overrides.task):
+        return cfg
+    own = data_settings(encoder)
+    if own is None or all(own.get(key) == cfg.data.get(key) for key in ("kind", "source")):
+        return cfg
+    cfg = cfg.copy()
+    with open_dict(cfg):
+        cfg.data.update(own)
+    log.info("Data: those of the run of %s (data.kind=%s data.source=%s).", encoder.source, own["kind"], own["source"])
+    return cfg
+
+
+def data_settings(encoder: Encoder) -> dict[str, Any] | None:
+    """What the run's configuration says of its data; None: there is none that can be used."""
+    for folder in encoder.source.parents[:2]:  # a bundle lies in its run's folder, a checkpoint one deeper
+        try:
+            data = OmegaConf.to_container(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=True)
+            assert isinstance(data, dict)
+            own = {key: data.get(key) for key in PLACE} | {key: data[key] for key in READING if key in data}
+        except (OSError, AttributeError, AssertionError, OmegaConfBaseException, YAMLError):
+            continue
+        # The folder may come from elsewhere, and what a configuration names is run.
+        return None if "_target_" in str(own) or own["kind"] is None else own
+    return None
