@@ -15,7 +15,7 @@ from pytorch_lightning import LightningModule, Trainer
 from fashion.data import arrays
 from fashion.data.arrays import PictureArray, picture_array
 from fashion.data.augmenting import AugmentingDataModule
-from fashion.data.datamodules import ImageDataModule
+from fashion.data.datamodules import ImageDataModule, asked_and_searched
 from fashion.data.datasets import ImageDataset, TripletDataset
 from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
@@ -377,6 +377,17 @@ def test_rows_that_show_a_picture_again_count_once(pictures, tmp_path, caplog):
     assert "1 of 4 rows show a picture again" in caplog.text
     assert len(images.array("validation").items) == 1
     assert len(images.source.items) == 5  # a catalogue has both sizes
+
+
+def test_a_picture_is_asked_and_searched_for_where_its_rows_say_so(pictures, tmp_path):
+    rows = ["hat/0.png,hat,true,", "hat/0.png,hat,,true", "hat/1.png,hat,,true", "dress/0.png,dress,true,"]
+    (pictures / "train/items.csv").write_text(
+        "\n".join(["path,label,is_query,is_gallery,split", *(f"{row},train" for row in rows)])
+    )
+    images = ImageDataModule("table", pictures / "train/items.csv", cache_dir=tmp_path / "c", image_size=32)
+    asked, searched = asked_and_searched(images, "train")
+    assert [item.path for item in asked.items] == ["hat/0.png", "dress/0.png"]
+    assert [item.path for item in searched.items] == ["hat/0.png", "hat/1.png"]
 
 
 def test_one_class_only_is_refused(tmp_path):

@@ -58,5 +58,26 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
     for link, target in {"dress": "disk", "coat": "disk", "hat/up": "shop", "gone": "nowhere"}.items():
         (shop / link).symlink_to(tmp_path / target)
     (tmp_path / "disk/deep/back").symlink_to(tmp_path / "disk")
+    (shop / "catalog/versions").mkdir(parents=True)
+    (shop / "catalog/current").symlink_to("versions/000001")
+    (shop / "catalog/pictures").mkdir()
+    (shop / "catalog/pictures/added.jpg").touch()  # it is an item already
     found = [path.relative_to(shop).as_posix() for path in find_pictures(shop, besides=shop / "own")]
     assert found == ["coat/a.jpg", "coat/deep/b.jpg", "dress/a.jpg", "dress/deep/b.jpg", "hat/c.jpg"]
+
+
+def test_what_may_not_be_read_is_left_out_with_a_warning(tmp_path: Path, monkeypatch, caplog):
+    for name in ("a.jpg", "private/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "private/b.jpg")
+    is_file = Path.is_file
+
+    def allowed(path: Path) -> bool:  # for root everything is
+        if "private" in os.path.realpath(path):
+            raise PermissionError
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", allowed)
+    assert find_pictures(tmp_path) == [tmp_path / "a.jpg"]
+    assert f"{tmp_path / 'link.jpg'} may not be read; it is left out." in caplog.text

@@ -442,6 +442,8 @@ def test_training_is_a_split_beside_splits_and_a_class_beside_classes(tmp_path):
     root = write_pictures(tmp_path / "p", {"training": {"hat": 2, "dress": 2}, "testing": {"hat": 1}})
     source = read_source("folder", str(root), cache=tmp_path)
     assert (source.class_names, len(source.split("train")), len(source.split("test"))) == (("dress", "hat"), 4, 1)
+    (root / "__MACOSX").mkdir()
+    assert len(read_source("folder", str(root), cache=tmp_path).split("train")) == 4
     root = write_pictures(tmp_path / "q", {".": {"hat": 2, "dress": 2}})
     (root / "dress").rename(root / "training")
     assert read_source("folder", str(root), cache=tmp_path).class_names == ("hat", "training")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -191,6 +192,25 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def test_a_version_that_is_still_being_copied_is_taken_up_when_it_is_whole(served_folder, tmp_path):
+    service = make_service(served_folder, None, Settings())
+    Catalog.open(served_folder).write(served_folder)
+    version = Store(served_folder).current()
+    assert version is not None
+    whole = version.rename(tmp_path / "whole")
+    for names in ((), ("items.parquet", "embeddings.npy"), ("manifest.json",)):
+        version.mkdir(exist_ok=True)
+        for name in names:
+            shutil.copy2(whole / name, version)
+        with pytest.raises(FashionError):
+            service.reload()
+        assert service.unused_version == 2
+        assert not service.reload()
+    shutil.copy2(whole / "index.faiss", version)
+    assert service.reload()
+    assert (service.catalog.version, service.unused_version) == (2, None)
 
 
 def test_a_version_that_an_outage_kept_from_being_taken_up_is_tried_again(served_folder, monkeypatch):

@@ -207,7 +207,11 @@ def test_pictures_are_kept_for_good_under_the_address_of_their_content(server):
     assert kept.headers["cache-control"] == "public, max-age=31536000, immutable"
     again = httpx.get(f"{url}&size=128", headers={"If-None-Match": "*"})
     assert (again.status_code, again.headers["cache-control"]) == (304, kept.headers["cache-control"])
-    for other in (url[:-1] + "-", url.partition("?")[0]):  # of another content, or of whatever it is then
+    catalog = Catalog.open(server.catalog)
+    catalog.picture(catalog.item(8)).touch()  # it may hold something else by now
+    changed = server.url + Client(server.url).item(8)["image_url"]
+    # Of another content, of whatever it is then, and of a file that is not as it was embedded.
+    for other in (url[:-1] + "-", url.partition("?")[0], changed):
         assert httpx.get(other).headers["cache-control"] == "private, max-age=60"
 
 

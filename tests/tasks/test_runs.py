@@ -157,6 +157,8 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(run_here, pi
     named = ("data=folder", f"data.source={pictures}")
     run_here("task=evaluate", f"encoder={run}", *named, "split=test", out="named")
     assert "Data: those of the run" not in caplog.text
-    config["data"]["drawing"] = {"_target_": "os.system"}  # nothing that a run folder names is run
-    (run / ".hydra/config.yaml").write_text(json.dumps(config))
-    assert data_settings(load_encoder(run)) is None
+    # Nothing that a run folder names is run, nor does it get at the environment.
+    for drawing in ({"_target_": "os.system"}, {"name": "https://elsewhere/${oc.env:HOME}"}):
+        config["data"]["drawing"] = drawing
+        (run / ".hydra/config.yaml").write_text(json.dumps(config))
+        assert data_settings(load_encoder(run)) is None

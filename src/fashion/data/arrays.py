@@ -38,23 +38,33 @@ class PictureArray:
     digest: str
 
 
+ROLES = ("is_query", "is_gallery")
+"""Columns that say what a picture is there for in an evaluation."""
+
+
 def once(items: Sequence[Item]) -> list[Item]:
     """The items without those that show the same (box of a) picture under the same label again: it would be trained on
     twice as much, and find itself in evaluations.  A catalogue may hold such, as sizes of one shoe with one photo.
     """
     first: dict[tuple[str, tuple[float, ...] | None, str], Item] = {}
     for item in items:
-        first.setdefault((item.path, item.box, item.label), item)
+        before = first.setdefault((item.path, item.box, item.label), item)
+        roles = {name: True for name in ROLES if _says_yes(item, name) and not _says_yes(before, name)}
+        if roles:  # a picture may be a query in one row, and of the gallery in another
+            first[item.path, item.box, item.label] = replace(before, extra=before.extra | roles)
     if len(first) < len(items):
         again = "%d of %d rows show a picture again that another row has with this label; they are left out."
         log.warning(again, len(items) - len(first), len(items))
     return list(first.values())
 
 
+def _says_yes(item: Item, column: str) -> bool:
+    return str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes")
+
+
 def chosen(array: PictureArray, column: str) -> PictureArray | None:
     """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
-    marked = [str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes") for item in array.items]
-    rows = np.flatnonzero(marked)
+    rows = np.flatnonzero([_says_yes(item, column) for item in array.items])
     return rows_of(array, rows) if len(rows) else None
 
 

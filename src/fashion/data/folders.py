@@ -1,6 +1,7 @@
 """Which pictures a folder holds, and which files in it are none that are read."""
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,11 @@ def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
     if not found:
         raise FashionError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name a folder that does.")
     return found
+
+
+def class_name(label: str) -> str:
+    """The label with each accented letter as one sign: what looks the same is one class, also where a Mac wrote it."""
+    return unicodedata.normalize("NFC", label)
 
 
 def _counted(paths: Sequence[Path]) -> str:

@@ -2,14 +2,13 @@
 
 import logging
 import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from fashion.data.download import local_root
-from fashion.data.folders import find_pictures
+from fashion.data.folders import class_name, find_pictures
 from fashion.data.images import SUFFIXES
 from fashion.data.splitting import SPLIT_NAMES, all_judged, hashed_split, share_of, split_folders
 from fashion.data.tables import COLUMNS, read_rows, text
@@ -131,7 +130,7 @@ def _folder(root: Path, validation: float) -> Source:
                     f"{root}/{{train,validation,test}}/<class>/ (or use data=table)."
                 )
             name = path.relative_to(root).as_posix()
-            items.append(Item(name, _class_name(below.parts[0]), split or hashed_split(name, validation)))
+            items.append(Item(name, class_name(below.parts[0]), split or hashed_split(name, validation)))
     if not of_splits:
         items = all_judged(items)
         return Source(root, tuple(items), tuple(sorted({item.label for item in items})), has_splits=False)
@@ -189,7 +188,7 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
             )
         if not _is_below(name, root):
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
-        items.append(Item(name, _class_name(label), SPLIT_NAMES[split], row))
+        items.append(Item(name, class_name(label), SPLIT_NAMES[split], row))
     items = items if "split" in columns else all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items} - {""})), "split" in columns)
 
@@ -203,13 +202,8 @@ def _is_below(name: str, root: Path) -> bool:
     return Path(os.path.normpath(root / path)).is_relative_to(root) or (root / path).resolve().is_relative_to(root)
 
 
-def _class_name(label: str) -> str:
-    """The label with each accented letter as one sign: what looks the same is one class, also where a Mac wrote it."""
-    return unicodedata.normalize("NFC", label)
-
-
 def _subset(source: Source, classes: Sequence[str]) -> Source:
-    classes = [_class_name(name) for name in classes]
+    classes = [class_name(name) for name in classes]
     unknown = [name for name in classes if name not in source.class_names]
     if unknown:
         raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")

@@ -26,8 +26,8 @@ def split_folders(root: Path) -> dict[str, Path]:
     """
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     named = [path for path in folders if path.name.lower() in SPLIT_NAMES]
-    if len(named) < len(folders):  # among classes it is one of them: clothes to train in
-        named = [path for path in named if path.name.lower() != "training"]
+    if [path.name.lower() for path in named] == ["training"] and len(folders) > 1:
+        named = []  # among classes it is one of them: clothes to train in
     found: dict[str, Path] = {}
     for path in named:
         other = found.setdefault(SPLIT_NAMES[path.name.lower()], path)

@@ -1,6 +1,7 @@
 """All files below a folder, through links too: pictures often lie on another disk."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,10 @@ Place = tuple[int, int]
 
 
 def files_below(folder: Path, besides: Path | None = None) -> Iterator[Path]:
-    """The files below `folder`, hidden files and folders left out.
+    """The files below `folder`, hidden files and folders left out, and catalogues among them.
 
-    Links are followed, except to a folder that the path came through already.  A folder that may not be read is left
-    out with a warning.
+    Links are followed, except to a folder that the path came through already.  What may not be read is left out with a
+    warning.
 
     Args:
         besides: a folder that is left out too.
@@ -25,17 +26,26 @@ def files_below(folder: Path, besides: Path | None = None) -> Iterator[Path]:
 
 def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
     try:
-        paths = list(folder.iterdir())
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except PermissionError:
         log.warning("%s may not be read; what it holds is left out.", folder)
         return
     for path in paths:
-        if path.name.startswith("."):
+        try:
+            if path.is_file():
+                yield path
+                continue
+            place = path.is_dir() and not _is_catalogue(path) and _place(path)
+        except PermissionError:
+            log.warning("%s may not be read; it is left out.", path)
             continue
-        if path.is_file():
-            yield path
-        elif path.is_dir() and (place := _place(path)) not in passed:
+        if place and place not in passed:
             yield from _below(path, passed | {place})
+
+
+def _is_catalogue(folder: Path) -> bool:
+    """Whether task=index made it: the pictures in it were added by requests, and are items of it already."""
+    return (folder / "versions").is_dir() and os.path.lexists(folder / "current")
 
 
 def _place(folder: Path) -> Place:

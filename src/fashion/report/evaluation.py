@@ -13,6 +13,7 @@ from fashion.evaluation import Evaluation, rows_in
 from fashion.report.confusion import most_confused
 from fashion.report.html import Section
 from fashion.report.pictures import drawn, search_grid
+from fashion.search.listing import box_text
 from fashion.search.results import Hit, SearchResult
 
 SHOWN = 8
@@ -93,7 +94,14 @@ class Searches:
         order = order[order != self.themselves[row]][:k]
         items = self.gallery.items
         hits = [
-            Hit(rank, float(scores[at]), int(at), self._sort(items[at]), str(self.root / items[at].path), {})
+            Hit(
+                rank,
+                float(scores[at]),
+                int(at),
+                self._sort(items[at]),
+                str(self.root / items[at].path),
+                {"bbox": box_text(items[at].box)},
+            )
             for rank, at in enumerate(order, start=1)
         ]
         named = self.class_names[int(self.result.predicted[row])]

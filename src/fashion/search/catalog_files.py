@@ -81,19 +81,18 @@ def noted_model(model: Path) -> str:
 
 
 def root_of(store: Store) -> str | None:
-    """Where the pictures lie, as the latest manifest says that can be read; None where none says it."""
+    """Where the pictures lie, as the latest manifest says that can be read; None where none says it but for "/"."""
     for number in reversed(store.numbers()):
         said = read_json(store.version(number) / "manifest.json")
         if isinstance(said, dict) and said.get("root"):
-            return str(said["root"])
+            return None if said["root"] == "/" else str(said["root"])
     return None
 
 
 def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
     """The command that makes a catalogue anew, for messages."""
-    root = root_of(Store(folder))
+    pictures = root_of(Store(folder)) or "FOLDER"
     model = f" encoder={encoder}" if encoder else ""
-    pictures = "FOLDER" if root in (None, "/") else root
     return (
         f"task=index rebuild=true{model} pictures={pictures} catalog={folder} (or with the data=… or embeddings=… that "
         "it was made with)"

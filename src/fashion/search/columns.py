@@ -48,7 +48,7 @@ def _why_text(items: pa.Table, name: str) -> str:
         return ""
     numbers = pc.match_substring_regex(items[name], NUMBER)
     count = pc.sum(numbers).as_py() or 0
-    odd = items.filter(pc.invert(numbers))
-    if not len(odd) or count <= len(odd):
+    if not len(numbers) - numbers.null_count > count > (len(numbers) - numbers.null_count) / 2:
         return ""
+    odd = items.select(["external_id", name]).filter(pc.invert(numbers)).slice(0, 1)
     return f", because {odd['external_id'][0].as_py()!r} has {odd[name][0].as_py()[:LONGEST]!r}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fashion.data.folders import find_pictures
+from fashion.data.folders import class_name, find_pictures
 from fashion.data.images import Given, as_picture
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
@@ -102,7 +102,7 @@ class VisualSearchEngine:
         root = Path(folder).expanduser()
         own = self.catalog.folder if self.catalog else None
         paths = find_pictures(root, besides or (own and own / PICTURES))
-        labels = [path.parent.name if path.parent != root else None for path in paths]
+        labels = [class_name(path.parent.name) if path.parent != root else None for path in paths]
         return Listing(root, paths, {"label": labels})
 
     def sync(self, listing: Listing, store: Store | None = None, **options: Any) -> Changes:

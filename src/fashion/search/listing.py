@@ -74,7 +74,7 @@ def contents_of(paths: Sequence[Path], noted: Sequence[Content | None] | None = 
 
 def box_texts(listing: Listing) -> list[str]:
     """Each picture's box as text; empty for the whole picture."""
-    return [_box_text(box) for box in listing.boxes] if listing.boxes else [""] * len(listing.paths)
+    return [box_text(box) for box in listing.boxes] if listing.boxes else [""] * len(listing.paths)
 
 
 def content_hash(path: Path) -> str:
@@ -98,5 +98,5 @@ def box_of(text: str | None) -> tuple[float, ...] | None:
     return tuple(float(value) for value in text.split()) if text else None
 
 
-def _box_text(box: Sequence[float] | None) -> str:
+def box_text(box: Sequence[float] | None) -> str:
     return " ".join(f"{value:g}" for value in box) if box else ""

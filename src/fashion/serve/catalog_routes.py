@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, Security
@@ -65,7 +66,8 @@ def reading(service: Service) -> APIRouter:
         bbox = found.get("bbox")
         # What others embedded may say anything as sha256.
         content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
-        lasts = v == content_of(found) and DIGEST.fullmatch(str(found["sha256"]))
+        lasts = v == content_of(found) and bool(DIGEST.fullmatch(str(found["sha256"])))
+        lasts = lasts and await service.run(lambda: is_as_noted(catalog.picture(found), found))
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
         headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
         known_tags = request.headers.get("if-none-match", "").split(",")
@@ -79,6 +81,15 @@ def reading(service: Service) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
+
+
+def is_as_noted(picture: Path, item: dict[str, Any]) -> bool:
+    """Whether the file is the one that was embedded; else a later content would be kept under this one's address."""
+    try:
+        now = picture.stat()
+    except OSError:
+        return False
+    return (now.st_size, now.st_mtime_ns) == (item["file_size"], item["file_mtime_ns"])
 
 
 def listed(catalog: Catalog, asked: Wanted, settings: Settings) -> ItemList:

@@ -39,6 +39,7 @@ class Service:
         self.waiting = 0
         self.ready = False
         self.unused_version: int | None = None
+        self.unused_state: list[int] = []
         self.figures = Figures(lambda: self.unused_version or 0)
 
     @property
@@ -72,23 +73,30 @@ class Service:
         """Take up the catalogue's current version if it is another; whether it was.
 
         Raises:
-            FashionError: if it cannot be used; it is not tried again, unless the disk or Milvus fails.
+            FashionError: if it cannot be used; it is not tried again until it has changed, as one that is being copied
+                does, unless the disk or Milvus fails.
         """
         number = self.store.number()
         if number == self.catalog.version:
             self.unused_version = None
-        if number in (self.catalog.version, self.unused_version):
+        state = self._state(number)
+        if number == self.catalog.version or (number == self.unused_version and state == self.unused_state):
             return False
         try:
             fresh = Catalog.open(self.store.folder, mmap=self.mmap)
             fresh.check_encoder(self.engine.encoder)
         except FashionError as error:
             if isinstance(error, CatalogError) or not isinstance(error, OutageError):  # an outage passes
-                self.unused_version = number or None  # 0: there is none any more, until it is put back
+                self.unused_version, self.unused_state = number or None, state  # 0: there is none, until it is put back
             raise
         self.use(fresh)
         self.look_for_pictures()
         return True
+
+    def _state(self, number: int) -> list[int]:
+        """When the version and its manifest were last changed."""
+        folder = self.store.version(number)
+        return [path.stat().st_mtime_ns for path in (folder, folder / "manifest.json") if path.exists()]
 
     def take(self, catalog: Catalog) -> None:
         """Search `catalog`, which was just written."""

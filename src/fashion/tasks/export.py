@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> str:
     folder = write_bundle(
         checkpoint,
         target,
-        data=_data_of(run_folder) if options.check else None,
+        data=_data_of(run_folder, str(cfg.cache_dir)) if options.check else None,
         metrics=metrics,
         run=_recipe(run_folder),
         note=options.note,
@@ -100,16 +100,16 @@ def _recipe(run_folder: Path) -> dict[str, Any]:
     return found
 
 
-def _data_of(run_folder: Path) -> "ImageDataModule | None":
+def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
     """The pictures that the run was trained on; None where they cannot be had any more."""
     from fashion.data.datamodules import ImageDataModule
 
     try:
-        settings = OmegaConf.to_container(_config_of(run_folder), resolve=True)
+        settings = OmegaConf.to_container(_config_of(run_folder), resolve=False)
         assert isinstance(settings, dict)
-        # Not instantiated: a run folder may come from elsewhere, and what it names must not be run.
+        # A run folder may come from elsewhere: what it names is not run, and ${…}, which reads the environment, stays.
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
-        data = ImageDataModule(**options | {"augment": None})
+        data = ImageDataModule(**options | {"augment": None, "cache_dir": cache})
         data.array("validation"), data.array("train")
     except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException, YAMLError) as error:
         log.info("The run's own pictures cannot be had (%s); drawn ones stand in, and int8 is not tried.", error)

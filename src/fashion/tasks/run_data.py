@@ -40,11 +40,11 @@ def data_settings(encoder: Encoder) -> dict[str, Any] | None:
     """What the run's configuration says of its data; None: there is none that can be used."""
     for folder in encoder.source.parents[:2]:  # a bundle lies in its run's folder, a checkpoint one deeper
         try:
-            data = OmegaConf.to_container(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=True)
+            data = OmegaConf.to_container(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=False)
             assert isinstance(data, dict)
             own = {key: data.get(key) for key in PLACE} | {key: data[key] for key in READING if key in data}
         except (OSError, AttributeError, AssertionError, OmegaConfBaseException, YAMLError):
             continue
-        # The folder may come from elsewhere, and what a configuration names is run.
-        return None if "_target_" in str(own) or own["kind"] is None else own
+        # The folder may come from elsewhere: what a configuration names is run, and ${…} reads the environment.
+        return None if any(sign in str(own) for sign in ("_target_", "${")) or own["kind"] is None else own
     return None

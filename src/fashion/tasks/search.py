@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.data.folders import find_pictures
+from fashion.data.images import open_picture
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.report.pictures import COLUMNS, ROWS, for_grid, save_picture, search_grid, spread
 from fashion.report.tables import as_cell, hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
 from fashion.search.filters import columns_of, parse
+from fashion.search.listing import box_of
 from fashion.search.remote import RemoteEngine
 from fashion.tasks.options import Options, read_options
 
@@ -84,10 +86,18 @@ def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> 
     try:
         path = engine.item_picture(number)
         query = str(path)
-        name, probability = engine.classify(path)[0]
+        name, probability = engine.classify(_item_shown(engine, number, path))[0]
     except FashionError:  # a catalogue needs no pictures to be searched
         name, probability = "its picture is gone", 0.0
     return SearchResult(query, name, probability, hits)
+
+
+def _item_shown(engine: VisualSearchEngine | RemoteEngine, number: int, path: Path) -> Any:
+    """The item's picture, or the part of it that its bbox names; a server has cut that out already."""
+    if isinstance(engine, RemoteEngine):
+        return path
+    assert engine.catalog is not None
+    return open_picture(path, box=box_of(engine.catalog.item(number).get("bbox")))
 
 
 def expand(query: str | list[str], key: str = "query") -> list[Path]:
