@@ -52,11 +52,11 @@ def test_folder_archive_and_file_url_are_the_same_source(pictures, tmp_path):
 
 def test_a_folder_without_splits_is_split_stably(tmp_path):
     root = write_pictures(tmp_path / "p", {".": {"dress": 60, "hat": 60}})
-    source = read_source("folder", str(root), cache=tmp_path, validation=0.2)
+    source = read_source("folder", str(root), cache=tmp_path, validation_fraction=0.2)
     share = len(source.split("validation")) / 120
     assert 0.1 < share < 0.3
     (root / "dress" / "0.png").unlink()
-    assert names(read_source("folder", str(root), cache=tmp_path, validation=0.2)) < names(source)
+    assert names(read_source("folder", str(root), cache=tmp_path, validation_fraction=0.2)) < names(source)
 
 
 def test_classes_choose_and_order(pictures, tmp_path):
@@ -389,7 +389,7 @@ def test_folds_of_a_folder_without_splits_are_about_equal(tmp_path):
     for fraction in (0.15, 0.25):
         held = [
             len(
-                read_source("folder", str(root), cache=tmp_path, validation=fraction, fold=f"{part}/4").split(
+                read_source("folder", str(root), cache=tmp_path, validation_fraction=fraction, fold=f"{part}/4").split(
                     "validation"
                 )
             )

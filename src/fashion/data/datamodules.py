@@ -72,10 +72,6 @@ class ImageDataModule(AugmentingDataModule):
             raise FashionError(f"data.stored_scale is {stored_scale}; it should lie between 1 and 2.")
         if num_workers < 0:
             raise FashionError(f"data.num_workers is {num_workers}; it should be 0 at least.")
-        if not 0 < validation_fraction < 1:
-            raise FashionError(f"data.validation_fraction is {validation_fraction}; it should lie between 0 and 1.")
-        if isinstance(classes, str):
-            raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
         if batch_size < 2:
             raise FashionError(f"data.batch_size is {batch_size}; it should be 2 at least.")
         self.kind, self.location, self.drawing = kind, None if source is None else str(source), dict(drawing or {})
@@ -111,7 +107,7 @@ class ImageDataModule(AugmentingDataModule):
             cache=self.cache,
             drawing=self.drawing,
             classes=self.classes,
-            validation=self.validation_fraction,
+            validation_fraction=self.validation_fraction,
             fold=self.fold,
             labels=labels,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from fashion.arguments import checked
 from fashion.data.download import local_root
 from fashion.data.folders import class_name, find_pictures
 from fashion.data.images import SUFFIXES
@@ -66,14 +67,15 @@ class Source:
         return [item for item in self.items if item.split == name]
 
 
+@checked("data")
 def read_source(
     kind: str,
     source: str | None,
     *,
     cache: Path,
     drawing: dict[str, Any] | None = None,
-    classes: Sequence[str] | None = None,
-    validation: float = 0.15,
+    classes: Sequence[str] | str | None = None,
+    validation_fraction: float = 0.15,
     fold: str | None = None,
     labels: bool = True,
 ) -> Source:
@@ -86,23 +88,27 @@ def read_source(
         cache: where downloads, extracted archives and drawings are kept.
         drawing: arguments of `synthetic.write_dataset`.
         classes: only these classes, in this order.
-        validation: the share of each class that becomes the validation split where the source has no splits.
+        validation_fraction: the share of each class that becomes the validation split where the source has no splits.
         fold: "i/n": the i-th of n parts of the training pictures is what recipes are compared on, in place of the
             validation pictures, which are left out, as are test pictures.
         labels: whether a table must give each picture a class, as training needs; a search does not.
 
     Raises:
-        FashionError: if the source is missing, empty or malformed, `classes` names one it does not have, or `fold` is
-            no i/n.
+        FashionError: if the source is missing, empty or malformed, `classes` names one it does not have, or an argument
+            is out of its range.
     """
+    if not 0 < validation_fraction < 1:
+        raise FashionError(f"data.validation_fraction is {validation_fraction}; it should lie between 0 and 1.")
+    if isinstance(classes, str):
+        raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
     if kind == "synthetic":
-        found = _table(_draw(source, cache, drawing or {}), validation, labels)
+        found = _table(_draw(source, cache, drawing or {}), validation_fraction, labels)
     elif source is None:
         raise FashionError("data.source is not set; name a folder, an archive, a URL or a table.")
     elif kind == "table":
-        found = _table(Path(source).expanduser(), validation, labels)
+        found = _table(Path(source).expanduser(), validation_fraction, labels)
     elif kind == "folder":
-        found = _folder(local_root(source, cache), validation)
+        found = _folder(local_root(source, cache), validation_fraction)
     else:
         raise FashionError(f"data.kind is {kind!r}; it should be folder, table or synthetic.")
     found = _subset(found, classes) if classes else found

@@ -1,7 +1,6 @@
 """What task=index and task=embed are to make searchable: the pictures of a folder, or of the configured data."""
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.store import Store
 from fashion.tasks.options import as_typed
-from fashion.tasks.shown import data_shown_to
+from fashion.tasks.shown import shown_to
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +53,16 @@ def listed(
 
 
 def _read(cfg: DictConfig) -> Source:
-    """The configured data where there is no torch, and hence no data module."""
+    """The configured data, without torch, which a data module would need: it takes seconds to load."""
     data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
-    return read_source(
-        data["kind"],
-        None if data["source"] is None else str(data["source"]),
-        cache=Path(data["cache_dir"]).expanduser().resolve(),
-        drawing=data.get("drawing"),
-        classes=data["classes"] and [str(name) for name in data["classes"]],
-        validation=float(data["validation_fraction"]),
-        fold=data["fold"],
-        labels=False,
-    )
+    names = ("kind", "source", "drawing", "classes", "validation_fraction", "fold")
+    settings: dict[str, Any] = {name: data.get(name) for name in names}
+    return read_source(**settings, cache=Path(data["cache_dir"]).expanduser().resolve(), labels=False)
 
 
 def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
-    source = data_shown_to(encoder, cfg).read(labels=False) if find_spec("torch") else _read(cfg)
+    shown_to(encoder, cfg)
+    source = _read(cfg)
     split = split or ("train" if source.has_splits else "all")
     items = list(source.items) if split == "all" else source.split(split)
     if not items:

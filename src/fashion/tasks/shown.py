@@ -23,11 +23,16 @@ def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDa
     Args:
         settings: further arguments of the data module, in place of the configuration's.
     """
+    data: ImageDataModule = instantiate(cfg.data, **shown_to(encoder, cfg), **settings)
+    return data
+
+
+def shown_to(encoder: Encoder, cfg: DictConfig) -> dict[str, Any]:
+    """The settings of data that are the encoder's; says so where the command line has others."""
     own = {"image_size": encoder.image_size, "centre": encoder.centre}
     named = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
     for key, value in own.items():
         asked = cfg.data[key]
         if f"data.{key}" in named and asked != value:
             log.warning("data.%s=%s does nothing here: %s was trained for %s.", key, asked, encoder.source, value)
-    data: ImageDataModule = instantiate(cfg.data, **own, **settings)
-    return data
+    return own
