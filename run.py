@@ -43,7 +43,7 @@ def check_overrides(arguments: list[str]) -> None:
                 if re.fullmatch(r"\[[^][{}]*\]", value) and not secret:  # of a list each by itself
                     typed = as_typed_list(key, [one.strip(" '") for one in value[1:-1].split(",")])
                 sys.exit(
-                    f"error: the value of {key} cannot be read: letters and signs other than a-z 0-9 - _ . / * are "
+                    f"error: the value of {key} cannot be read: letters and signs other than a-z A-Z 0-9 - _ . / * are "
                     f"quoted twice, once for the shell: {typed}"
                 )
 

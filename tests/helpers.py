@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -71,3 +75,22 @@ def command(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.C
         text=True,
         check=False,
     )
+
+
+def at_once(call: Callable[[], Any], count: int = 3) -> list[Any]:
+    """What `call` answers to several who ask at the same time."""
+    with ThreadPoolExecutor(count) as pool:
+        return [one.result() for one in [pool.submit(call) for _ in range(count)]]
+
+
+def slowed(patch: pytest.MonkeyPatch, module: Any, name: str) -> list[tuple[Any, ...]]:
+    """Make a module's function take so long that others come meanwhile; returns its calls."""
+    function, calls = getattr(module, name), []
+
+    def slowly(*arguments: Any) -> Any:
+        calls.append(arguments)
+        time.sleep(0.3)
+        return function(*arguments)
+
+    patch.setattr(module, name, slowly)
+    return calls

@@ -1,14 +1,13 @@
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import write_pictures
+from helpers import at_once, slowed, write_pictures
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
@@ -104,16 +103,8 @@ def test_an_interrupted_decoding_starts_again(source, tmp_path, monkeypatch):
 
 
 def test_two_jobs_at_once_decode_once(source, tmp_path, monkeypatch):
-    decode, done = arrays._decode, []
-
-    def slowly(*arguments):
-        done.append(arguments)
-        time.sleep(0.3)
-        decode(*arguments)
-
-    monkeypatch.setattr(arrays, "_decode", slowly)
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: array(source, tmp_path), range(2))
+    done = slowed(monkeypatch, arrays, "_decode")
+    first, second = at_once(lambda: array(source, tmp_path), 2)
     np.testing.assert_array_equal(first.pictures, second.pictures)
     assert len(done) == 1
 

@@ -11,12 +11,11 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from helpers import write_pictures
+from helpers import at_once, slowed, write_pictures
 from pyarrow import parquet
 
 from fashion.data import archives, download
@@ -334,12 +333,6 @@ def test_a_download_is_continued_only_while_the_servers_file_is_the_same(server,
     assert handler.asked == [None, "bytes=1000-"]
 
 
-def at_once(call, count: int = 3) -> list:
-    """What `call` answers to several who ask at the same time."""
-    with ThreadPoolExecutor(count) as pool:
-        return [one.result() for one in [pool.submit(call) for _ in range(count)]]
-
-
 def test_two_jobs_that_need_the_same_file_download_it_once(server, tmp_path):
     served, handler, address = server
     content = bytes(range(256)) * 3000
@@ -352,14 +345,7 @@ def test_two_jobs_that_need_the_same_file_download_it_once(server, tmp_path):
 
 def test_two_jobs_that_need_the_same_archive_unpack_it_once(pictures, tmp_path, monkeypatch):
     archive = packed(pictures, tmp_path / "a.tar.gz")
-    unpack, done = archives._unpack, []
-
-    def slowly(*arguments):
-        done.append(arguments)
-        time.sleep(0.3)
-        unpack(*arguments)
-
-    monkeypatch.setattr(archives, "_unpack", slowly)
+    done = slowed(monkeypatch, archives, "_unpack")
     assert len(set(at_once(lambda: archives.extract(archive, tmp_path / "c")))) == 1
     assert len(done) == 1
 

@@ -1,10 +1,10 @@
 import csv
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import at_once
 
 from fashion.data import synthetic
 from fashion.data.sources import read_source
@@ -79,8 +79,7 @@ def test_a_call_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_two_jobs_at_once_draw_once(tmp_path, monkeypatch):
     drawn, draw_one = [], synthetic.draw
     monkeypatch.setattr(synthetic, "draw", lambda *args: drawn.append(args) or draw_one(*args))
-    with ThreadPoolExecutor(2) as pool:
-        roots = pool.map(lambda _: write_dataset(tmp_path / "set", products=30, views=1, size=16), range(2))
+    roots = at_once(lambda: write_dataset(tmp_path / "set", products=30, views=1, size=16), 2)
     assert set(roots) == {tmp_path / "set"}
     assert len(drawn) == 30
 

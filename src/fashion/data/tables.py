@@ -86,9 +86,8 @@ def _tidy(column: pa.ChunkedArray, as_text: bool) -> pa.ChunkedArray:
         if kind.bit_width < 64:  # 9.99 of 32 bits is 9.989999771118164 of 64, and 9.99 by its text
             column = column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
-        if (
-            as_text and pc.all(pc.equal(column, pc.trunc(column))).as_py()
-        ):  # pandas' whole numbers, some of them missing
+        # pandas writes whole numbers so, where some are missing.
+        if as_text and pc.all(pc.equal(column, pc.trunc(column))).as_py():
             column = column.cast(pa.int64())
     elif getattr(kind, "unit", None) == "ns":
         column = column.cast(_cut(kind), safe=False)
