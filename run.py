@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
 from fashion.pipes import outlive
+from fashion.quoting import as_typed, as_typed_list
 from fashion.tasks import run_task
 from fashion.tasks.hints import hint
 from fashion.tasks.multirun import run_job, settings_key
-from fashion.tasks.options import SECRET, as_typed_list
+from fashion.tasks.options import SECRET
 
 
 def task_file(arguments: list[str]) -> str:
@@ -38,8 +39,7 @@ def check_overrides(arguments: list[str]) -> None:
             except HydraException:
                 key, _, value = text.partition("=")
                 secret = key.split(".")[-1] in SECRET
-                inside = "…" if secret else value.replace("'", r"\'")
-                typed = f"\"{key}='{inside}'\""
+                typed = as_typed(key, "…" if secret else value)
                 if re.fullmatch(r"\[[^][{}]*\]", value) and not secret:  # of a list each by itself
                     typed = as_typed_list(key, [one.strip(" '") for one in value[1:-1].split(",")])
                 sys.exit(

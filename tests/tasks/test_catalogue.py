@@ -160,6 +160,22 @@ def test_a_lost_version_is_gone_back_from(run_here, index):
         run_here("task=rollback", "catalog=c")
 
 
+def test_one_does_not_go_back_to_a_damaged_version(run_here, index, caplog):
+    run_here(*index)
+    for name in ("hat/0.png", "hat/1.png"):
+        run_here("task=items", "catalog=c", f"delete={name}")
+    Path("c/versions/000002/embeddings.npy").write_bytes(b"")
+    with pytest.raises(FashionError, match="Version 2 of c is damaged; it stays at 3"):
+        run_here("task=rollback", "catalog=c", "version=2")
+    assert run_here("task=rollback", "catalog=c") == 1
+    assert "Version 2 is damaged; it is passed over" in caplog.text
+    run_here("task=rollback", "catalog=c", "version=3")
+    Path("c/versions/000001/items.parquet").unlink()
+    with pytest.raises(FashionError, match="c keeps no intact version; make it anew with task=index"):
+        run_here("task=rollback", "catalog=c")
+    assert len(Catalog.open("c")) == 6
+
+
 def test_a_catalogue_among_its_pictures_is_none_of_them(run_here, index, tmp_path):
     index = (*index[:3], f"catalog={tmp_path}/shop/c")
     run_here(*index)

@@ -1,6 +1,7 @@
 """What Hydra refuses is said in one sentence, with what was probably meant."""
 
 import shlex
+import subprocess
 
 import pytest
 from helpers import ROOT, command
@@ -8,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 
+from fashion.quoting import as_typed, as_typed_list
 from fashion.tasks.hints import hint
-from fashion.tasks.options import as_typed_list
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,11 @@ def test_of_a_list_each_value_is_quoted(tmp_path):
     assert (override.key_or_group, list(map(str, override.value()))) == ("data.classes", ["42", "Größe_ß", "T-shirt 1"])
     typed = shlex.split(as_typed_list("data.classes", ["dress", "men's", "été"]))[0]
     assert list(map(str, OverridesParser.create().parse_override(typed).value())) == ["dress", "men's", "été"]
+
+
+@pytest.mark.parametrize("value", ["plain/path-1.csv", "men's shoes", "a, b=c: {d}", 'the "$HOME" `of` them', "été"])
+def test_a_command_in_a_message_can_be_typed(value):
+    shell = subprocess.run(
+        ["sh", "-c", f"printf %s {as_typed('catalog', value)}"], capture_output=True, text=True, check=True
+    )
+    assert OverridesParser.create().parse_override(shell.stdout).value() == value

@@ -16,11 +16,8 @@ KINDS = 5
 """Kinds of files that are named; of more, the most frequent."""
 
 
-def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
+def find_pictures(folder: Path) -> list[Path]:
     """All pictures below `folder` in sorted order, through links too, hidden ones left out; says what else lies there.
-
-    Args:
-        besides: a folder that is left out too, if it lies below the other.
 
     Raises:
         FashionError: if there is no such folder, or no picture in it.
@@ -29,7 +26,7 @@ def find_pictures(folder: Path, besides: Path | None = None) -> list[Path]:
         raise FashionError(f"{folder}: no such folder; check the path.")
     found: list[Path] = []
     others: list[Path] = []
-    for path in files_below(folder, besides):
+    for path in files_below(folder):
         (found if path.suffix.lower() in SUFFIXES else others).append(path)
     found.sort()
     for path in found:

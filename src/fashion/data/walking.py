@@ -11,17 +11,13 @@ Place = tuple[int, int]
 """What a folder is, by whatever path it was come to: its device and its number there."""
 
 
-def files_below(folder: Path, besides: Path | None = None) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """The files below `folder`, hidden files and folders left out, and catalogues among them.
 
     Links are followed, except to a folder that the path came through already.  What may not be read is left out with a
     warning.
-
-    Args:
-        besides: a folder that is left out too.
     """
-    passed = [_place(one) for one in (folder, besides) if one is not None and one.is_dir()]
-    return _below(folder, frozenset(passed))
+    return _below(folder, frozenset([_place(folder)]))
 
 
 def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:

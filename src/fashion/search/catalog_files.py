@@ -21,6 +21,7 @@ from pyarrow import parquet
 from fashion.encoder import SHIPPED
 from fashion.errors import CatalogError, FashionError
 from fashion.files import read_json, sha256
+from fashion.quoting import as_typed
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex
 from fashion.search.store import Store
@@ -91,12 +92,10 @@ def root_of(store: Store) -> str | None:
 
 def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
     """The command that makes a catalogue anew, for messages."""
-    pictures = root_of(Store(folder)) or "FOLDER"
-    model = f" encoder={encoder}" if encoder else ""
-    return (
-        f"task=index rebuild=true{model} pictures={pictures} catalog={folder} (or with the data=… or embeddings=… that "
-        "it was made with)"
-    )
+    words = ["task=index", "rebuild=true"]
+    words += [as_typed("encoder", encoder)] if encoder else []
+    words += [as_typed("pictures", root_of(Store(folder)) or "FOLDER"), as_typed("catalog", folder)]
+    return f"{' '.join(words)} (or with the data=… or embeddings=… that it was made with)"
 
 
 def read_items(path: Path) -> pa.Table:
@@ -150,7 +149,9 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
         raise CatalogError(f"{folder} lacks its current version, {current.relative_to(folder)}; {way_out(folder)}.")
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
-        raise CatalogError(f"{folder} {what}; make one with: python run.py task=index pictures=FOLDER catalog={folder}")
+        raise CatalogError(
+            f"{folder} {what}; make one with: python run.py task=index pictures=FOLDER {as_typed('catalog', folder)}"
+        )
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
@@ -184,14 +185,16 @@ def intact(store: Store, *, items_only: bool = False) -> int | None:
     Args:
         items_only: look at the items alone, from which the rest can be made anew.
     """
-    for number in store.others():
-        version = store.version(number)
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
-            files = files_of(manifest["index"]["kind"])[: 1 if items_only else None]
-            if all(sha256(version / name) == manifest["sha256"][name] for name in files):
-                return number
-    return None
+    return next((one for one in store.others() if is_intact(store.version(one), items_only=items_only)), None)
+
+
+def is_intact(version: Path, *, items_only: bool = False) -> bool:
+    """Whether a version's files are what was written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
+        files = files_of(manifest["index"]["kind"])[: 1 if items_only else None]
+        return all(sha256(version / name) == manifest["sha256"][name] for name in files)
+    return False
 
 
 def way_out(folder: Path) -> str:
@@ -200,7 +203,7 @@ def way_out(folder: Path) -> str:
     back = (
         ""
         if number is None
-        else f"go back to version {number} with task=rollback version={number} catalog={folder}, or "
+        else f"go back to version {number} with task=rollback version={number} {as_typed('catalog', folder)}, or "
     )
     return f"{back}make it anew with {made_anew(folder)}"
 

@@ -14,7 +14,6 @@ from fashion.data.images import Given, as_picture
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
-from fashion.search.catalog_files import PICTURES
 from fashion.search.filters import Filter
 from fashion.search.listing import Listing
 from fashion.search.plan import Changes
@@ -93,15 +92,11 @@ class VisualSearchEngine:
         assert self.catalog is not None
         return self.catalog
 
-    def list_folder(self, folder: str | Path, besides: Path | None = None) -> Listing:
-        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one.
-
-        Args:
-            besides: a folder below it that is left out; None: the one for pictures of the catalogue that is open.
-        """
+    @staticmethod
+    def list_folder(folder: str | Path) -> Listing:
+        """Every picture below `folder`; its label is the name of the folder that it lies in, below that one."""
         root = Path(folder).expanduser()
-        own = self.catalog.folder if self.catalog else None
-        paths = find_pictures(root, besides or (own and own / PICTURES))
+        paths = find_pictures(root)
         labels = [class_name(path.parent.name) if path.parent != root else None for path in paths]
         return Listing(root, paths, {"label": labels})
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import faiss
 
 from fashion.errors import CatalogError, FashionError, OutageError
+from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import Choice
@@ -119,9 +120,9 @@ class Service:
         if len(gone) > len(items) / 2:
             log.warning(
                 "%d of %d pictures that were looked for are missing, such as %s.  Searches go on, and show no "
-                "pictures; say where they are now: python run.py task=index pictures=NEW catalog=%s (embeds nothing "
+                "pictures; say where they are now: python run.py task=index pictures=NEW %s (embeds nothing "
                 "again).",
-                len(gone), len(items), gone[0], self.store.folder,
+                len(gone), len(items), gone[0], as_typed("catalog", self.store.folder),
             )  # fmt: skip
 
     async def watch(self) -> None:

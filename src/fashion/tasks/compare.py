@@ -16,10 +16,11 @@ from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, groups_of
 from fashion.files import write_text
+from fashion.quoting import as_typed_list
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, as_typed_list, read_options
+from fashion.tasks.options import Options, read_options
 from fashion.tasks.run_data import with_data_of
 from fashion.tasks.shown import data_shown_to
 

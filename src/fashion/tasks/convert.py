@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from fashion.data.convert import convert
+from fashion.quoting import as_typed
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -23,5 +24,5 @@ def run(cfg: DictConfig) -> int:
     folder = Path(options.folder).expanduser()
     table = Path(options.table).expanduser() if options.table else folder / "items.csv"
     count = convert(options.format, folder, table)
-    log.info("%d pictures: python run.py task=classify data=table data.source=%s", count, table)
+    log.info("%d pictures: python run.py task=classify data=table %s", count, as_typed("data.source", table))
     return count

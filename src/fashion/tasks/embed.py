@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from pyarrow import parquet
 
 from fashion.errors import FashionError
+from fashion.quoting import as_typed
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Content, Listing, box_texts, contents_of
@@ -86,7 +87,8 @@ def run(cfg: DictConfig) -> int:
         log.info("  skipped: %s", reason)
     log.info(
         "Shard %d/%d: %d pictures embedded, %d skipped. When all shards are there: python run.py task=index "
-        "encoder=%s embeddings=%s", number, count, len(kept), len(skipped), options.encoder, folder,
+        "%s %s", number, count, len(kept), len(skipped),
+        as_typed("encoder", options.encoder), as_typed("embeddings", folder),
     )  # fmt: skip
     return len(kept)
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from fashion.errors import FashionError
 from fashion.files import write_text
+from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES, encoder_of, intact
 from fashion.search.columns import described
@@ -24,7 +25,7 @@ from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.listed import check_named, listed
-from fashion.tasks.options import Options, as_typed, read_options
+from fashion.tasks.options import Options, read_options
 from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def run(cfg: DictConfig) -> int:
     if options.embeddings:
         listing, known = _embedded(Path(options.embeddings).expanduser(), engine)
     else:
-        listing = listed(cfg, engine, options.pictures, options.split, store.folder / PICTURES)
+        listing = listed(cfg, engine, options.pictures, options.split)
     if options.dry_run:
         _report(_update(engine, listing, store, options, known), "would change")
         return len(engine.catalog or ())

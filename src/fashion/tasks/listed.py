@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.data.sources import Source, read_source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
+from fashion.quoting import as_typed
 from fashion.search.catalog_files import root_of
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.store import Store
-from fashion.tasks.options import as_typed
 from fashion.tasks.shown import shown_to
 
 log = logging.getLogger(__name__)
@@ -41,15 +41,13 @@ def check_named(store: Store, cache: Path) -> None:
         )
 
 
-def listed(
-    cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str | None, besides: Path | None = None
-) -> Listing:
-    """The pictures of a folder, without those in the folder `besides`, or of a split of `data`.
+def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str | None) -> Listing:
+    """The pictures of a folder, or of a split of `data`.
 
     Args:
         split: None: `train` of data that have splits of their own, and all of others.
     """
-    return engine.list_folder(pictures, besides) if pictures else _split(cfg, engine.encoder, split)
+    return engine.list_folder(pictures) if pictures else _split(cfg, engine.encoder, split)
 
 
 def _read(cfg: DictConfig) -> Source:

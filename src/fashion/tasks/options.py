@@ -1,7 +1,5 @@
 """What each task reads from the configuration, checked once where it enters."""
 
-import re
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,21 +23,6 @@ class Options(BaseModel):
     seed: int = Field(ge=0, lt=2**32)
     cache_dir: str
     sweep_name: str
-
-
-PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
-"""What neither a shell nor Hydra takes for anything but itself."""
-
-
-def as_typed(key: str, value: object) -> str:
-    """key=value as a shell, and then Hydra, needs it."""
-    return f"{key}={value}" if PLAIN.fullmatch(str(value)) else f"\"{key}='{value}'\""
-
-
-def as_typed_list(key: str, values: Iterable[str]) -> str:
-    """key=[value,…] as a shell, and then Hydra, needs it."""
-    quoted = [one if PLAIN.fullmatch(one) else "'{}'".format(one.replace("'", r"\'")) for one in values]
-    return f'"{key}=[{",".join(quoted)}]"'
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

@@ -1,11 +1,12 @@
 """task=rollback: make an older version of a catalogue the current one."""
 
 import logging
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from fashion.errors import FashionError
-from fashion.search.catalog_files import made_anew
+from fashion.search.catalog_files import is_intact, made_anew
 from fashion.search.store import Store
 from fashion.tasks.options import Options, read_options
 
@@ -30,6 +31,20 @@ def run(cfg: DictConfig) -> int:
             raise FashionError(
                 f"{store.folder} keeps no version before {store.number()}; make it anew with {made_anew(store.folder)}."
             )
-        store.use(options.version if options.version is not None else older[0])
+        number = options.version
+        if number is None:
+            number = _intact(store, older)
+        elif number in store.numbers() and not is_intact(store.version(number)):
+            raise FashionError(f"Version {number} of {store.folder} is damaged; it stays at {store.number()}.")
+        store.use(number)
     log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), store.listed())
     return store.number()
+
+
+def _intact(store: Store, older: Sequence[int]) -> int:
+    """The first of these versions whose files are what was written; going back should not lead from bad to worse."""
+    for number in older:
+        if is_intact(store.version(number)):
+            return number
+        log.warning("Version %d is damaged; it is passed over.", number)
+    raise FashionError(f"{store.folder} keeps no intact version; make it anew with {made_anew(store.folder)}.")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from fashion.encoder import find_model, load_encoder
 from fashion.errors import FashionError
+from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
@@ -115,6 +116,6 @@ def bundle_of(model: Path) -> Path:
     if not (bundle / "encoder.onnx").is_file():
         raise FashionError(
             f"The server needs {model} as a bundle; make it with: "
-            f"python run.py task=export encoder={found.parent.parent}"
+            f"python run.py task=export {as_typed('encoder', found.parent.parent)}"
         )
     return bundle
