@@ -64,3 +64,12 @@ def test_a_search_draws_the_part_that_is_the_item(halves, run_here, tmp_path):
             for at, hit in enumerate(VisualSearchEngine(halves).search(tmp_path / "shop/both.png")[0].hits):
                 left = TILE + 3 * GAP + at * (TILE + GAP)
                 assert colours(grid.crop((left, TEXT, left + TILE, TEXT + TILE))) == SHOWN[hit.name]
+
+
+def test_an_item_that_is_asked_about_is_drawn_as_its_part(halves, run_here, tmp_path):
+    with Server(halves) as server:
+        for where in (f"catalog={halves}", f"server={server.url}"):
+            for name, shown in SHOWN.items():
+                run_here("task=search", where, f"like={name}", "k=1", out="like")
+                grid = Image.open(tmp_path / "like/results.png")
+                assert colours(grid.crop((GAP, TEXT, GAP + TILE, TEXT + TILE))) == shown

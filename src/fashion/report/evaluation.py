@@ -107,7 +107,8 @@ class Searches:
         named = self.class_names[int(self.result.predicted[row])]
         probability = float(self.result.probability[row])
         query = self.queries.items[row]
-        return SearchResult(str(self.root / query.path), named, probability, hits, truth=self._sort(query))
+        path = str(self.root / query.path)
+        return SearchResult(path, named, probability, hits, truth=self._sort(query), box=query.box)
 
 
 def figures_table(

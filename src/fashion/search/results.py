@@ -46,7 +46,8 @@ class SearchResult:
     """What one query found, best first, and what the model takes the query for.
 
     match: whether the best hit is near enough to be an answer, by the model's calibrated threshold; None where the
-    model has none.  truth: the query's class, where it is known.
+    model has none.  truth: the query's class, where it is known.  box: the part of the query's picture that is asked
+    about, (left, top, right, bottom) in pixels; None: all of it.
     """
 
     query: str
@@ -55,6 +56,7 @@ class SearchResult:
     hits: list[Hit]
     match: bool | None = None
     truth: str | None = None
+    box: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""

@@ -82,22 +82,17 @@ def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> 
     assert options.like is not None
     number = engine.item_number(options.like) if isinstance(options.like, str) else options.like
     hits = engine.more_like(number, **options.how())
-    query = f"item {options.like}"
+    query, box = f"item {options.like}", None
     try:
         path = engine.item_picture(number)
         query = str(path)
-        name, probability = engine.classify(_item_shown(engine, number, path))[0]
+        if isinstance(engine, VisualSearchEngine) and engine.catalog:  # a server has cut the box out already
+            box = box_of(engine.catalog.item(number).get("bbox"))
+        shown: Any = open_picture(path, box=box) if box else path
+        name, probability = engine.classify(shown)[0]
     except FashionError:  # a catalogue needs no pictures to be searched
         name, probability = "its picture is gone", 0.0
-    return SearchResult(query, name, probability, hits)
-
-
-def _item_shown(engine: VisualSearchEngine | RemoteEngine, number: int, path: Path) -> Any:
-    """The item's picture, or the part of it that its bbox names; a server has cut that out already."""
-    if isinstance(engine, RemoteEngine):
-        return path
-    assert engine.catalog is not None
-    return open_picture(path, box=box_of(engine.catalog.item(number).get("bbox")))
+    return SearchResult(query, name, probability, hits, box=box)
 
 
 def expand(query: str | list[str], key: str = "query") -> list[Path]:
