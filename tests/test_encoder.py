@@ -12,10 +12,11 @@ from helpers import ROOT, TINY, write_checkpoint
 from PIL import Image
 
 from fashion import VisualSearchEngine
-from fashion.encoder import OnnxEncoder, TorchEncoder, figures_of, find_model, load_encoder, softmax
+from fashion.encoder import OnnxEncoder, TorchEncoder, load_encoder, softmax
 from fashion.errors import FashionError
 from fashion.export import bundle as bundle_module
 from fashion.export.bundle import check_agreement, write_bundle
+from fashion.model_files import figures_of, find_model
 
 
 def noise(count: int) -> np.ndarray:

@@ -9,8 +9,9 @@ from helpers import ROOT
 from PIL import Image
 
 from fashion import VisualSearchEngine
-from fashion.encoder import PRETRAINED, load_encoder
+from fashion.encoder import load_encoder
 from fashion.evaluation import evaluate
+from fashion.model_files import PRETRAINED
 
 CLOTHING = os.environ.get("FASHION_CLOTHING")
 

@@ -1,6 +1,5 @@
 """What turns pictures into unit vectors and class probabilities: torch or ONNX Runtime behind one call."""
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
-from fashion.files import read_json, sha256
+from fashion.files import sha256
+from fashion.model_files import figures_of, find_model, no_match_of, read_manifest
 
 if TYPE_CHECKING:
     from fashion.network import SiameseEncoder
@@ -21,12 +21,6 @@ BATCH = 64
 
 ONNX_BATCH = 16
 """Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""
-
-PRETRAINED = Path(__file__).parent / "weights"
-"""The bundle that comes with the package."""
-
-SHIPPED = {"pretrained": PRETRAINED, "pretrained-int8": PRETRAINED / "encoder.int8.onnx"}
-"""What `encoder=` may name of it.  Catalogues note these names, so that they may move to another installation."""
 
 UNFITTED = (
     "%s: its training did not end, so that its looks are random and searches are worse; end it with resume=…, or save "
@@ -69,7 +63,7 @@ class TorchEncoder:
         self.fingerprint = fingerprint(
             network_arrays(network), self.image_size, self.class_names, self.centre, network.look
         )
-        self.no_match = _no_match(figures_of(checkpoint))
+        self.no_match = no_match_of(figures_of(checkpoint))
         self.names, self.looks_fitted = hparams.get("classification") != 0, bool(hparams.get("looks_fitted", True))
         self.network = network.to(memory_format=torch.channels_last)
 
@@ -114,7 +108,7 @@ class OnnxEncoder:
         self.class_names = tuple(manifest["class_names"])
         self.image_size, self.centre = int(manifest["image_size"]), float(manifest.get("centre", 1.0))
         self.fingerprint = str(manifest["fingerprint"])
-        self.no_match = _no_match(manifest)
+        self.no_match = no_match_of(manifest)
         self.names = manifest.get("training", {}).get("classification") != 0
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -159,67 +153,6 @@ def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
         for name, value in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-
-
-def figures_of(checkpoint: Path) -> dict[str, Any] | None:
-    """What its run's `metrics.json` says of a checkpoint; None if nothing, or of another checkpoint."""
-    facts = read_json(checkpoint.parent.parent / "metrics.json")
-    return facts if isinstance(facts, dict) and facts.get("checkpoint", "last.ckpt") == checkpoint.name else None
-
-
-def _no_match(facts: Any) -> float | None:
-    try:
-        return float(facts["no_match"]["threshold"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """A bundle's `manifest.json`, checked for what loading needs."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["schema_version"] != 1:
-            raise FashionError(
-                f"{path} has schema version {manifest['schema_version']}; this version reads 1. Update fashion."
-            )
-        for key in ("class_names", "image_size", "fingerprint", "files"):
-            manifest[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FashionError(f"{path} is not the manifest of a bundle ({error}); export the bundle again.") from error
-    return dict(manifest)
-
-
-def find_model(path: Path) -> Path:
-    """The checkpoint or bundle that `path` means: a .ckpt file, a bundle folder, a run folder, or `pretrained`
-    (`pretrained-int8`).
-
-    A run folder means the checkpoint that its `metrics.json` names, else the last one, else its bundle.  A bundle's
-    .onnx file means that network of the bundle: `encoder.int8.onnx` for the int8 one.
-
-    Raises:
-        FashionError: if there is none.
-    """
-    path = path.expanduser()
-    if str(path) in SHIPPED and not path.exists():
-        return SHIPPED[str(path)]
-    if path.is_file() and path.suffix in (".ckpt", ".onnx"):
-        return path
-    if (path / "encoder.onnx").is_file():
-        return path
-    facts = read_json(path / "metrics.json")
-    named = str(facts.get("checkpoint", "last.ckpt")) if isinstance(facts, dict) else "last.ckpt"
-    for name in (named, "last.ckpt"):
-        checkpoint = path / "checkpoints" / Path(name).name
-        if checkpoint.is_file():
-            return checkpoint
-    if (path / "bundle" / "encoder.onnx").is_file():
-        return path / "bundle"
-    what = "holds no checkpoint or bundle" if path.exists() else "does not exist"
-    raise FashionError(
-        f"{path} {what}; name a run folder of task=classify or task=triplet, a .ckpt file, an exported bundle, or "
-        "pretrained."
-    )
 
 
 def load_encoder(path: Path) -> Encoder:

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from fashion.encoder import SHIPPED
 from fashion.errors import CatalogError, FashionError
 from fashion.files import read_json, sha256
+from fashion.model_files import SHIPPED
 from fashion.quoting import as_typed
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex

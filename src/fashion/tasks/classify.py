@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.distillation import Teacher
-from fashion.encoder import find_model
 from fashion.errors import FashionError
+from fashion.model_files import find_model
 from fashion.network import load_network
 from fashion.tasks.options import read_options
 from fashion.tasks.trainer import TrainingOptions

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fashion.encoder import figures_of, find_model
 from fashion.errors import FashionError
 from fashion.files import read_json
+from fashion.model_files import figures_of, find_model
 from fashion.search.catalog import Catalog
 from fashion.search.parts import PATH, write_manifest, write_part
 from fashion.tasks.options import Options, read_options

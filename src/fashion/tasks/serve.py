@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from fashion.encoder import find_model, load_encoder
+from fashion.encoder import load_encoder
 from fashion.errors import FashionError
+from fashion.model_files import find_model
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine

@@ -19,11 +19,12 @@ from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
-from fashion.encoder import find_model, load_encoder
+from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
+from fashion.model_files import find_model
 from fashion.network import load_network
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
