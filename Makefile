@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 TORCH_INDEX ?=   # a package index with CPU-only builds of torch, for those who do not want the CUDA wheels
 RUN := $(VENV)/bin/python run.py
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 DEMO := outputs/demo
 DRAWN := data=synthetic data.source=$(DEMO)/pictures
 INSTALLED := $(VENV)/.installed
@@ -37,10 +38,10 @@ serve: setup  ## the demo's catalogue as a web page, at http://127.0.0.1:8000
 	$(RUN) task=serve catalog=$(DEMO)/catalog
 
 test: lint  ## lint, format and type checks, then the whole suite
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 test-fast: setup  ## the suite without its slow tests
-	$(VENV)/bin/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check .

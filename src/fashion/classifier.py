@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from fashion.data.transforms import shrunk
 from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
-from fashion.metrics import classification, confusion_matrix
 from fashion.module import EncoderModule
 from fashion.network import network_from
 from fashion.optim import check_settings
@@ -96,11 +95,7 @@ class ClassifierModule(EncoderModule):
     def log_scores(self, split: str) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         self._seen.clear()
-        matrix = confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
-        scores = classification(matrix)
-        self.log(f"{split}/loss", F.cross_entropy(logits, labels))
-        self.log(f"{split}/acc", scores["accuracy"], prog_bar=True)
-        self.log(f"{split}/f1", scores["f1_macro"])
+        self.log_names(split, logits, labels)
 
 
 def mix(pictures: Tensor, targets: Tensor, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:

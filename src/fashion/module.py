@@ -7,9 +7,11 @@ from typing import Any
 
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.nn import functional as F
 
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
+from fashion.metrics import classification, confusion_matrix
 from fashion.network import SiameseEncoder
 from fashion.optim import one_cycle
 
@@ -18,6 +20,9 @@ class EncoderModule(LightningModule):
     """A `SiameseEncoder` in training, by whatever loss."""
 
     network: SiameseEncoder
+
+    monitor: str
+    """The metric by which the best epoch is chosen."""
 
     looks_fitted = False
     """Whether the axes of looks were fitted to the network as it is; its checkpoints note it."""
@@ -41,6 +46,13 @@ class EncoderModule(LightningModule):
     def log_scores(self, split: str) -> None:
         """Log what the steps of an evaluation have seen, as split/…, and forget it."""
         raise NotImplementedError
+
+    def log_names(self, split: str, logits: Tensor, labels: Tensor) -> None:
+        """Log how well logits [N,classes] name pictures of those labels [N]; the loss is the plain cross-entropy."""
+        scores = classification(confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1]))
+        self.log(f"{split}/loss", F.cross_entropy(logits, labels))
+        self.log(f"{split}/acc", scores["accuracy"], prog_bar=self.monitor == "val/acc")
+        self.log(f"{split}/f1", scores["f1_macro"])
 
     def predict_step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Pictures [N,3,H,W] and labels → embeddings [N,64], class probabilities [N,classes]."""

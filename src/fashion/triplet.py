@@ -83,6 +83,7 @@ class TripletModule(EncoderModule):
         self.collapsed = False
         self._seen: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._labels: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._logits: list[Tensor] = []
         self._spread: list[Tensor] = []
         self._at_margin: list[Tensor] = []
 
@@ -139,9 +140,7 @@ class TripletModule(EncoderModule):
         self._seen[dataloader_idx].append(kinds.cpu())
         self._labels[dataloader_idx].append(labels.cpu())
         if dataloader_idx == 0 and self.hparams["classification"]:  # else nothing teaches the logits
-            right = self.network.logits(kinds).argmax(dim=1) == labels
-            split = "test" if self.trainer.testing else "val"
-            self.log(f"{split}/acc", right.float().mean(), batch_size=len(labels), add_dataloader_idx=False)
+            self._logits.append(self.network.logits(kinds).float().cpu())
 
     def log_scores(self, split: str) -> None:
         if not self._seen[1]:
@@ -151,7 +150,9 @@ class TripletModule(EncoderModule):
             )
         queries, gallery = (torch.cat(parts).numpy() for parts in self._seen)
         truth, gallery_labels = (torch.cat(parts).numpy() for parts in self._labels)
-        for parts in (*self._seen, *self._labels):
+        if self._logits:
+            self.log_names(split, torch.cat(self._logits), torch.from_numpy(truth))
+        for parts in (*self._seen, *self._labels, self._logits):
             parts.clear()
         scores = retrieval(queries, truth, gallery, gallery_labels).summary()
         for name in ("top1", "top5", "mrr", "map"):

@@ -37,6 +37,7 @@ def record(monkeypatch: pytest.MonkeyPatch, kind: type) -> list[float]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_that_goes_on_draws_another_order(run_here, data, monkeypatch, workers):
     seen = record(monkeypatch, ClassifierModule)
@@ -47,6 +48,7 @@ def test_a_run_that_goes_on_draws_another_order(run_here, data, monkeypatch, wor
     assert seen[:3] != seen[3:]
 
 
+@pytest.mark.slow
 def test_triplets_go_on_with_the_batches_that_come_next(run_here, data, monkeypatch):
     seen = record(monkeypatch, TripletModule)
     run = ("task=triplet", *data, *PLAIN, "task.batches.pictures_per_class=2")
@@ -70,6 +72,7 @@ def test_classes_are_taken_over_by_their_names(tmp_path):
     assert torch.equal(network.directions[1], own[1])  # nobody knows belts
 
 
+@pytest.mark.slow
 def test_validations_by_steps_still_end_with_one(run_here, data, tmp_path):
     by_steps = ("trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=2")
     run_here("task=classify", *data, "task.epochs=3", *by_steps, out="steps")  # 9 steps

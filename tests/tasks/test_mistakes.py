@@ -228,6 +228,7 @@ def test_a_run_folder_that_is_read_only_is_a_sentence(tmp_path, monkeypatch):
         make(str(tmp_path), "hydra.run.dir")
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_at_another_pace(run_here, data, tmp_path):
     run_here("task=classify", *data, "task.epochs=1", out="first")
     resume = ("task=classify", *data, "task.epochs=2", f"resume={tmp_path / 'first'}")

@@ -13,6 +13,7 @@ def data(pictures, caplog) -> tuple[str, ...]:
     return (*SMALL, f"data.source={pictures}")
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_early_says_why(run_here, data, caplog):
     run_here("task=classify", *data, "task.epochs=2", out="whole")
     assert "Stopped after" not in caplog.text

@@ -53,7 +53,10 @@ def run(backbones: Mapping[str, Mapping[str, Any]], image_size: int, rounds: int
                 small = {name: times[f"{name} int8"] for name in sessions}
                 _note(table, f"ONNX int8, {threads} threads, {what}", small, first)
                 _note(table, f"torch, {threads} threads, {what}", _torch_times(networks, some, rounds, threads))
-    _note(table, f"training step of {BATCH} ms", _training_times(networks, pictures, max(rounds // 10, 3)))
+    steps = _training_times(networks, pictures, max(rounds // 10, 3))
+    _note(table, f"training step of {BATCH} ms", steps)
+    for name, timing in steps.items():
+        table[name]["training, pictures/s"] = BATCH / timing.median
     return table
 
 
