@@ -25,7 +25,7 @@ from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.run_data import with_data_of
+from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> float:
     compared = compare_baselines(beside, options, queries, gallery)
     facts = {
         "encoder": str(encoder.source), "fingerprint": encoder.fingerprint, "relevance": options.relevance,
-        "baselines": compared,
+        "data": data_used(cfg) | {"image_size": encoder.image_size, "centre": encoder.centre}, "baselines": compared,
     }  # fmt: skip
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
     confusion = confusion_picture(result.confusion, result.class_names)
