@@ -16,7 +16,7 @@ from fashion.data.datamodules import asked_and_searched
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
-from fashion.metrics import check_names, select
+from fashion.metrics import SEARCH, check_names, select
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import evaluation_sections, per_class_rows
 from fashion.report.html import Section, write_page
@@ -78,8 +78,9 @@ def run(cfg: DictConfig) -> float:
     if options.metrics is None and result.per_class:
         show(plain_table("Per class", *per_class_rows(result.per_class)))
     sections = evaluation_sections(result, queries, gallery, data.source.root, confusion, shown, options.relevance)
-    if compared:
-        own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}
+    beside_them = SHOWN_OF_BASELINES if options.metrics is None else SEARCH
+    own = {name: value for name, value in shown.items() if name.partition("/")[2] in beside_them}
+    if compared and own:
         columns = list(own)
         rows = [[name, *(f"{figures[c]:.3f}" if c in figures else "" for c in columns)]
                 for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
@@ -119,6 +120,5 @@ def compare_baselines(
                 found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted, exclude=themselves)
             else:
                 found = retrieval(asked, wanted, asked, wanted, exclude=np.arange(len(wanted)))
-            summary = found.summary(f"{PREFIX[protocol]}/")
-            table[name] |= {key: v for key, v in summary.items() if key.partition("/")[2] in SHOWN_OF_BASELINES}
+            table[name] |= found.summary(f"{PREFIX[protocol]}/")
     return table
