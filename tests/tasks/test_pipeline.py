@@ -423,6 +423,16 @@ def test_the_metrics_asked_for_are_shown_with_their_macro_means(run_here, run_fo
     }
 
 
+def test_an_evaluation_says_which_gallery_was_searched(run_here, run_folder, pictures, tmp_path, capsys):
+    roles = {0: "true,", 1: ",true"}
+    rows = [f"test/{label}/{at}.png,{label},test,{roles[at]}" for label in ("dress", "hat", "shoes") for at in roles]
+    (pictures / "items.csv").write_text("\n".join(["path,label,split,is_query,is_gallery", *rows]))
+    data = ("data=table", f"data.source={pictures}/items.csv", "split=test", "protocols=[gallery]")
+    run_here("task=evaluate", *data, f"encoder={run_folder}", out="own")
+    assert " test gallery ┃" in capsys.readouterr().out
+    assert "3 test pictures, searched in the test gallery of 3;" in (tmp_path / "own/report.html").read_text()
+
+
 def test_a_training_leaves_a_report_with_its_curves(run_here, data, tmp_path):
     run_here("task=triplet", *data, "task.epochs=3", out="triplet")
     from fashion.report.training import read_curves
