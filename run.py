@@ -30,6 +30,13 @@ def task_file(arguments: list[str]) -> str:
     return text.replace("$", "$$").replace("# @package _global_\n", "")  # Hydra fills in what follows a $
 
 
+def check_flags(arguments: list[str]) -> None:
+    """End with a sentence where -m, which makes many configurations, meets a flag that shows one."""
+    flags = {text.partition("=")[0] for text in arguments}
+    if flags & {"-m", "--multirun"} and flags & {"-c", "--cfg", "-i", "--info"}:
+        sys.exit("error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.")
+
+
 def check_overrides(arguments: list[str]) -> None:
     """End with a sentence where Hydra's grammar would stumble over what a shell takes for one plain value."""
     for text in arguments:
@@ -66,6 +73,7 @@ def main(cfg: DictConfig) -> Any:
 if __name__ == "__main__":
     outlive(sys.stdout)
     outlive(sys.stderr)
+    check_flags(sys.argv[1:])
     check_overrides(sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
     OmegaConf.register_new_resolver("settings_key", settings_key)

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from fashion.bootstrap import bootstrap_intervals
 from fashion.errors import FashionError
-from fashion.metrics import classification, confusion_matrix, no_match_threshold, select
+from fashion.metrics import check_names, classification, confusion_matrix, no_match_threshold, select
 from fashion.retrieval import retrieval
 
 
@@ -191,6 +191,11 @@ def test_metrics_are_selected_by_name():
     assert select(metrics, ["map"]) == {"gallery/map": 0.5, "loo/map": 0.4}
     assert select(metrics, ["accuracy", "loo/map"]) == {"accuracy": 0.9, "loo/map": 0.4}
     assert select(metrics, None) == metrics
+    assert select(metrics, ["map@r", "gallery/hit@1"]) == select(metrics, ["map", "gallery/top1"])
+    macro = metrics | {"gallery/macro_map": 0.6, "loo/macro_map": 0.3}
+    assert set(select(macro, ["loo/map"])) == {"loo/map", "loo/macro_map"}
+    assert set(select(macro, ["macro_map"])) == {"gallery/macro_map", "loo/macro_map"}
+    check_names(["hit@5", "loo/map@r", "macro_mrr", "accuracy"])
     with pytest.raises(FashionError, match="'mpa'.*map"):
         select(metrics, ["mpa"])
 

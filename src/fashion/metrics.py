@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 
 SEARCH = ("top1", "top5", "precision@5", "recall@5", "precision@10", "recall@10", "r_precision", "map", "mrr")
 NAMING = ("accuracy", "precision_micro", "recall_micro", "f1_micro", "precision_macro", "recall_macro", "f1_macro")
+ALIASES = {"hit@1": "top1", "hit@5": "top5", "map@r": "map"}
+"""What others call some of them."""
 
 
 def no_match_threshold(nearest: Floats, right: Floats, precision: float) -> dict[str, float]:
@@ -66,17 +68,38 @@ def classification(matrix: NDArray[np.int64]) -> dict[str, Any]:
 def check_names(names: Sequence[str], known: Collection[str] | None = None) -> None:
     """Raise FashionError for a name that is none of those known; None: that no evaluation can give."""
     for name in names:
-        if not (name.rpartition("/")[2] in (*NAMING, *SEARCH) if known is None else name in known):
+        ours = _ours(name)
+        if not (_last(ours).removeprefix("macro_") in (*NAMING, *SEARCH) if known is None else ours in known):
             raise FashionError(f"metrics names {name!r}; choose from {', '.join((*NAMING, *SEARCH))}.")
 
 
 def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[str, float]:
-    """Those of `metrics` that `names` asks for; `map` without a protocol means `gallery/map` and `loo/map`.
+    """Those of `metrics` that `names` asks for, search metrics with their `macro_…`.
+
+    `map` without a protocol means `gallery/map` and `loo/map`.
 
     Raises:
         FashionError: for a name that is no metric.
     """
     if names is None:
         return dict(metrics)
-    check_names(names, {key.rpartition("/")[2] for key in metrics} | set(metrics))
-    return {key: value for key, value in metrics.items() if key in names or key.rpartition("/")[2] in names}
+    check_names(names, {_last(key) for key in metrics} | set(metrics))
+    wanted = set(map(_ours, names))
+    return {key: value for key, value in metrics.items() if wanted & _asked_by(key)}
+
+
+def _asked_by(key: str) -> set[str]:
+    """The names that select a metric: with and without its protocol, and without `macro_`."""
+    plain = key.replace("/macro_", "/")
+    return {key, _last(key), plain, _last(plain)}
+
+
+def _ours(name: str) -> str:
+    """Our name of a metric, behind its protocol if it has one."""
+    last = _last(name)
+    return name.removesuffix(last) + ALIASES.get(last, last)
+
+
+def _last(name: str) -> str:
+    """A metric's name without its protocol."""
+    return name.rpartition("/")[2]

@@ -26,6 +26,9 @@ from fashion.tasks.hints import hint
             "that is not listed is added as +data.batchsize=….",
         ),
         ("trainer=gpus", "there is no trainer=gpus; did you mean gpu? there are cpu, ddp, gpu, smoke."),
+        ("task=sync", "there is no task=sync; did you mean index? there are audit, "),
+        ("task=delete", "there is no task=delete; did you mean items? there are audit, "),
+        ("task=package", "there is no task=package; there are audit, "),
         ("~data.batchsize", "there is no key data.batchsize; did you mean data.batch_size? --help lists all."),
         ("loss=triplet", "loss is no part of this task's configuration; --help says what is."),
         ("hydra.launcher.batchsize=2", "there is no key hydra.launcher.batchsize; --cfg hydra lists those of Hydra."),
@@ -60,6 +63,15 @@ def test_the_command_line_says_it(tmp_path):
     done = command("task=classify", "lr=0.1", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: there is no key lr; did you mean task.module.lr? --help lists all.\n"
+
+
+@pytest.mark.parametrize("asked", [("--cfg", "job"), ("--cfg=job",), ("-c", "hydra"), ("--info",)])
+def test_one_configuration_is_shown_not_many(tmp_path, asked):
+    done = command("-m", "task=classify", "model=tiny", *asked, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.\n"
+    )
 
 
 def test_of_a_list_each_value_is_quoted(tmp_path):

@@ -1,6 +1,7 @@
 """The whole way in a temporary folder: train, train on, evaluate, export, index, search."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -407,6 +408,32 @@ def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_fold
         run_here("task=evaluate", *drawn, f"encoder={run_folder}", "baselines=[x]")
     with pytest.raises(FashionError, match="no such column"):
         run_here("task=evaluate", *drawn, f"encoder={run_folder}", "relevance=brand")
+
+
+def test_the_metrics_asked_for_are_shown_with_their_macro_means(run_here, run_folder, pictures, tmp_path, capsys):
+    run_here("task=evaluate", "data=folder", f"data.source={pictures}", f"encoder={run_folder}",
+             "protocols=[leave-one-out]", "metrics=[r_precision,hit@1]", "baselines=[random]", out="asked")  # fmt: skip
+    search, beside = capsys.readouterr().out.split("Beside what nobody trained")
+    content = metrics(tmp_path / "asked")
+    assert f"│ {content['metrics']['loo/macro_top1']:.3f} │" in search
+    columns = re.findall(r"\w+/?", beside.partition("┡")[0])
+    assert columns == ["loo/", "loo/", "top1", "r_precision"]
+    assert f"{content['baselines']['random']['loo/r_precision']:.3f}" in beside
+    assert "mrr" not in search + beside
+    assert "loo/mrr" not in (tmp_path / "asked/report.html").read_text()
+    assert content["metrics"].keys() == content["baselines"]["random"].keys() | {
+        name for name in content["metrics"] if "/" not in name
+    }
+
+
+def test_an_evaluation_says_which_gallery_was_searched(run_here, run_folder, pictures, tmp_path, capsys):
+    roles = {0: "true,", 1: ",true"}
+    rows = [f"test/{label}/{at}.png,{label},test,{roles[at]}" for label in ("dress", "hat", "shoes") for at in roles]
+    (pictures / "items.csv").write_text("\n".join(["path,label,split,is_query,is_gallery", *rows]))
+    data = ("data=table", f"data.source={pictures}/items.csv", "split=test", "protocols=[gallery]")
+    run_here("task=evaluate", *data, f"encoder={run_folder}", out="own")
+    assert " test gallery ┃" in capsys.readouterr().out
+    assert "3 test pictures, searched in the test gallery of 3;" in (tmp_path / "own/report.html").read_text()
 
 
 def test_a_training_leaves_a_report_with_its_curves(run_here, data, tmp_path):

@@ -94,12 +94,33 @@ def test_each_task_has_a_table_of_its_own_settings(run_here, outputs, tmp_path, 
         write_run(outputs / f"typo{number:02d}", "seed: 1", None)
     run_here("task=runs", "folder=runs")
     printed = capsys.readouterr().out
-    assert printed.index("triplet: 1 rows") < printed.index("classify: 2 rows")
+    assert "triplet: 1 rows" in printed
+    assert "classify: 2 rows" in printed
     assert "margin" not in printed
     assert "_convert_" not in printed
     assert "14 runs failed or were cut off, the last 10" in printed
     with pytest.raises(FashionError, match="did you mean model.name"):
         run_here("task=runs", "folder=runs", "filter='model = 1'")
+
+
+def test_runs_without_accuracy_are_listed_unless_a_sort_is_named(run_here, tmp_path, capsys):
+    write_run(tmp_path / "failed/a", "seed: 1", None)
+    assert run_here("task=runs", "folder=failed") == 1
+    assert "cut off, or still running" in capsys.readouterr().out.replace("\n", " ")
+    shutil.copytree(tmp_path / "failed", tmp_path / "runs")
+    for name, recall in (("flat", 0.9), ("ivf", 0.95)):
+        write_run(tmp_path / f"runs/{name}", f"index: {{kind: {name}}}", None)
+        (tmp_path / f"runs/{name}/.hydra/config.yaml").write_text(f"task: {{name: index}}\nindex: {{kind: {name}}}")
+        figures = {"metrics": {"search_ms": 1, "recall@10": recall}}
+        (tmp_path / f"runs/{name}/metrics.json").write_text(json.dumps(figures))
+    write_run(tmp_path / "runs/diverged", "seed: 2", float("nan"))
+    assert run_here("task=runs", "folder=runs") == 4
+    printed = capsys.readouterr().out
+    assert "index: 2 rows, best recall@10 first" in printed
+    assert printed.index("│ ivf") < printed.index("│ flat")
+    assert "classify: 1 rows, best train_seconds" in printed
+    with pytest.raises(FashionError, match="sort is 'accuracy', which no run has"):
+        run_here("task=runs", "folder=runs", "sort=accuracy")
 
 
 def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
@@ -115,6 +136,23 @@ def test_broken_runs_hide_no_good_ones(run_here, outputs, tmp_path, capsys):
     run_here("task=runs", "folder=runs", out="two")
     assert (tmp_path / "one/runs.csv").read_text() == (tmp_path / "two/runs.csv").read_text()
     assert "0.820 ± 0.028" in capsys.readouterr().out
+
+
+def test_settings_that_refer_to_others_have_their_values(run_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUSH", "secret")
+    settings = """
+epochs: 6
+seed: 3
+loop: ${loop}
+trainer: {max_epochs: '${model.epochs}', host: '${oc.env:HUSH}', again: '${trainer.host}', lost: '${no.where}'}
+model: {epochs: '${epochs}', seed: '${seed}'}
+"""
+    write_run(tmp_path / "runs/a", settings, 0.9)
+    (row,) = read_runs(tmp_path / "runs")
+    assert row["trainer.max_epochs"] == 6
+    assert row["trainer.host"] == row["trainer.again"] == "${oc.env:HUSH}"
+    assert (row["loop"], row["trainer.lost"], row["model.seed"]) == ("${loop}", "${no.where}", "${seed}")
+    assert run_here("task=runs", "folder=runs", "filter='trainer.max_epochs = 6'") == 1
 
 
 def test_a_run_that_failed_after_its_figures_counts_as_failed(tmp_path):
@@ -140,7 +178,9 @@ def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_fo
     assert "may be chance" in caplog.text
 
 
-def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(run_here, pictures, run_folder, tmp_path, caplog):
+def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
+    run_here, pictures, run_folder, tmp_path, caplog, monkeypatch
+):
     caplog.set_level("INFO")
     run = tmp_path / "mine"
     shutil.copytree(run_folder, run)
@@ -152,11 +192,24 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(run_here, pi
     assert run_here("task=compare", f"run={run}", f"run_b={run_folder}", out="compared") == 0
     assert f"(data.kind=folder data.source={pictures})" in caplog.text
     run_here("task=evaluate", f"encoder={run}", out="evaluated")
-    assert json.loads((tmp_path / "evaluated/metrics.json").read_text())["pictures"] == 12
+    written = json.loads((tmp_path / "evaluated/metrics.json").read_text())
+    assert written["pictures"] == 12
+    for content in (written, json.loads((tmp_path / "compared/comparison.json").read_text())):
+        assert content["data"]["source"] == str(pictures)
+        assert content["data"]["digests"] is None  # the default data's are not meant
+    (tmp_path / "evaluated/.hydra").mkdir()
+    default = "task: {name: evaluate}\ndata: {kind: table, source: elsewhere, digests: {train: x}, batch_size: 2}"
+    (tmp_path / "evaluated/.hydra/config.yaml").write_text(default)
+    (row,) = read_runs(tmp_path / "evaluated")
+    assert (row["data.kind"], row["data.source"], row["data.batch_size"]) == ("folder", str(pictures), 2)
+    assert "data.digests.train" not in row
     caplog.clear()
     named = ("data=folder", f"data.source={pictures}")
     run_here("task=evaluate", f"encoder={run}", *named, "split=test", out="named")
     assert "Data: those of the run" not in caplog.text
+    monkeypatch.setenv("SHOP", str(pictures))
+    run_here("task=evaluate", f"encoder={run}", "data=folder", "data.source=${oc.env:SHOP}", out="named")
+    assert json.loads((tmp_path / "named/metrics.json").read_text())["data"]["source"] == "${oc.env:SHOP}"
     # Nothing that a run folder names is run, nor does it get at the environment.
     for drawing in ({"_target_": "os.system"}, {"name": "https://elsewhere/${oc.env:HOME}"}):
         config["data"]["drawing"] = drawing

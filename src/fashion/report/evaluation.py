@@ -33,7 +33,10 @@ def evaluation_sections(
     relevance: str = "class",
 ) -> list[Section]:
     """The sections of one evaluation; `confusion`: its matrix as a picture; `metrics`: only these figures."""
-    counts = f"{len(queries.labels)} {result.split} pictures; 95% bootstrap intervals."
+    counts = f"{len(queries.labels)} {result.split} pictures"
+    if result.gallery is not None:
+        counts += f", searched in the {gallery_name(gallery)} of {len(gallery.labels)}"
+    counts += "; 95% bootstrap intervals."
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
         Section("Confusion", picture=confusion, table=most_confused(result.confusion, result.class_names),
@@ -54,6 +57,12 @@ def evaluation_sections(
         "which embeddings differ most (PCA)."
     )
     return [*sections, Section("Map", picture=embedding_map(result, queries.labels), caption=caption)]
+
+
+def gallery_name(gallery: PictureArray) -> str:
+    """The searched pictures in words: a table may have some of another split than the training searched."""
+    split = gallery.items[0].split
+    return f"{'training' if split == 'train' else split} gallery"
 
 
 def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:

@@ -13,12 +13,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.files import read_json
 from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"
 HYDRAS = re.compile(r"(^|\.)_\w+_$")
 """Hydra's own keys, such as `_target_`."""
+
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+"""To another setting.  What has a colon in it is a resolver, which may read the environment."""
 
 UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
 """Settings that say where things are, not what was done."""
@@ -39,13 +43,38 @@ def read_runs(folder: Path) -> list[Row]:
             settings = None
             row["error"] = ".hydra/config.yaml cannot be read"
         if isinstance(settings, dict):
-            named = flat({str(key): value for key, value in settings.items()})
-            row |= {key: _plain(value) for key, value in named.items() if key not in UNTOLD and not HYDRAS.search(key)}
+            row |= told({str(key): value for key, value in settings.items()}, read_json(run / "metrics.json"))
         row = outcome(run) | row
         if row.get("error") == UNFINISHED and row.get("task.name") not in ("classify", "triplet", "evaluate"):
             continue  # a task that gives no figures
         rows.append(row)
     return rows
+
+
+def told(settings: dict[str, Any], content: Any) -> Row:
+    """The settings as key.key, less those that say where things are; of the data, what was really used.
+
+    A setting that refers to another has its value; resolvers, which may read the environment, stay as they are written.
+
+    Args:
+        content: of the run's `metrics.json`, which may note the `data`: an evaluation takes those of its model's run.
+    """
+    used = content.get("data") if isinstance(content, dict) else None
+    if isinstance(used, dict) and isinstance(settings.get("data"), dict):
+        settings = settings | {"data": settings["data"] | used}
+    named = flat(settings)
+    shown = [key for key in named if key not in UNTOLD and not HYDRAS.search(key)]
+    return {key: _plain(_followed(named[key], named)) for key in shown}
+
+
+def _followed(value: Any, named: Mapping[str, Any], most: int = 10) -> Any:
+    """What a plain `${key.key}` refers to, through `most` such at most; anything else as it is."""
+    for _ in range(most):
+        reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if reference is None or reference[1] not in named or reference[1] == "seed":  # runs of all seeds have one row
+            break
+        value = named[reference[1]]
+    return value
 
 
 def outcome(run: Path) -> Row:

@@ -69,9 +69,15 @@ def metrics_table(
     return table
 
 
-def search_table(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
-    """Search metrics by protocol: micro mean with its 95% interval, and macro mean over classes."""
-    protocols = {"gallery": "training gallery", "loo": "leave-one-out", "filtered": "filtered by the named class"}
+def search_table(
+    metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]], searched: str = "training gallery"
+) -> Table:
+    """Search metrics by protocol: micro mean with its 95% interval, and macro mean over classes.
+
+    Args:
+        searched: what the gallery protocol searched, in words.
+    """
+    protocols = {"gallery": searched, "loo": "leave-one-out", "filtered": "filtered by the named class"}
     table = Table(title="Search", title_justify="left")
     table.add_column("metric")
     shown = [prefix for prefix in protocols if any(name.startswith(f"{prefix}/") for name in metrics)]

@@ -21,7 +21,7 @@ from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.run_data import with_data_of
+from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ def run(cfg: DictConfig) -> float:
     log.info("%s", sentence)
     log.info("%s", verdict(table["accuracy"]["p"], naming["p"]))
     folder = Path(HydraConfig.get().runtime.output_dir)
-    content = {"run": options.run, "run_b": options.run_b, "split": options.split, "paired_bootstrap": table,
-               "mcnemar": naming}  # fmt: skip
+    content = {"run": options.run, "run_b": options.run_b, "split": options.split, "data": data_used(cfg),
+               "paired_bootstrap": table, "mcnemar": naming}  # fmt: skip
     write_text(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
     sections = [Section("Figures", text=f"{named}, of {data.source.root}.  {sentence}", table=(columns, rows))]
     for title, mine, other in (("Only run is right", 0, 1), ("Only run_b is right", 1, 0)):

@@ -16,16 +16,16 @@ from fashion.data.datamodules import asked_and_searched
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
-from fashion.metrics import check_names, select
+from fashion.metrics import SEARCH, check_names, select
 from fashion.report.confusion import confusion_picture
-from fashion.report.evaluation import evaluation_sections, per_class_rows
+from fashion.report.evaluation import evaluation_sections, gallery_name, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.run_data import with_data_of
+from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> float:
     compared = compare_baselines(beside, options, queries, gallery)
     facts = {
         "encoder": str(encoder.source), "fingerprint": encoder.fingerprint, "relevance": options.relevance,
-        "baselines": compared,
+        "data": data_used(cfg) | {"image_size": encoder.image_size, "centre": encoder.centre}, "baselines": compared,
     }  # fmt: skip
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
     confusion = confusion_picture(result.confusion, result.class_names)
@@ -74,12 +74,13 @@ def run(cfg: DictConfig) -> float:
     if naming:
         show(metrics_table(title, naming, result.intervals))
     if len(naming) < len(shown):
-        show(search_table(shown, result.intervals))
+        show(search_table(shown, result.intervals, gallery_name(gallery)))
     if options.metrics is None and result.per_class:
         show(plain_table("Per class", *per_class_rows(result.per_class)))
     sections = evaluation_sections(result, queries, gallery, data.source.root, confusion, shown, options.relevance)
-    if compared:
-        own = {name: value for name, value in result.metrics.items() if name.partition("/")[2] in SHOWN_OF_BASELINES}
+    beside_them = SHOWN_OF_BASELINES if options.metrics is None else SEARCH
+    own = {name: value for name, value in shown.items() if name.partition("/")[2] in beside_them}
+    if compared and own:
         columns = list(own)
         rows = [[name, *(f"{figures[c]:.3f}" if c in figures else "" for c in columns)]
                 for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
@@ -119,6 +120,5 @@ def compare_baselines(
                 found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted, exclude=themselves)
             else:
                 found = retrieval(asked, wanted, asked, wanted, exclude=np.arange(len(wanted)))
-            summary = found.summary(f"{PREFIX[protocol]}/")
-            table[name] |= {key: v for key, v in summary.items() if key.partition("/")[2] in SHOWN_OF_BASELINES}
+            table[name] |= found.summary(f"{PREFIX[protocol]}/")
     return table

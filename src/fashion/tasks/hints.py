@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -25,7 +26,8 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
         if group.startswith("hydra/"):
             return f"there is no {asked}; the plugins that sweeps need come with the `sweep` extra."
         choice = asked.removeprefix(f"{group}/")
-        return f"there is no {group}={choice}; {_meant(choice, error.options)}there are {', '.join(error.options)}."
+        meant = _meant(choice, error.options) or _asked(_described(choice, conf / group))
+        return f"there is no {group}={choice}; {meant}there are {', '.join(error.options)}."
     unknown = re.match("Could not (override|delete from config).? '(.+?)'", str(error))
     if not unknown:
         cause = str(error.__cause__ or "").split("\n")[0]
@@ -74,5 +76,19 @@ def _meant(wrong: str, right: Sequence[str]) -> str:
     last = wrong.rpartition(".")[2]
     same = [key for key in right if key.rpartition(".")[2] == last]
     ends = {key.rpartition(".")[2]: key for key in right}
-    near = same or [ends[end] for end in get_close_matches(last, ends, n=3, cutoff=0.75)]
+    return _asked(same or [ends[end] for end in get_close_matches(last, ends, n=3, cutoff=0.75)])
+
+
+def _described(word: str, folder: Path) -> list[str]:
+    """The choices whose description has this word, as that of index has `sync`: the comments above their keys."""
+    whole = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        head = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        if any(whole.search(line) for line in head if "@package" not in line):
+            found.append(path.stem)
+    return found
+
+
+def _asked(near: Sequence[str]) -> str:
     return f"did you mean {' or '.join(near[:3])}? " if near else ""

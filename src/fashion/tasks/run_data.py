@@ -36,6 +36,13 @@ def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def data_used(cfg: DictConfig) -> dict[str, Any]:
+    """Which pictures the configuration names, for the record; `${…}` stays as it is, as it may read the environment."""
+    settings = OmegaConf.to_container(cfg.data, resolve=False)
+    assert isinstance(settings, dict)
+    return {key: settings.get(key) for key in (*PLACE, *READING)}
+
+
 def data_settings(encoder: Encoder) -> dict[str, Any] | None:
     """What the run's configuration says of its data; None: there is none that can be used."""
     for folder in encoder.source.parents[:2]:  # a bundle lies in its run's folder, a checkpoint one deeper

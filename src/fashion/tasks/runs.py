@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from fashion.errors import FashionError
 from fashion.files import replacing
 from fashion.report.html import Section, write_page
-from fashion.report.runs import SMALLER_IS_BETTER, Row, briefly, cells, columns_of, over_seeds, read_runs
+from fashion.report.runs import FIGURES, SMALLER_IS_BETTER, Row, briefly, cells, columns_of, over_seeds, read_runs
+from fashion.report.sweep import BEST
 from fashion.report.tables import plain_table, show
 from fashion.search.selecting import select
 from fashion.tasks.options import Options, read_options
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 class RunsOptions(Options):
     folder: str
     filter: str | None
-    sort: str
+    sort: str | None
     seeds: bool
 
 
@@ -37,16 +38,19 @@ def run(cfg: DictConfig) -> int:
     if not rows:
         raise FashionError(f"{options.folder} holds no such run; train one, or change folder and filter.")
     failed = [row for row in rows if "error" in row]
-    if options.seeds:
-        rows = over_seeds(rows, options.sort) + failed
-    rows = ordered(rows, options.sort)
-    for title, columns, table in tables_of(rows, options.sort):
+    done, sorts = [], {}
+    for task, own in by_task(rows).items():
+        sorts[task] = options.sort or usual_sort(own, task)
+        own = over_seeds(own, sorts[task]) if options.seeds else own
+        done += own if options.sort else ordered(own, sorts[task])
+    rows = ordered(done + failed, options.sort) if options.sort else done + failed
+    for title, columns, table in tables_of(rows, sorts):
         show(plain_table(title, columns, table))
     folder = Path(HydraConfig.get().runtime.output_dir)
     with replacing(folder / "runs.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         names = columns_of(rows)
         csv.writer(file).writerows([names, *([row.get(name) for name in names] for row in rows)])
-    whole = tables_of(rows, options.sort, most_failed=len(rows), brief=False)
+    whole = tables_of(rows, sorts, most_failed=len(rows), brief=False)
     write_page(
         folder / "runs.html", "Runs", [Section(title, table=(columns, table)) for title, columns, table in whole]
     )
@@ -54,16 +58,36 @@ def run(cfg: DictConfig) -> int:
     return len(rows)
 
 
+def by_task(rows: list[Row]) -> dict[str, list[Row]]:
+    """Task → its runs that did not fail."""
+    tasks: dict[str, list[Row]] = {}
+    for row in rows:
+        if "error" not in row:
+            tasks.setdefault(str(row.get("task.name")), []).append(row)
+    return tasks
+
+
+def usual_sort(rows: list[Row], task: str) -> str:
+    """The figure that orders a task's runs where no sort is given: accuracy, else that of its sweeps, else any.
+
+    A run without any figure has failed.
+    """
+    names = ("accuracy", BEST.get(task, "accuracy"), *FIGURES)
+    return next(name for name in names if any(name in row for row in rows))
+
+
 def tables_of(
-    rows: list[Row], best: str, most_failed: int = 10, brief: bool = True
+    rows: list[Row], sorts: Mapping[str, str], most_failed: int = 10, brief: bool = True
 ) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(title, columns, cells) of one table a task, whose settings are its own, and of the runs that failed."""
-    tasks = dict.fromkeys(row.get("task.name") for row in rows if "error" not in row)
-    for task in tasks:
-        own = [row for row in rows if "error" not in row and row.get("task.name") == task]
+    """(title, columns, cells) of one table a task, whose settings are its own, and of the runs that failed.
+
+    Args:
+        sorts: task → what its rows are ordered by.
+    """
+    for task, own in by_task(rows).items():
         columns = [name for name in columns_of(own) if not name.endswith(" sd")]
         own, columns = briefly(own, columns) if brief else (own, columns)
-        yield f"{task}: {len(own)} rows, best {best} first", columns, [cells(row, columns) for row in own]
+        yield f"{task}: {len(own)} rows, best {sorts[task]} first", columns, [cells(row, columns) for row in own]
     failed = [row for row in rows if "error" in row]
     if failed:
         shown = failed[-most_failed:]
