@@ -154,6 +154,15 @@ def test_names_and_columns_are_not_lost_without_a_word(run_here, bundle, table):
     assert run_here("task=index", f"pictures={shop}", "catalog=c", "allow_shrink=true") == 40
 
 
+def test_a_search_prints_the_paths_of_items_that_are_named_otherwise(run_here, bundle, table, capsys):
+    run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
+    run_here("task=search", "catalog=c", f"query={table.parent}/hat/7.png", "k=2")
+    lines = [line.replace("┃", "│") for line in capsys.readouterr().out.splitlines() if line[0] in "┃│"]
+    titles, first = ([cell.strip() for cell in line.strip("│").split("│")] for line in lines[:2])
+    assert titles == ["rank", "score", "label", "item", "path"]
+    assert first[3:] == ["h7", "hat/7.png"]
+
+
 def test_columns_of_few_items_are_kept_where_the_source_gave_them(run_here, bundle, table):
     source = ("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
     rows = table.read_text().splitlines()
