@@ -75,13 +75,9 @@ def _lost_names(before: pa.Table, planned: Plan) -> Iterator[str]:
 def _lost_columns(before: pa.Table, given: list[str], planned: Plan) -> Iterator[str]:
     left = filled(planned.items)
     counts = {name: _count(before[name]) for name in filled(before) if name not in left}
-    lost = [
-        f"{name} (which {count} items have)"
-        for name, count in counts.items()
-        if name in given or count > len(before) / 2
-    ]
+    lost = [f"{name} ({count} values)" for name, count in counts.items() if name in given or count > len(before) / 2]
     if lost:
-        yield f"the source has no {' and no '.join(lost)}"
+        yield f"nothing would be left of {', '.join(lost)}"
 
 
 def filled(items: pa.Table) -> list[str]:

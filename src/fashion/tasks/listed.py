@@ -79,9 +79,9 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)
 
 
-def _overrides(kind: str, source: str | None, drawing: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
+def _overrides(kind: str, source: str | int | None, drawing: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
     """The overrides that name the same data from anywhere."""
-    found: dict[str, Any] = {"data": kind} | ({"data.source": _place(source)} if source else {})
+    found: dict[str, Any] = {"data": kind} | ({"data.source": _place(str(source))} if source else {})
     if kind == "synthetic":
         found |= {f"data.drawing.{name}": value for name, value in (drawing or {}).items()}
     return found | {f"data.{name}": value for name, value in others.items() if value is not None}
