@@ -134,5 +134,7 @@ def test_what_cannot_be_reached_or_is_not_there_is_named(tmp_path, uri):
     with pytest.raises(FashionError, match="no setting 'nprobe'"):
         MilvusIndex(64, uri=uri, nprobe=3)
     (tmp_path / "i.json").write_text('{"collection": "fashion_gone"}')
-    with pytest.raises(FashionError, match="has no collection fashion_gone"):
+    with pytest.raises(
+        FashionError, match="no collection fashion_gone; make the catalogue anew with task=index rebuild=true"
+    ):
         MilvusIndex.load(tmp_path / "i.json", np.arange(3), {"kind": "milvus", "uri": uri})

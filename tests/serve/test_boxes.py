@@ -66,10 +66,15 @@ def test_a_search_draws_the_part_that_is_the_item(halves, run_here, tmp_path):
                 assert colours(grid.crop((left, TEXT, left + TILE, TEXT + TILE))) == SHOWN[hit.name]
 
 
-def test_an_item_that_is_asked_about_is_drawn_as_its_part(halves, run_here, tmp_path):
+def test_an_item_that_is_asked_about_is_drawn_and_named_as_its_part(halves, run_here, tmp_path, capsys):
+    with Image.open(tmp_path / "shop/both.png") as picture:
+        parts = {name: picture.crop(box) if box else picture.copy() for name, box in BOXES.items()}
+    classes = {name: VisualSearchEngine(halves).classify(part)[0] for name, part in parts.items()}
     with Server(halves) as server:
         for where in (f"catalog={halves}", f"server={server.url}"):
             for name, shown in SHOWN.items():
                 run_here("task=search", where, f"like={name}", "k=1", out="like")
                 grid = Image.open(tmp_path / "like/results.png")
                 assert colours(grid.crop((GAP, TEXT, GAP + TILE, TEXT + TILE))) == shown
+                label, probability = classes[name]
+                assert capsys.readouterr().out.startswith(f"{name}: {label} ({probability:.0%})\n")

@@ -366,7 +366,7 @@ def test_pictures_that_have_moved_are_missed(bundle, run_here, tmp_path, caplog)
     service = make_service("c", None, Settings())
     asyncio.run(start(service))
     assert "12 of 12 pictures that were looked for are missing" in caplog.text
-    assert "task=index pictures=NEW catalog=c" in caplog.text
+    assert f"new place in it: python run.py task=index pictures={shop} catalog=c" in caplog.text
     run_here("task=index", "pictures=moved", "catalog=c")
     assert json.loads((tmp_path / "out/metrics.json").read_text())["metrics"]["embedded"] == 0
     caplog.clear()

@@ -1,6 +1,9 @@
 """What task=index and task=embed take of a source, and what they say of the rest."""
 
 import hashlib
+import json
+import re
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from omegaconf import OmegaConf
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.remaking import made_anew
+from fashion.tasks.listed import _place
 
 
 @pytest.fixture
@@ -68,20 +73,131 @@ def test_a_table_that_is_searched_needs_paths(run_here, bundle, shop):
 def test_a_catalogue_of_ones_own_pictures_is_not_filled_with_the_default_data(run_here, bundle, shop):
     run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
     for options in ((), ("rebuild=true", "allow_shrink=true"), ("index=hnsw",)):
-        with pytest.raises(FashionError, match=f"c is a catalogue already, .* give pictures={shop}, or the data="):
+        with pytest.raises(FashionError, match=f"c is a catalogue already, .* give pictures={shop}\\."):
             run_here("task=index", "catalog=c", *options)
     assert run_here("task=index", "data=folder", f"data.source={shop}", "catalog=c") == 40
-    Path("c/manifest.json").resolve().write_text("{")
+    for manifest in Path("c/versions").glob("*/manifest.json"):
+        manifest.write_text("{")
     with pytest.raises(FashionError, match=r"is damaged .* rebuild=true pictures=FOLDER catalog=c \(or with the data="):
         Catalog.open("c")
 
 
+def command_in(said: str) -> list[str]:
+    """The overrides of the rebuilding command that a message names, as a shell hands them to Hydra."""
+    return shlex.split(re.search(r"task=index rebuild=true .*", said)[0].removesuffix("."))
+
+
+@pytest.fixture
+def table(shop):
+    """The table, with a price for each picture and a name that its owner gave; the last picture is not in it."""
+    rows = [f"{label}/{at}.png,{label},{label[0]}{at},{at + 5}" for label in ("dress", "hat") for at in range(20)]
+    (shop / "items.csv").write_text("\n".join(["path,label,external_id,price", *rows[:-1]]))
+    return shop / "items.csv"
+
+
+def test_the_rebuilding_command_in_a_message_keeps_names_and_columns(run_here, bundle, table, tmp_path):
+    """Also after a change by task=items, of a table that was named from elsewhere."""
+    source = ("data=table", "data.source=shop/items.csv", "split=all")
+    run_here("task=index", f"encoder={bundle}", *source, "catalog=c")
+    run_here("task=items", "catalog=c", f"add={table.parent}/hat/19.png", "external_id=A1")
+    before = Catalog.open("c").items.select(["id", "external_id", "price"]).to_pylist()
+    with pytest.raises(FashionError) as caught:
+        run_here("task=index", "encoder=pretrained", *source, "catalog=c")
+    for name in ("index.faiss", None):
+        words = command_in(str(caught.value))
+        assert words[-4:-1] == ["data=table", f"data.source={table}", "split=all"]
+        assert run_here(*words) == 40
+        assert Catalog.open("c").items.select(["id", "external_id", "price"]).to_pylist() == before
+        if name:
+            Path("c", name).resolve().unlink()
+            with pytest.raises(FashionError, match="or make it anew with") as caught:
+                run_here("task=search", "catalog=c", "like=1")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ["pictures='my shop'"],
+        ["data=folder", "data.source='my shop'", "data.classes=[hat,dress]", "split=train"],
+        ["data=folder", "data.source='my shop'", "data.fold=1/3"],
+        ["data=synthetic", "data.drawing.products=30", "data.drawing.views=1", "data.drawing.size=16"],
+    ],
+)
+def test_a_rebuilding_command_names_the_same_items(run_here, bundle, shop, tmp_path, source):
+    shop.rename("my shop")
+    run_here("task=index", f"encoder={bundle}", *source, "catalog=c")
+    before = Catalog.open("c").items
+    words = shlex.split(made_anew("c"))
+    assert all(f"='{tmp_path}/" in word for word in words if "my shop" in word)
+    assert run_here(*words) == len(before)
+    assert Catalog.open("c").items.equals(before)
+
+
+def test_names_and_columns_are_not_lost_without_a_word(run_here, bundle, table):
+    shop = table.parent
+    source = ("data=table", f"data.source={table}")
+    run_here("task=index", f"encoder={bundle}", *source, "catalog=c")
+    said = (
+        r"39 of the catalogue's 39 external ids \(such as 'd0'\) are not in the source; nothing would be left "
+        rf"of price \(39 values\) \(the catalogue was made from data=table data.source={table} split=all\); .*"
+        "add allow_shrink=true"
+    )
+    for options in ((), ("rebuild=true",), ("dry_run=true",)):
+        with pytest.raises(FashionError, match=said):
+            run_here("task=index", f"pictures={shop}", "catalog=c", *options)
+    assert Catalog.open("c").version == 1
+    table.write_text(table.read_text().replace(",price", ",cost").replace("d0,", "D0,"))  # one name may change
+    with pytest.raises(FashionError, match=r"^nothing would be left of price \(39 values\)"):
+        run_here("task=index", *source, "catalog=c")
+    assert run_here("task=index", *source, "catalog=c", "allow_shrink=true") == 39
+    assert Catalog.open("c").items["external_id"][0].as_py() == "D0"
+    assert run_here("task=index", f"pictures={shop}", "catalog=c", "allow_shrink=true") == 40
+
+
+def test_a_search_prints_the_paths_of_items_that_are_named_otherwise(run_here, bundle, table, capsys):
+    run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
+    run_here("task=search", "catalog=c", f"query={table.parent}/hat/7.png", "k=2")
+    lines = [line.replace("┃", "│") for line in capsys.readouterr().out.splitlines() if line[0] in "┃│"]
+    titles, first = ([cell.strip() for cell in line.strip("│").split("│")] for line in lines[:2])
+    assert titles == ["rank", "score", "label", "item", "path"]
+    assert first[3:] == ["h7", "hat/7.png"]
+
+
+def test_columns_of_few_items_are_kept_where_the_source_gave_them(run_here, bundle, table):
+    source = ("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{rows[0]},sale", f"{rows[1]},3", *(f"{row}," for row in rows[2:])]))
+    run_here(*source)
+    run_here("task=items", "catalog=c", "update=d1", "+columns.note=hello")
+    table.write_text("\n".join(rows))
+    with pytest.raises(FashionError, match=r"left of sale \(1 values\) \(the cat"):
+        run_here(*source)
+    table.write_text("\n".join([f"{rows[0]},sale", *(f"{row},3" for row in rows[1:])]))
+    run_here(*source)  # what an update set is the source's to undo
+    assert Catalog.open("c").items["note"].null_count == 39
+
+
+def test_a_catalogue_of_before_is_made_anew_by_a_guess(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
+    path = Path("c/manifest.json").resolve()
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({name: manifest[name] for name in manifest if name not in ("made_from", "given")}))
+    with pytest.raises(FashionError, match=f"rebuild=true encoder=.* pictures={shop} catalog=.*c \\(or with the data="):
+        run_here("task=index", "encoder=pretrained", f"pictures={shop}", "catalog=c")
+    run_here("task=index", f"pictures={shop}", "catalog=c")
+    assert made_anew("c") == f"task=index rebuild=true pictures={shop} catalog=c"
+
+
+def test_no_password_of_an_address_is_noted():
+    assert _place("https://me:secret@shop.example/all.tar.gz?key=secret") == "https://shop.example/all.tar.gz"
+
+
 def test_messages_name_the_pictures_that_a_catalogue_was_made_of(run_here, bundle, shop):
     run_here("task=index", f"encoder={bundle}", f"pictures={shop}", "catalog=c")
-    with pytest.raises(FashionError, match=f"rebuild=true encoder=.* pictures={shop} catalog=.*c "):
+    with pytest.raises(FashionError, match=f"rebuild=true encoder=.* pictures={shop} catalog=.*c$"):
         run_here("task=index", "encoder=pretrained", f"pictures={shop}", "catalog=c")
     Path("c/index.faiss").resolve().unlink()
-    with pytest.raises(FashionError, match=f"make it anew with task=index rebuild=true pictures={shop} catalog=c "):
+    with pytest.raises(FashionError, match=f"make it anew with task=index rebuild=true pictures={shop} catalog=c\\."):
         run_here("task=search", "catalog=c", f"query={shop}/hat/0.png")
     with pytest.raises(FashionError, match="task=index pictures=FOLDER catalog=nowhere"):
         run_here("task=search", "catalog=nowhere", f"query={shop}/hat/0.png")

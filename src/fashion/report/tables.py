@@ -20,7 +20,10 @@ def show(what: RenderableType) -> None:
 
 
 def hits_table(result: "SearchResult", columns: Sequence[str] = ()) -> Group:
-    """Rank, score, label, `columns` and name of a query's hits, under the query and what the model takes it for."""
+    """Rank, score, label, `columns` and name of a query's hits, under the query and what the model takes it for.
+
+    Where items have other names than the paths of their pictures, the paths are the last column.
+    """
     doubt = " — no match: nothing in the catalogue is near enough" if result.match is False else ""
     title = f"{result.query}: {result.predicted} ({result.probability:.0%}){doubt}"
     table = Table()
@@ -28,10 +31,13 @@ def hits_table(result: "SearchResult", columns: Sequence[str] = ()) -> Group:
         table.add_column(name, justify="right")
     for name in ("label", *columns):
         table.add_column(Text(name))
-    table.add_column("item", overflow="fold")
-    for hit in result.hits:
+    paths = [str(hit.item.get("path", hit.path)) for hit in result.hits]
+    named = all(path == hit.name for path, hit in zip(paths, result.hits, strict=True))
+    for name in ("item",) if named else ("item", "path"):
+        table.add_column(name, overflow="fold")
+    for hit, path in zip(result.hits, paths, strict=True):
         said = (as_cell(hit.item.get(name)) for name in columns)
-        add(table, str(hit.rank), f"{hit.score:.3f}", hit.label or "–", *said, hit.name)
+        add(table, str(hit.rank), f"{hit.score:.3f}", hit.label or "–", *said, hit.name, *([] if named else [path]))
     return Group(Text(title, overflow="fold"), table)  # a table's own title would be broken at the table's width
 
 

@@ -32,7 +32,6 @@ from fashion.search.catalog_files import (
     files_of,
     forget_pictures,
     ids_of,
-    made_anew,
     manifest_of,
     model_of,
     open_index,
@@ -41,7 +40,9 @@ from fashion.search.catalog_files import (
     read_manifest,
 )
 from fashion.search.index import FAISSIndex
+from fashion.search.listing import Listing
 from fashion.search.milvus import MilvusIndex, dropping
+from fashion.search.remaking import made_anew
 from fashion.search.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Catalog:
     items: one row an item, ascending by `id`.  embeddings: [N,64] float32 of length 1, in the same order.  index: over
     the items' `id`.  root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that
     embedded them.  next_id: the lowest id that no item ever had.  asked: the index as it was asked for, such as `auto`.
-    version: its number in the store; 0: in memory.  folder: the store's; None: in memory.
+    version: its number in the store; 0: in memory.  folder: the store's; None: in memory.  made_from: the overrides
+    that name its source to `task=index`; empty: not noted.  given: the columns that the source filled.
     """
 
     items: pa.Table
@@ -67,6 +69,8 @@ class Catalog:
     asked: dict[str, Any]
     version: int = 0
     folder: Path | None = None
+    made_from: dict[str, Any] = field(default_factory=dict)
+    given: list[str] = field(default_factory=list)
     ids: NDArray[np.int64] = field(init=False, repr=False)
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
 
@@ -167,9 +171,10 @@ class Catalog:
             return here if here.is_file() else path
         return path
 
-    def holds(self, items: pa.Table, root: Path, index: Mapping[str, Any]) -> bool:
-        """Whether it has just these items below that root, in an index of these settings (in full)."""
-        return self.root.resolve() == root.resolve() and self.asked == index and items.equals(self.items)
+    def holds(self, items: pa.Table, listing: Listing, index: Mapping[str, Any]) -> bool:
+        """Whether it has just these items, from that source, in an index of these settings (in full)."""
+        same = self.root.resolve() == listing.root.resolve() and listing.made_from in ({}, self.made_from)
+        return same and self.asked == index and items.equals(self.items)
 
     def encoder_path(self) -> Path:
         """Where the model lies that made the embeddings.
@@ -263,4 +268,18 @@ class Catalog:
         next_id = max(manifest["next_id"], Store(folder).next_id())
         asked = manifest.get("asked") or manifest["index"]
         version, fingerprint = int(current.name), manifest["fingerprint"]
-        return cls(items, embeddings, index, root, fingerprint, model, next_id, asked, version, folder.resolve())
+        made_from, given = manifest.get("made_from") or {}, manifest.get("given") or []  # none in a catalogue of before
+        return cls(
+            items,
+            embeddings,
+            index,
+            root,
+            fingerprint,
+            model,
+            next_id,
+            asked,
+            version,
+            folder.resolve(),
+            made_from,
+            given,
+        )

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from fashion.errors import CatalogError, FashionError
-from fashion.files import read_json, sha256
+from fashion.files import sha256
 from fashion.model_files import SHIPPED
 from fashion.quoting import as_typed
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import NOTE, MilvusIndex
+from fashion.search.remaking import made_anew
 from fashion.search.store import Store
 
 if TYPE_CHECKING:
@@ -81,23 +82,6 @@ def noted_model(model: Path) -> str:
     return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
 
 
-def root_of(store: Store) -> str | None:
-    """Where the pictures lie, as the latest manifest says that can be read; None where none says it but for "/"."""
-    for number in reversed(store.numbers()):
-        said = read_json(store.version(number) / "manifest.json")
-        if isinstance(said, dict) and said.get("root"):
-            return None if said["root"] == "/" else str(said["root"])
-    return None
-
-
-def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
-    """The command that makes a catalogue anew, for messages."""
-    words = ["task=index", "rebuild=true"]
-    words += [as_typed("encoder", encoder)] if encoder else []
-    words += [as_typed("pictures", root_of(Store(folder)) or "FOLDER"), as_typed("catalog", folder)]
-    return f"{' '.join(words)} (or with the data=… or embeddings=… that it was made with)"
-
-
 def read_items(path: Path) -> pa.Table:
     """Row group by row group, with the system's allocator: Arrow's own keeps twice what the table takes."""
     with _ALLOCATING:
@@ -128,6 +112,8 @@ def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, An
         "fingerprint": catalog.fingerprint,
         "model": noted_model(catalog.model.resolve()),
         "root": str(catalog.root.resolve()),
+        "made_from": catalog.made_from,
+        "given": catalog.given,
         "count": len(catalog),
         "next_id": catalog.next_id,
         "line": store.line(),

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fashion.data.folders import class_name, find_pictures
-from fashion.data.images import Given, as_picture
+from fashion.data.images import BadPictureError, Given, as_picture, load_picture
 from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.filters import Filter
-from fashion.search.listing import Listing
+from fashion.search.listing import Listing, box_of
 from fashion.search.plan import Changes
-from fashion.search.results import Choice, Hit, SearchResult
+from fashion.search.results import GONE, Choice, Hit, SearchResult
 from fashion.search.selecting import select
 from fashion.search.store import Store
 from fashion.search.sync import synced
@@ -98,7 +98,7 @@ class VisualSearchEngine:
         root = Path(folder).expanduser()
         paths = find_pictures(root)
         labels = [class_name(path.parent.name) if path.parent != root else None for path in paths]
-        return Listing(root, paths, {"label": labels})
+        return Listing(root, paths, {"label": labels}, made_from={"pictures": str(root.absolute())})
 
     def sync(self, listing: Listing, store: Store | None = None, **options: Any) -> Changes:
         """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.
@@ -162,6 +162,27 @@ class VisualSearchEngine:
         allowed = np.ones(len(catalog), dtype=bool) if filter is None else select(filter, catalog.items)
         allowed[row] = False
         return self.nearest(catalog.embeddings[row][None], choice, allowed)[0]
+
+    def like_item(self, number: int, **options: Any) -> SearchResult:
+        """`more_like`, as a search answers: the query is called what the item is, and named by the item's picture."""
+        hits = self.more_like(number, **options)
+        assert self.catalog is not None
+        item = self.catalog.item(number)
+        predicted, probability = self.classify_item(number) or GONE
+        return SearchResult(item["external_id"], predicted, probability, hits, box=box_of(item.get("bbox")))
+
+    def classify_item(self, number: int) -> tuple[str, float] | None:
+        """The likeliest class of the item's picture, or of its bbox, and how likely; None where it cannot be read."""
+        path, encoder = self.item_picture(number), self.encoder
+        assert self.catalog is not None
+        box = box_of(self.catalog.item(number).get("bbox"))
+        try:
+            picture = load_picture(path, encoder.image_size, box, encoder.centre)
+        except BadPictureError:  # a catalogue needs no pictures to be searched
+            return None
+        _, probabilities = encoder(picture[None])
+        best = int(probabilities[0].argmax())
+        return encoder.class_names[best], float(probabilities[0, best])
 
     def nearest(
         self, embeddings: NDArray[np.float32], choice: Choice, filter: str | Filter | NDArray[np.bool_] | None = None

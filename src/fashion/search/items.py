@@ -190,7 +190,7 @@ def _commit(
     settings = {"kind": old.index.kind, **old.index.settings}
     sorted_items, vectors = items.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
     new = Catalog.build(sorted_items, vectors, engine.encoder, old.root, settings, next_id, like=old)
-    new.asked = old.asked
+    new.asked, new.made_from, new.given = old.asked, old.made_from, old.given
     if old.model.exists():
         new.model = old.model
     new.commit(store, "items")

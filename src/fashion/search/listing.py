@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Listing:
     """What the source holds now: N pictures below `root`, and `columns` of N values each.
 
     boxes: the part of each picture to look at, or None for all of it.  contents: what another machine noted of the
-    files, which then are not read here.
+    files, which then are not read here.  made_from: the overrides that name this source to `task=index`, from any
+    folder, for the commands in messages; empty: nothing is known of it.
     """
 
     root: Path
@@ -34,6 +35,7 @@ class Listing:
     columns: Mapping[str, Sequence[Any]]
     boxes: Sequence[Sequence[float] | None] | None = None
     contents: Sequence[Content] | None = None
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
     def external_ids(self) -> list[str]:
         """One a picture.

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fashion.errors import CatalogError, FashionError, OutageError
 from fashion.files import write_text
+from fashion.search.remaking import made_anew
 from fashion.search.searching import Found, unit_vectors
 from fashion.search.store import Store
 
@@ -167,12 +168,12 @@ class MilvusIndex:
         Raises:
             FashionError: if the server has no such collection.
         """
-        index = cls.noted(path, settings)
+        index, catalog = cls.noted(path, settings), path.parents[2]  # path: of catalog/versions/000007
         index.ids = np.asarray(ids, dtype=np.int64)
         if not index._asked(lambda: index.client.has_collection(index.collection)):
             raise CatalogError(
                 f"{index.settings['uri']} has no collection {index.collection}; make the catalogue anew with "
-                "task=index rebuild=true pictures=FOLDER (or what else it was made with)."
+                f"{made_anew(catalog)}."
             )
         index._asked(lambda: index.client.load_collection(index.collection))
         return index

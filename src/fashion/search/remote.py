@@ -7,7 +7,7 @@ from typing import Any
 from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.files import replacing
-from fashion.search.results import Hit, SearchResult
+from fashion.search.results import GONE, Hit, SearchResult
 
 
 class RemoteEngine:
@@ -31,13 +31,9 @@ class RemoteEngine:
         asked = [list(query)] if together else [[one] for one in query]
         return [self._result(str(pictures[0]), self.client.search(*pictures, **how)) for pictures in asked]
 
-    def more_like(self, number: int, **how: Any) -> list[Hit]:
-        """As `VisualSearchEngine.more_like`."""
-        return self._hits(self.client.similar(number, **how))
-
-    def classify(self, picture: Path) -> list[tuple[str, float]]:
-        """As `VisualSearchEngine.classify`."""
-        return [(one["label"], one["probability"]) for one in self.client.classify(picture)[0]]
+    def like_item(self, number: int, **how: Any) -> SearchResult:
+        """As `VisualSearchEngine.like_item`, but for the box, which a server cuts out of the pictures that it gives."""
+        return self._result(self.client.item(number)["external_id"], self.client.similar(number, **how))
 
     def item_number(self, external_id: str) -> int:
         """As `VisualSearchEngine.item_number`."""
@@ -52,11 +48,9 @@ class RemoteEngine:
         return path
 
     def _result(self, name: str, answer: dict[str, Any]) -> SearchResult:
-        predicted = answer["predicted"]
-        return SearchResult(name, predicted["label"], predicted["probability"], self._hits(answer), answer["match"])
-
-    def _hits(self, answer: dict[str, Any]) -> list[Hit]:
-        return [_hit(hit) for hit in answer["hits"]]
+        said = answer["predicted"]
+        predicted, probability = (said["label"], said["probability"]) if said else GONE
+        return SearchResult(name, predicted, probability, [_hit(hit) for hit in answer["hits"]], answer["match"])
 
 
 def _hit(hit: dict[str, Any]) -> Hit:

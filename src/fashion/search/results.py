@@ -18,6 +18,9 @@ from fashion.search.values import plain
 NEAR_DUPLICATE = 0.999
 """Cosine from which two items are folded into one: the same picture, saved again or scaled."""
 
+GONE = ("its picture is gone", 0.0)
+"""In place of the class of an item, and how likely it is, where there is no picture to tell it by."""
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -47,7 +50,8 @@ class SearchResult:
 
     match: whether the best hit is near enough to be an answer, by the model's calibrated threshold; None where the
     model has none.  truth: the query's class, where it is known.  box: the part of the query's picture that is asked
-    about, (left, top, right, bottom) in pixels; None: all of it.
+    about, (left, top, right, bottom) in pixels; None: all of it.  picture: where the query's picture lies, if `query`
+    is an item's name and not that.
     """
 
     query: str
@@ -57,6 +61,7 @@ class SearchResult:
     match: bool | None = None
     truth: str | None = None
     box: tuple[float, ...] | None = None
+    picture: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""

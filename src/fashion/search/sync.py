@@ -12,6 +12,7 @@ from fashion.errors import FashionError
 from fashion.search.auto import in_full
 from fashion.search.catalog import Catalog
 from fashion.search.embedding import Journal, embed_pictures
+from fashion.search.guarding import added, check_given, check_shrink, filled
 from fashion.search.listing import Listing, content_hash
 from fashion.search.plan import Changes, Plan, plan
 from fashion.search.store import Store
@@ -40,7 +41,7 @@ def synced(
         index: `kind` and settings of the index.
         store: where the catalogue lies; the caller holds its writer lock.  None: in memory only.
         on_bad_image: `fail` stops at a picture that cannot be read; `skip` leaves it out.
-        allow_shrink: let more than half of the items go.
+        allow_shrink: let more than half of the items go, the external ids that were given, and whole columns.
         dry_run: only say what would change.
         rebuild: embed every item anew, also those that were added by request; ids stay.
         first_id: where there is no catalogue yet, the first id to give.
@@ -48,12 +49,14 @@ def synced(
         known: embeddings that were made elsewhere, by content and box (`fashion.search.parts.listing_of`).
 
     Raises:
-        FashionError: if the listing is not for a catalogue, no picture can be read, or too many items would go.
+        FashionError: if the listing is not for a catalogue, no picture can be read, or too much would be lost
+            (`fashion.search.guarding`).
     """
     settings = in_full(index)
     planned = plan(old, listing, first_id, check_content=check_content)
     stay = old.ids[kept_added(old, planned)] if old else planned.ids[:0]
     check_shrink(old, np.concatenate([planned.ids, stay]), allow_shrink)
+    check_given(old, planned, allow_shrink)
     changes = planned.changes
     if dry_run:
         return old, changes
@@ -74,9 +77,10 @@ def synced(
     new = old
     # A version that says nothing new would push an older one out.
     keeps_otherwise = store is not None and store.keeps_otherwise()
-    if rebuild or keeps_otherwise or old is None or not old.holds(items, listing.root, settings):
+    if rebuild or keeps_otherwise or old is None or not old.holds(items, listing, settings):
         like = None if rebuild else old
         new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id, like=like)
+        new.made_from, new.given = dict(listing.made_from), filled(planned.items)
         if store is not None:
             new.commit(store)
     journal.clear()
@@ -116,37 +120,9 @@ def _embed_added(
     return {item["id"]: vectors[key] for item, key in zip(kept, keys, strict=True) if key in vectors}
 
 
-def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: bool) -> None:
-    """Refuse to empty a catalogue because its source is, say, not mounted, or can hardly be read.
-
-    Args:
-        left: ids of the items that there will be.
-
-    Raises:
-        FashionError: if more than half of the source's items would go, or of the added ones.
-    """
-    if old is None or allow_shrink:
-        return
-    added = _added(old)
-    for some, what in (
-        (~added, "items are no longer in the source, or cannot be read"),
-        (added, "added items would be lost, as their pictures are gone or cannot be read"),
-    ):
-        before = old.ids[some]
-        gone = int((~np.isin(before, left)).sum())
-        if gone > len(before) / 2:
-            raise FashionError(
-                f"{gone} of the catalogue's {len(before)} {what}; if that is meant, add allow_shrink=true."
-            )
-
-
 def kept_added(old: Catalog, planned: Plan) -> NDArray[np.bool_]:
     """Which of the old items were added by request and are not the source's now: they stay."""
-    return _added(old) & ~np.isin(old.ids, planned.ids)
-
-
-def _added(old: Catalog) -> NDArray[np.bool_]:
-    return np.asarray(old.items["origin"].to_numpy(zero_copy_only=False) == "added")
+    return added(old) & ~np.isin(old.ids, planned.ids)
 
 
 def merged(

@@ -134,7 +134,11 @@ class HitBody(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """`match`: whether the best hit is near enough to be an answer; null where the model is not calibrated."""
+    """What was found.
+
+    predicted: what the model takes the query for; null where the picture of an item that is asked about is gone.
+    match: whether the best hit is near enough to be an answer; null where the model is not calibrated, and for an item.
+    """
 
     hits: list[HitBody]
     predicted: ClassProbability | None

@@ -43,7 +43,9 @@ def router(service: Service) -> APIRouter:
     async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
         started, settings = time.perf_counter(), service.settings
         hits = await service.run(lambda: engine.more_like(number, **limited(engine, settings, wanted)))
-        return answer(engine, settings, hits, None, None, started)
+        named = await service.run(lambda: engine.classify_item(number))
+        predicted = ClassProbability(label=named[0], probability=named[1]) if named else None
+        return answer(engine, settings, hits, predicted, None, started)
 
     @routes.post("/search", openapi_extra=both_forms(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:

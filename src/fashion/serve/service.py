@@ -15,6 +15,7 @@ from fashion.errors import CatalogError, FashionError, OutageError
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
+from fashion.search.remaking import made_from
 from fashion.search.results import Choice
 from fashion.search.store import Store
 from fashion.serve.describing import described, spread
@@ -120,9 +121,9 @@ class Service:
         if len(gone) > len(items) / 2:
             log.warning(
                 "%d of %d pictures that were looked for are missing, such as %s.  Searches go on, and show no "
-                "pictures; say where they are now: python run.py task=index pictures=NEW %s (embeds nothing "
-                "again).",
-                len(gone), len(items), gone[0], as_typed("catalog", self.store.folder),
+                "pictures; run this with their new place in it: python run.py task=index %s %s (embeds nothing again).",
+                len(gone), len(items), gone[0], made_from(self.store) or "pictures=NEW",
+                as_typed("catalog", self.store.folder),
             )  # fmt: skip
 
     async def watch(self) -> None:

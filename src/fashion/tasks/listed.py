@@ -3,17 +3,18 @@
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fashion.data.sources import Source, read_source
+from fashion.data.sources import read_source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.quoting import as_typed
-from fashion.search.catalog_files import root_of
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
+from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
 from fashion.tasks.shown import shown_to
 
@@ -35,9 +36,10 @@ def check_named(store: Store, cache: Path) -> None:
         return
     root = root_of(store)
     if root is None or not Path(root).is_relative_to(cache.expanduser().resolve()):
+        guessed = f"{as_typed('pictures', root or 'FOLDER')}, or the data=… or embeddings=… that it was made with"
         raise FashionError(
             f"{store.folder} is a catalogue already, and nothing says what it is to hold now; give "
-            f"{as_typed('pictures', root or 'FOLDER')}, or the data=… or embeddings=… that it was made with."
+            f"{made_from(store) or guessed}."
         )
 
 
@@ -50,17 +52,13 @@ def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, sp
     return engine.list_folder(pictures) if pictures else _split(cfg, engine.encoder, split)
 
 
-def _read(cfg: DictConfig) -> Source:
+def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     """The configured data, without torch, which a data module would need: it takes seconds to load."""
+    shown_to(encoder, cfg)
     data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
     names = ("kind", "source", "drawing", "classes", "validation_fraction", "fold")
     settings: dict[str, Any] = {name: data.get(name) for name in names}
-    return read_source(**settings, cache=Path(data["cache_dir"]).expanduser().resolve(), labels=False)
-
-
-def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
-    shown_to(encoder, cfg)
-    source = _read(cfg)
+    source = read_source(**settings, cache=Path(data["cache_dir"]).expanduser().resolve(), labels=False)
     split = split or ("train" if source.has_splits else "all")
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
@@ -68,11 +66,30 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     left = len(source.items) - len(items)
     if left:
         log.info("%d of %d pictures are in other splits than %s; split=all takes them.", left, len(source.items), split)
-    names = list(dict.fromkeys(name for item in items for name in item.extra))
-    columns = {name: [item.extra.get(name) for item in items] for name in names}
+    names_given = list(dict.fromkeys(name for item in items for name in item.extra))
+    columns = {name: [item.extra.get(name) for item in items] for name in names_given}
     columns["label"] = [item.label or None for item in items]
     if source.has_splits:
         columns["split"] = [item.split for item in items]
     boxes = [item.box for item in items]
     paths = [Path(source.root / item.path) for item in items]
-    return Listing(source.root, paths, columns, boxes if any(boxes) else None)
+    if settings["fold"] is None and (source.has_splits or split == "all"):
+        settings["validation_fraction"] = None  # it divided nothing
+    made_from = _overrides(**settings) | {"split": split}
+    return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)
+
+
+def _overrides(kind: str, source: str | int | None, drawing: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
+    """The overrides that name the same data from anywhere."""
+    found: dict[str, Any] = {"data": kind} | ({"data.source": _place(str(source))} if source else {})
+    if kind == "synthetic":
+        found |= {f"data.drawing.{name}": value for name, value in (drawing or {}).items()}
+    return found | {f"data.{name}": value for name, value in others.items() if value is not None}
+
+
+def _place(source: str) -> str:
+    """A source as it is named from anywhere; a URL without what may be secret: a user's name and password, a query."""
+    url = urlsplit(source)
+    if url.scheme in ("http", "https"):
+        return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return source if url.scheme == "file" else str(Path(source).expanduser().absolute())

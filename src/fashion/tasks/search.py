@@ -14,14 +14,12 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.data.folders import find_pictures
-from fashion.data.images import open_picture
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.report.pictures import COLUMNS, ROWS, for_grid, save_picture, search_grid, spread
 from fashion.report.tables import as_cell, hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
 from fashion.search.filters import columns_of, parse
-from fashion.search.listing import box_of
 from fashion.search.remote import RemoteEngine
 from fashion.tasks.options import Options, read_options
 
@@ -44,7 +42,7 @@ class SearchOptions(Options):
     rows: int = Field(ge=1)
 
     def how(self) -> dict[str, Any]:
-        """Arguments of `VisualSearchEngine.search` and `more_like`."""
+        """Arguments of `VisualSearchEngine.search` and `like_item`."""
         names = ("k", "filter", "group_by", "score_threshold", "fold_duplicates")
         return {name: getattr(self, name) for name in names}
 
@@ -81,18 +79,10 @@ def run(cfg: DictConfig) -> int:
 def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> SearchResult:
     assert options.like is not None
     number = engine.item_number(options.like) if isinstance(options.like, str) else options.like
-    hits = engine.more_like(number, **options.how())
-    query, box = f"item {options.like}", None
-    try:
-        path = engine.item_picture(number)
-        query = str(path)
-        if isinstance(engine, VisualSearchEngine) and engine.catalog:  # a server has cut the box out already
-            box = box_of(engine.catalog.item(number).get("bbox"))
-        shown: Any = open_picture(path, box=box) if box else path
-        name, probability = engine.classify(shown)[0]
-    except FashionError:  # a catalogue needs no pictures to be searched
-        name, probability = "its picture is gone", 0.0
-    return SearchResult(query, name, probability, hits, box=box)
+    result = engine.like_item(number, **options.how())
+    with contextlib.suppress(FashionError):  # a catalogue needs no pictures to be searched
+        result = replace(result, picture=str(engine.item_picture(number)))
+    return result
 
 
 def expand(query: str | list[str], key: str = "query") -> list[Path]:

@@ -58,7 +58,7 @@ function fail(error) {
 function show(answer, filter) {
   $("named").hidden = !answer.predicted;
   if (answer.predicted) $("named").replaceChildren(...naming(answer.predicted));
-  document.title = `${answer.predicted?.label ?? asked.name} – ${TITLE}`;
+  document.title = `${asked.upload === undefined ? asked.name : answer.predicted.label} – ${TITLE}`;
   $("hits").replaceChildren(...answer.hits.map((hit) => card($("hit"), hit, askItem)));
   $("hits").classList.toggle("weak", answer.match === false);
   const count = `${answer.hits.length} ${answer.hits.length === 1 ? "item" : "items"}`;
