@@ -22,6 +22,7 @@ from helpers import write_checkpoint, write_pictures
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
 from fashion.search import catalog as catalog_module
+from fashion.search import catalog_files
 from fashion.search.catalog import Catalog
 from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.listing import Listing
@@ -631,9 +632,9 @@ def test_a_reader_whose_version_is_removed_meanwhile_reads_the_next(engine, sour
         monkeypatch.undo()  # before the first read only
         for price in range(4):
             update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": price}})
-        return catalog_module.read_items(path)
+        return catalog_files.read_items(path)
 
-    monkeypatch.setattr(catalog_module, "read_items", slow)
+    monkeypatch.setattr(catalog_files, "read_items", slow)
     assert Catalog.open(tmp_path / "c").version == 6
 
 

@@ -24,23 +24,10 @@ from fashion.encoder import Encoder
 from fashion.errors import FashionError, OtherModelError
 from fashion.files import sha256, write_array
 from fashion.search.auto import Former, built, in_full
-from fashion.search.catalog_files import (
-    FORMER,
-    PICTURES,
-    ROW_GROUP,
-    check_files,
-    files_of,
-    forget_pictures,
-    ids_of,
-    manifest_of,
-    model_of,
-    open_index,
-    present,
-    read_items,
-    read_manifest,
-)
+from fashion.search.catalog_files import PICTURES, ROW_GROUP, forget_pictures, ids_of, read_version
 from fashion.search.index import FAISSIndex
 from fashion.search.listing import Listing
+from fashion.search.manifest import files_of, manifest_of, present
 from fashion.search.milvus import MilvusIndex, dropping
 from fashion.search.remaking import made_anew
 from fashion.search.store import Store
@@ -240,46 +227,11 @@ class Catalog:
         """
         folder = Path(folder).expanduser()
         if version is not None:
-            return cls._open(folder, Store(folder).version(version), mmap, items_only)
+            return cls(**read_version(folder, Store(folder).version(version), mmap, items_only))
         current = Store(folder).current()
         try:
-            return cls._open(folder, current, mmap, items_only)
+            return cls(**read_version(folder, current, mmap, items_only))
         except (FashionError, OSError):
             if current == Store(folder).current():
                 raise
             return cls.open(folder, mmap=mmap, items_only=items_only)  # writers removed that version meanwhile
-
-    @classmethod
-    def _open(cls, folder: Path, current: Path | None, mmap: bool, items_only: bool) -> Catalog:
-        manifest = read_manifest(folder, current or folder)
-        assert current is not None
-        files = files_of(manifest["index"]["kind"])
-        check_files(folder, current, manifest, files[:1] if items_only else files)
-        items = read_items(current / "items.parquet")
-        if manifest["schema_version"] == 1:
-            items = items.rename_columns([FORMER.get(name, name) for name in items.column_names])
-        embeddings: NDArray[np.float32] = np.zeros((len(items), 64), np.float32)
-        index: FAISSIndex | MilvusIndex = FAISSIndex()
-        if not items_only:
-            embeddings = np.load(current / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-            index = open_index(current / files[2], items, manifest["index"], mmap)
-            index.recall = manifest.get("recall")
-        root, model = Path(manifest["root"]), model_of(manifest)
-        next_id = max(manifest["next_id"], Store(folder).next_id())
-        asked = manifest.get("asked") or manifest["index"]
-        version, fingerprint = int(current.name), manifest["fingerprint"]
-        made_from, given = manifest.get("made_from") or {}, manifest.get("given") or []  # none in a catalogue of before
-        return cls(
-            items,
-            embeddings,
-            index,
-            root,
-            fingerprint,
-            model,
-            next_id,
-            asked,
-            version,
-            folder.resolve(),
-            made_from,
-            given,
-        )

@@ -15,6 +15,7 @@ from fashion.encoder import Embedded, Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.filters import Filter
+from fashion.search.hits import hits_for
 from fashion.search.listing import Listing, box_of
 from fashion.search.plan import Changes
 from fashion.search.results import GONE, Choice, Hit, SearchResult
@@ -190,34 +191,7 @@ class VisualSearchEngine:
         """Hits for each embedding [Q,64]; `filter` may be a mask over the items."""
         catalog = self._ready(choice)
         allowed = filter if filter is None or isinstance(filter, np.ndarray) else select(filter, catalog.items)
-        fetch = choice.k if choice.plain else min(4 * choice.k, catalog.index.largest_k)
-        scores, ids = catalog.index.search(embeddings, fetch, allowed)
-        found = [_pairs(*row) for row in zip(scores, ids, strict=True)]
-        if choice.plain:
-            return [choice.choose(catalog, pairs) for pairs in found]
-        return [self._filled(vector, choice, pairs, allowed) for vector, pairs in zip(embeddings, found, strict=True)]
-
-    def _filled(
-        self, vector: NDArray[np.float32], choice: Choice, found: list[tuple[float, int]], allowed: Any
-    ) -> list[Hit]:
-        """Hits among what was found, and beyond it while they are too few: groups and duplicates use up items."""
-        catalog = self._ready(choice)
-        hits, fetch = choice.choose(catalog, found), len(found)
-        if choice.done(hits, found):
-            return hits
-        if allowed is None:
-            allowed = np.ones(len(catalog), np.bool_)
-            if catalog.index.kind == "hnsw":  # behind a mask it searches exactly: what its graph missed is seen too
-                hits, found = [], []
-        while (left := allowed & ~choice.done_with(catalog, hits, found)).any():
-            fetch = min(4 * fetch, catalog.index.largest_k)
-            more = _pairs(*catalog.index.search(vector, fetch, left))
-            # Sorted: an approximate index may now find nearer ones than before.
-            found = sorted(found + more, key=lambda pair: (-pair[0], pair[1]))
-            hits = choice.choose(catalog, found)
-            if choice.done(hits, more):
-                break
-        return hits
+        return hits_for(embeddings, catalog, choice, allowed)
 
     def _ready(self, choice: Choice) -> Catalog:
         if self.catalog is None:
@@ -257,11 +231,6 @@ class VisualSearchEngine:
         if self.catalog is None:
             raise FashionError("There is no catalogue; call embed_dataset, or name a catalogue folder.")
         return self.catalog.picture(self.catalog.item(number))
-
-
-def _pairs(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> list[tuple[float, int]]:
-    """(score, id), without the places that an approximate index left empty."""
-    return [(score, number) for score, number in zip(scores.tolist(), ids.tolist(), strict=True) if number >= 0]
 
 
 def _is_catalog(model: Path, catalog: Any) -> bool:

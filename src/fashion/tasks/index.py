@@ -17,10 +17,11 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
-from fashion.search.catalog_files import PICTURES, encoder_of, intact
+from fashion.search.catalog_files import PICTURES
 from fashion.search.columns import described
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
+from fashion.search.manifest import encoder_of, intact
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from fashion.errors import FashionError
-from fashion.search.catalog_files import is_intact
+from fashion.search.manifest import is_intact
 from fashion.search.remaking import made_anew
 from fashion.search.store import Store
 from fashion.tasks.options import Options, read_options

@@ -1,0 +1,143 @@
+"""What the manifest of a catalogue's version says, and whether the version's files are what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fashion.errors import CatalogError, FashionError
+from fashion.files import sha256
+from fashion.model_files import SHIPPED
+from fashion.quoting import as_typed
+from fashion.search.milvus import NOTE
+from fashion.search.remaking import made_anew
+from fashion.search.store import Store
+
+if TYPE_CHECKING:
+    from fashion.search.catalog import Catalog
+
+SCHEMA_VERSION = 2
+
+
+def files_of(kind: str) -> tuple[str, str, str]:
+    """The files of a version whose index is of that kind."""
+    return "items.parquet", "embeddings.npy", NOTE if kind == "milvus" else "index.faiss"
+
+
+def encoder_of(folder: str | Path, version: int | None = None) -> Path:
+    """Where the model lies that a catalogue folder was made with, or that version of it.
+
+    Raises:
+        FashionError: if the folder is no catalogue, or the model is not there any more.
+    """
+    store = Store(folder)
+    where = store.current() if version is None else store.version(version)
+    return present(model_of(read_manifest(store.folder, where or store.folder)))
+
+
+def present(model: Path) -> Path:
+    if not model.exists():
+        raise FashionError(f"The catalogue's model {model} is not there any more; say where it is now: encoder=…")
+    return model
+
+
+def model_of(manifest: Mapping[str, Any]) -> Path:
+    return SHIPPED.get(manifest["model"], Path(manifest["model"]))
+
+
+def noted_model(model: Path) -> str:
+    """A model's path as the manifest notes it."""
+    return next((name for name, path in SHIPPED.items() if path.resolve() == model), str(model))
+
+
+def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, Any]:
+    """What the manifest of a new version says, but for its files' digests; `line`: the versions that it comes from."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": catalog.fingerprint,
+        "model": noted_model(catalog.model.resolve()),
+        "root": str(catalog.root.resolve()),
+        "made_from": catalog.made_from,
+        "given": catalog.given,
+        "count": len(catalog),
+        "next_id": catalog.next_id,
+        "line": store.line(),
+        "written_by": written_by,
+        "keep": store.keep,
+        "dim": catalog.index.dimension,
+        "metric": "cosine",
+        "index": {"kind": catalog.index.kind, **catalog.index.settings},
+        "factory": catalog.index.factory,
+        "asked": catalog.asked,
+        "recall": catalog.index.recall,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
+    path = current / "manifest.json"
+    if current != folder and not current.exists():
+        raise CatalogError(f"{folder} lacks its current version, {current.relative_to(folder)}; {way_out(folder)}.")
+    if not path.is_file() or current == folder:
+        what = "is no catalogue" if folder.exists() else "does not exist"
+        raise CatalogError(
+            f"{folder} {what}; make one with: python run.py task=index pictures=FOLDER {as_typed('catalog', folder)}"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+        for key in ("sha256", "index", "root", "fingerprint", "model", "next_id"):
+            manifest[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"{folder / 'manifest.json'} is damaged ({error}); {way_out(folder)}.") from error
+    if version not in (1, SCHEMA_VERSION):
+        raise CatalogError(
+            f"{folder / 'manifest.json'} has schema version {version}, and this version reads {SCHEMA_VERSION}; make "
+            f"the catalogue anew with {made_anew(folder)}."
+        )
+    return manifest
+
+
+def check_files(folder: Path, version: Path, manifest: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse files that are not what was written: FAISS and Parquet trust what they read.
+
+    Raises:
+        CatalogError: naming the first of `names` that is missing or altered.
+    """
+    for name in names:
+        path = version / name
+        if not path.is_file() or sha256(path) != manifest["sha256"].get(name):
+            raise CatalogError(f"{folder / name} is missing, truncated or altered; {way_out(folder)}.")
+
+
+def intact(store: Store, *, items_only: bool = False) -> int | None:
+    """The first version to go back to whose files are what was written; None where no older one is.
+
+    Args:
+        items_only: look at the items alone, from which the rest can be made anew.
+    """
+    return next((one for one in store.others() if is_intact(store.version(one), items_only=items_only)), None)
+
+
+def is_intact(version: Path, *, items_only: bool = False) -> bool:
+    """Whether a version's files are what was written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
+        files = files_of(manifest["index"]["kind"])[: 1 if items_only else None]
+        return all(sha256(version / name) == manifest["sha256"][name] for name in files)
+    return False
+
+
+def way_out(folder: Path) -> str:
+    """What to do about a damaged catalogue: an intact version has the items that were added, and costs nothing."""
+    number = intact(Store(folder))
+    back = (
+        ""
+        if number is None
+        else f"go back to version {number} with task=rollback version={number} {as_typed('catalog', folder)}, or "
+    )
+    return f"{back}make it anew with {made_anew(folder)}"
