@@ -3,7 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 TORCH_INDEX ?=   # a package index with CPU-only builds of torch, for those who do not want the CUDA wheels
 RUN := $(VENV)/bin/python run.py
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# A process a core, of one thread: threads that wait for each other across processes take many times as long.
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 DEMO := outputs/demo
 DRAWN := data=synthetic data.source=$(DEMO)/pictures
 INSTALLED := $(VENV)/.installed
