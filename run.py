@@ -32,8 +32,8 @@ def task_file(arguments: list[str]) -> str:
 
 def check_flags(arguments: list[str]) -> None:
     """End with a sentence where -m, which makes many configurations, meets a flag that shows one."""
-    flags = {text.partition("=")[0] for text in arguments}
-    if flags & {"-m", "--multirun"} and flags & {"-c", "--cfg", "-i", "--info"}:
+    many = {"-m", "--multirun"} & {*arguments}
+    if many and any(re.match("-c|-i|--cfg|--info", text) for text in arguments):
         sys.exit("error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.")
 
 

@@ -196,6 +196,8 @@ def test_metrics_are_selected_by_name():
     assert set(select(macro, ["loo/map"])) == {"loo/map", "loo/macro_map"}
     assert set(select(macro, ["macro_map"])) == {"gallery/macro_map", "loo/macro_map"}
     check_names(["hit@5", "loo/map@r", "macro_mrr", "accuracy"])
+    with pytest.raises(FashionError, match="metrics names 'macro_accuracy'"):
+        check_names(["macro_accuracy"])
     with pytest.raises(FashionError, match="'mpa'.*map"):
         select(metrics, ["mpa"])
 

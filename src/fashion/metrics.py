@@ -69,8 +69,9 @@ def check_names(names: Sequence[str], known: Collection[str] | None = None) -> N
     """Raise FashionError for a name that is none of those known; None: that no evaluation can give."""
     for name in names:
         ours = _ours(name)
-        if not (_last(ours).removeprefix("macro_") in (*NAMING, *SEARCH) if known is None else ours in known):
-            raise FashionError(f"metrics names {name!r}; choose from {', '.join((*NAMING, *SEARCH))}.")
+        search = _last(ours).removeprefix("macro_") in SEARCH
+        if not (search or ours in NAMING if known is None else ours in known):
+            raise FashionError(f"metrics names {name!r}; choose from {', '.join((*NAMING, *SEARCH, *ALIASES))}.")
 
 
 def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[str, float]:

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
-"""What neither a shell nor Hydra takes for anything but itself."""
+"""What neither a shell nor Hydra takes apart."""
 
 
 def as_typed(key: str, value: object) -> str:
-    """key=value."""
-    return f"{key}={value}" if PLAIN.fullmatch(str(value)) else _for_shell(f"{key}={_for_hydra(str(value))}")
+    """key=value; text that Hydra would read as a number or as true, false or null is quoted too."""
+    quoted = _for_hydra(value) if isinstance(value, str | Path) else str(value)
+    return f"{key}={quoted}" if PLAIN.fullmatch(quoted) else _for_shell(f"{key}={quoted}")
 
 
 def as_typed_list(key: str, values: Iterable[str]) -> str:
@@ -17,9 +19,22 @@ def as_typed_list(key: str, values: Iterable[str]) -> str:
     return _for_shell(f"{key}=[{','.join(map(_for_hydra, values))}]")
 
 
-def _for_hydra(value: str) -> str:
-    return value if PLAIN.fullmatch(value) else "'{}'".format(value.replace("'", r"\'"))
+def _for_hydra(value: str | Path) -> str:
+    text = str(value)
+    if PLAIN.fullmatch(text) and not _is_other(text):
+        return text
+    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2].replace("'", r"\'"), text)
+    return f"'{escaped}'"  # a backslash is one, but before a quote
+
+
+def _is_other(text: str) -> bool:
+    """Whether Hydra reads it as something other than text."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("true", "false", "null")
+    return True
 
 
 def _for_shell(text: str) -> str:
-    return '"{}"'.format(re.sub(r'(["$`])', r"\\\1", text))
+    return '"{}"'.format(re.sub(r'([\\"$`])', r"\\\1", text))

@@ -359,6 +359,8 @@ def test_near_duplicates_are_folded_on_request(run_folder, pictures, tmp_path):
 
 def test_more_like_an_item_leaves_the_item_out(engine):
     hits = engine.more_like(7, k=36)
+    alike = engine.like_item(7, k=36)
+    assert (alike.hits, alike.picture) == (hits, str(engine.item_picture(7)))
     assert [hit.id for hit in hits] == [
         int(n) for n in np.argsort(-(engine.catalog.embeddings @ engine.catalog.embeddings[7]), kind="stable") if n != 7
     ]

@@ -171,9 +171,12 @@ def test_one_does_not_go_back_to_a_damaged_version(run_here, index, caplog):
     assert "Version 2 is damaged; it is passed over" in caplog.text
     run_here("task=rollback", "catalog=c", "version=3")
     Path("c/versions/000001/items.parquet").unlink()
-    with pytest.raises(FashionError, match="c keeps no intact version; make it anew with task=index"):
+    with pytest.raises(FashionError, match="c keeps no other version that is intact; it stays at 3"):
         run_here("task=rollback", "catalog=c")
     assert len(Catalog.open("c")) == 6
+    Path("c/versions/000003/items.parquet").unlink()
+    with pytest.raises(FashionError, match="c keeps no other version that is intact; make it anew with task=index"):
+        run_here("task=rollback", "catalog=c")
 
 
 def test_a_catalogue_among_its_pictures_is_none_of_them(run_here, index, tmp_path):

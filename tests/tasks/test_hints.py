@@ -29,6 +29,7 @@ from fashion.tasks.hints import hint
         ("task=sync", "there is no task=sync; did you mean index? there are audit, "),
         ("task=delete", "there is no task=delete; did you mean items? there are audit, "),
         ("task=package", "there is no task=package; there are audit, "),
+        ("task=the", "there is no task=the; there are audit, "),
         ("~data.batchsize", "there is no key data.batchsize; did you mean data.batch_size? --help lists all."),
         ("loss=triplet", "loss is no part of this task's configuration; --help says what is."),
         ("hydra.launcher.batchsize=2", "there is no key hydra.launcher.batchsize; --cfg hydra lists those of Hydra."),
@@ -65,7 +66,7 @@ def test_the_command_line_says_it(tmp_path):
     assert done.stderr == "error: there is no key lr; did you mean task.module.lr? --help lists all.\n"
 
 
-@pytest.mark.parametrize("asked", [("--cfg", "job"), ("--cfg=job",), ("-c", "hydra"), ("--info",)])
+@pytest.mark.parametrize("asked", [("--cfg", "job"), ("--cfg=job",), ("-c", "hydra"), ("-cjob",), ("--info",)])
 def test_one_configuration_is_shown_not_many(tmp_path, asked):
     done = command("-m", "task=classify", "model=tiny", *asked, cwd=tmp_path)
     assert done.returncode == 1
@@ -83,7 +84,11 @@ def test_of_a_list_each_value_is_quoted(tmp_path):
     assert list(map(str, OverridesParser.create().parse_override(typed).value())) == ["dress", "men's", "été"]
 
 
-@pytest.mark.parametrize("value", ["plain/path-1.csv", "men's shoes", "a, b=c: {d}", 'the "$HOME" `of` them', "été"])
+TYPED = ["plain/path-1.csv", "men's shoes", "a, b=c: {d}", 'the "$HOME" `of` them', "été", "null", "1e5", "12",
+         "a\\", "a\\\\b", "a\\'b", 'a\\"; touch it #', "\\'"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", TYPED)
 def test_a_command_in_a_message_can_be_typed(value):
     shell = subprocess.run(
         ["sh", "-c", f"printf %s {as_typed('catalog', value)}"], capture_output=True, text=True, check=True

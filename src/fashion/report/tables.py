@@ -32,7 +32,7 @@ def hits_table(result: "SearchResult", columns: Sequence[str] = ()) -> Group:
     for name in ("label", *columns):
         table.add_column(Text(name))
     paths = [str(hit.item.get("path", hit.path)) for hit in result.hits]
-    named = all(path == hit.name for path, hit in zip(paths, result.hits, strict=True))
+    named = "path" in columns or all(path == hit.name for path, hit in zip(paths, result.hits, strict=True))
     for name in ("item",) if named else ("item", "path"):
         table.add_column(name, overflow="fold")
     for hit, path in zip(result.hits, paths, strict=True):

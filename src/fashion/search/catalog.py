@@ -43,7 +43,7 @@ class Catalog:
     the items' `id`.  root: the folder that the items' paths lie below.  fingerprint, model: of the encoder that
     embedded them.  next_id: the lowest id that no item ever had.  asked: the index as it was asked for, such as `auto`.
     version: its number in the store; 0: in memory.  folder: the store's; None: in memory.  made_from: the overrides
-    that name its source to `task=index`; empty: not noted.  given: the columns that the source filled.
+    that name its source to `task=index`; empty: not noted.  given: the columns that the source filled; None: not noted.
     """
 
     items: pa.Table
@@ -57,7 +57,7 @@ class Catalog:
     version: int = 0
     folder: Path | None = None
     made_from: dict[str, Any] = field(default_factory=dict)
-    given: list[str] = field(default_factory=list)
+    given: list[str] | None = None
     ids: NDArray[np.int64] = field(init=False, repr=False)
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
 

@@ -66,7 +66,7 @@ def read_version(folder: Path, version: Path | None, mmap: bool, items_only: boo
         "version": int(version.name),
         "folder": folder.resolve(),
         "made_from": manifest.get("made_from") or {},  # none in a catalogue of before
-        "given": manifest.get("given") or [],
+        "given": manifest.get("given"),
     }
 
 

@@ -170,7 +170,8 @@ class VisualSearchEngine:
         assert self.catalog is not None
         item = self.catalog.item(number)
         predicted, probability = self.classify_item(number) or GONE
-        return SearchResult(item["external_id"], predicted, probability, hits, box=box_of(item.get("bbox")))
+        box, picture = box_of(item.get("bbox")), str(self.item_picture(number))
+        return SearchResult(item["external_id"], predicted, probability, hits, box=box, picture=picture)
 
     def classify_item(self, number: int) -> tuple[str, float] | None:
         """The likeliest class of the item's picture, or of its bbox, and how likely; None where it cannot be read."""

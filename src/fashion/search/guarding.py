@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.listing import Listing
 from fashion.search.plan import Plan
 from fashion.search.remaking import typed_overrides
 from fashion.search.table import RESERVED
@@ -42,17 +43,17 @@ def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: boo
             )
 
 
-def check_given(old: Catalog | None, planned: Plan, allow_shrink: bool) -> None:
+def check_given(old: Catalog | None, planned: Plan, listing: Listing, allow_shrink: bool) -> None:
     """Refuse to drop names and columns because, say, the folder of a table's pictures is named in place of the table.
 
     Raises:
-        FashionError: if items would be renamed and more than half of the external ids would go that are no paths, or a
-            column would be empty that the source filled before, or that more than half of its items have a value in.
+        FashionError: if items would be renamed and more than half of the external ids would go that are no paths, or
+            the source has no longer a column that it filled before.
     """
     if old is None or allow_shrink:
         return
     before = old.items.filter(pa.array(~added(old)))
-    lost = [*_lost_names(before, planned), *_lost_columns(before, old.given, planned)]
+    lost = [*_lost_names(before, planned), *_lost_columns(before, old.given, listing)]
     if lost:
         made = typed_overrides(old.made_from)
         raise FashionError(
@@ -72,12 +73,17 @@ def _lost_names(before: pa.Table, planned: Plan) -> Iterator[str]:
         yield f"{len(gone)} of the catalogue's {len(given)} external ids (such as {gone[0]!r}) are not in the source"
 
 
-def _lost_columns(before: pa.Table, given: list[str], planned: Plan) -> Iterator[str]:
-    left = filled(planned.items)
-    counts = {name: _count(before[name]) for name in filled(before) if name not in left}
-    lost = [f"{name} ({count} values)" for name, count in counts.items() if name in given or count > len(before) / 2]
+def _lost_columns(before: pa.Table, given: list[str] | None, listing: Listing) -> Iterator[str]:
+    """Those that the source gave, and of a catalogue that does not note them those that most items have."""
+    here = {*listing.columns, *(("bbox",) if listing.boxes else ())}
+    counts = {name: _count(before[name]) for name in filled(before) if name not in here}
+    lost = [
+        f"{name} ({count} values)"
+        for name, count in counts.items()
+        if (count > len(before) / 2 if given is None else name in given)
+    ]
     if lost:
-        yield f"nothing would be left of {', '.join(lost)}"
+        yield f"the source has no column {', '.join(lost)}"
 
 
 def filled(items: pa.Table) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fashion.files import read_json
-from fashion.quoting import as_typed, as_typed_list
+from fashion.quoting import PLAIN, as_typed, as_typed_list
 from fashion.search.store import Store
 
 
@@ -24,7 +24,9 @@ def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
 
 def made_from(store: Store) -> str | None:
     """What the catalogue's last `task=index` was made from, as it is typed; None where that is not noted."""
-    return typed_overrides(_manifest(store).get("made_from") or {}) or None
+    noted = _manifest(store).get("made_from")
+    named = noted if isinstance(noted, dict) else {}  # a manifest may come from elsewhere
+    return typed_overrides({key: value for key, value in named.items() if PLAIN.fullmatch(key)}) or None
 
 
 def typed_overrides(made_from: Mapping[str, Any]) -> str:

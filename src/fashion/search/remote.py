@@ -1,6 +1,8 @@
 """A search engine that is a server elsewhere: asked as the one here is, answering as it does."""
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,10 @@ class RemoteEngine:
 
     def like_item(self, number: int, **how: Any) -> SearchResult:
         """As `VisualSearchEngine.like_item`, but for the box, which a server cuts out of the pictures that it gives."""
-        return self._result(self.client.item(number)["external_id"], self.client.similar(number, **how))
+        result = self._result(self.client.item(number)["external_id"], self.client.similar(number, **how))
+        with contextlib.suppress(FashionError):  # a catalogue needs no pictures to be searched
+            result = replace(result, picture=str(self.item_picture(number)))
+        return result
 
     def item_number(self, external_id: str) -> int:
         """As `VisualSearchEngine.item_number`."""

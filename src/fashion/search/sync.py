@@ -56,7 +56,7 @@ def synced(
     planned = plan(old, listing, first_id, check_content=check_content)
     stay = old.ids[kept_added(old, planned)] if old else planned.ids[:0]
     check_shrink(old, np.concatenate([planned.ids, stay]), allow_shrink)
-    check_given(old, planned, allow_shrink)
+    check_given(old, planned, listing, allow_shrink)
     changes = planned.changes
     if dry_run:
         return old, changes

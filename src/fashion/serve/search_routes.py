@@ -42,8 +42,11 @@ def router(service: Service) -> APIRouter:
 
     async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
         started, settings = time.perf_counter(), service.settings
-        hits = await service.run(lambda: engine.more_like(number, **limited(engine, settings, wanted)))
-        named = await service.run(lambda: engine.classify_item(number))
+
+        def found() -> tuple[list[Hit], tuple[str, float] | None]:
+            return engine.more_like(number, **limited(engine, settings, wanted)), engine.classify_item(number)
+
+        hits, named = await service.run(found)
         predicted = ClassProbability(label=named[0], probability=named[1]) if named else None
         return answer(engine, settings, hits, predicted, None, started)
 

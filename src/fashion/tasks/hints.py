@@ -80,14 +80,17 @@ def _meant(wrong: str, right: Sequence[str]) -> str:
 
 
 def _described(word: str, folder: Path) -> list[str]:
-    """The choices whose description has this word, as that of index has `sync`: the comments above their keys."""
+    """The one or two choices whose description has this word, as that of index has `sync`.
+
+    A description is the comments above a file's keys.  Short words, and those of more choices, say nothing.
+    """
     whole = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
     found = []
     for path in sorted(folder.glob("*.yaml")):
         head = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
         if any(whole.search(line) for line in head if "@package" not in line):
             found.append(path.stem)
-    return found
+    return found if len(word) > 3 and len(found) < 3 else []
 
 
 def _asked(near: Sequence[str]) -> str:

@@ -48,4 +48,7 @@ def _intact(store: Store, older: Sequence[int]) -> int:
         if is_intact(store.version(number)):
             return number
         log.warning("Version %d is damaged; it is passed over.", number)
-    raise FashionError(f"{store.folder} keeps no intact version; make it anew with {made_anew(store.folder)}.")
+    number = store.number()
+    fine = is_intact(store.version(number))
+    way = f"it stays at {number}" if fine else f"make it anew with {made_anew(store.folder)}"
+    raise FashionError(f"{store.folder} keeps no other version that is intact; {way}.")

@@ -79,10 +79,7 @@ def run(cfg: DictConfig) -> int:
 def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> SearchResult:
     assert options.like is not None
     number = engine.item_number(options.like) if isinstance(options.like, str) else options.like
-    result = engine.like_item(number, **options.how())
-    with contextlib.suppress(FashionError):  # a catalogue needs no pictures to be searched
-        result = replace(result, picture=str(engine.item_picture(number)))
-    return result
+    return engine.like_item(number, **options.how())
 
 
 def expand(query: str | list[str], key: str = "query") -> list[Path]:
