@@ -9,8 +9,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fashion.optim import Averaging
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*treespec", "ignore:The dirpath has changed")
-
 QUIET = {
     "accelerator": "cpu",
     "logger": False,

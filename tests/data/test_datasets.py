@@ -284,7 +284,7 @@ def test_training_batches_are_augmented_once_wherever_that_is(pictures, tmp_path
     )
     assert calls == [40] * len(model.seen["train"])
     assert {batch.shape[2] for seen in model.seen.values() for batch in seen} == {32}
-    first = torch.from_numpy(images.array("validation").pictures)
+    first = torch.from_numpy(np.array(images.array("validation").pictures))
     assert torch.equal(model.seen["validation"][-2], first)
 
 
