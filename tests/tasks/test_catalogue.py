@@ -179,6 +179,19 @@ def test_one_does_not_go_back_to_a_damaged_version(run_here, index, caplog):
         run_here("task=rollback", "catalog=c")
 
 
+def test_a_model_that_moved_is_noted_and_never_another_taken_for_it(run_here, index, bundle, tmp_path):
+    shutil.copytree(bundle, "model")
+    run_here("task=index", "encoder=model", index[2], "catalog=c")
+    Path("model").rename("moved")
+    for options in ((), ("rebuild=true",)):
+        with pytest.raises(FashionError, match="model .*/model is not there any more; say where it is now: encoder="):
+            run_here("task=index", index[2], "catalog=c", *options)
+    run_here("task=index", "encoder=moved", index[2], "catalog=c")
+    assert Catalog.open("c").model == tmp_path / "moved"
+    run_here("task=index", "encoder=moved", index[2], "catalog=c")
+    assert Catalog.open("c").version == 2
+
+
 def test_a_catalogue_among_its_pictures_is_none_of_them(run_here, index, tmp_path):
     index = (*index[:3], f"catalog={tmp_path}/shop/c")
     run_here(*index)

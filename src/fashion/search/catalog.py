@@ -158,9 +158,10 @@ class Catalog:
             return here if here.is_file() else path
         return path
 
-    def holds(self, items: pa.Table, listing: Listing, index: Mapping[str, Any]) -> bool:
-        """Whether it has just these items, from that source, in an index of these settings (in full)."""
+    def holds(self, items: pa.Table, listing: Listing, index: Mapping[str, Any], model: Path) -> bool:
+        """Whether it has just these items, from that source, in an index of these settings (in full), and notes all."""
         same = self.root.resolve() == listing.root.resolve() and listing.made_from in ({}, self.made_from)
+        same = same and self.model.resolve() == model.resolve()
         return same and self.asked == index and items.equals(self.items)
 
     def encoder_path(self) -> Path:

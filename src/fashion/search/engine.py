@@ -99,7 +99,7 @@ class VisualSearchEngine:
         root = Path(folder).expanduser()
         paths = find_pictures(root)
         labels = [class_name(path.parent.name) if path.parent != root else None for path in paths]
-        return Listing(root, paths, {"label": labels}, made_from={"pictures": str(root.absolute())})
+        return Listing(root, paths, {"label": labels}, made_from={"pictures": str(root.resolve())})
 
     def sync(self, listing: Listing, store: Store | None = None, **options: Any) -> Changes:
         """Make `self.catalog` equal to `listing`: embed what is new or changed, drop what is gone.

@@ -112,7 +112,8 @@ class _Parser:
     def fail(self, wanted: str) -> FashionError:
         before = self.text[: self.token[2]].rstrip()
         return FashionError(
-            f"filter={self.text!r}: expected {wanted} after {before!r}; write it like: label = 'dress' and price < 50"
+            f"filter={self.text!r}: expected {wanted} after {before!r}; write it like: label = 'dress' and price < 50, "
+            'and odd names of columns in double quotes: "2x" > 1'
         )
 
     def accept(self, kind: str, value: Any = None) -> bool:

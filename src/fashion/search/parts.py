@@ -188,7 +188,7 @@ def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, ND
     known = {f"{content} {box}": row for content, box, row in zip(hashes, boxes, embeddings / lengths, strict=True)}
     given = [box_of(box) for box in boxes]
     left = {name: values for name, values in columns.items() if name not in (*RESERVED, "bbox")}
-    made_from = {"embeddings": str(folder.absolute())}
+    made_from = {"embeddings": str(folder.resolve())}
     return Listing(root, paths, left, given if any(given) else None, contents, made_from), known
 
 

@@ -77,7 +77,7 @@ def synced(
     new = old
     # A version that says nothing new would push an older one out.
     keeps_otherwise = store is not None and store.keeps_otherwise()
-    if rebuild or keeps_otherwise or old is None or not old.holds(items, listing, settings):
+    if rebuild or keeps_otherwise or old is None or not old.holds(items, listing, settings, encoder.source):
         like = None if rebuild else old
         new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id, like=like)
         new.made_from, new.given = dict(listing.made_from), filled(planned.items)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import faiss
 
-from fashion.errors import CatalogError, FashionError, OutageError
+from fashion.errors import CatalogError, FashionError, OtherModelError, OutageError
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
@@ -139,7 +139,10 @@ class Service:
                     said = ""
             except Exception as error:  # whatever is wrong with it, what is loaded is still searched
                 if str(error) != said:
-                    log.error("The new catalogue version is not used: %s", error)
+                    why: object = error
+                    if isinstance(error, OtherModelError):  # whose own way out is for who wants the old model
+                        why = "it is of another model; restart the server to search it, or use task=rollback."
+                    log.error("The new catalogue version is not used: %s", why)
                     said = str(error)
 
     @asynccontextmanager

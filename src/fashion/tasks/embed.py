@@ -86,7 +86,7 @@ def run(cfg: DictConfig) -> int:
     for reason in skipped[:5]:
         log.info("  skipped: %s", reason)
     log.info(
-        "Shard %d/%d: %d pictures embedded, %d skipped. When all shards are there: python run.py task=index "
+        "Shard %d/%d: holds %d pictures, %d skipped. When all shards are there: python run.py task=index "
         "%s %s", number, count, len(kept), len(skipped),
         as_typed("encoder", options.encoder), as_typed("embeddings", folder),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from fashion.errors import FashionError
+from fashion.errors import CatalogError, FashionError
 from fashion.files import write_text
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
@@ -88,7 +88,7 @@ def _encoder(options: IndexOptions, store: Store) -> str | Path:
         return options.encoder or "pretrained"
     try:
         return encoder_of(store.folder)
-    except FashionError:
+    except CatalogError:  # damaged; that its model has moved is for its owner to say
         if not options.rebuild:
             raise
     try:

@@ -92,4 +92,4 @@ def _place(source: str) -> str:
     url = urlsplit(source)
     if url.scheme in ("http", "https"):
         return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return source if url.scheme == "file" else str(Path(source).expanduser().absolute())
+    return source if url.scheme == "file" else str(Path(source).expanduser().resolve())
