@@ -24,6 +24,13 @@ class Many(nn.Module):
         return embeddings.square().sum(dim=1)
 
 
+class Named(nn.Module):
+    """A metric loss under its name."""
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": embeddings.square().sum()}
+
+
 def step(module: TripletModule, labels: torch.Tensor) -> torch.Tensor:
     module.log = module.log_dict = lambda *args, **options: None
     pictures = torch.randint(0, 256, (len(labels), 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
@@ -59,6 +66,8 @@ def test_the_metric_loss_comes_beside_it():
 def test_a_loss_of_many_numbers_and_one_of_other_arguments_are_sentences():
     with pytest.raises(FashionError, match=r"loss: Many gives \[6\] numbers for a batch, not one"):
         step(TripletModule(TINY, ["a", "b", "c"], loss=Many()), LABELS)
+    with pytest.raises(FashionError, match="loss: Named gives a dict for a batch, not one number"):
+        step(TripletModule(TINY, ["a", "b", "c"], loss=Named()), LABELS)
     with pytest.raises(FashionError, match="TripletMarginLoss cannot be called with .* missing a required argument"):
         TripletModule(TINY, ["a", "b"], loss=nn.TripletMarginLoss())
 

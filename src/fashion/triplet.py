@@ -91,10 +91,10 @@ class TripletModule(EncoderModule):
         pictures, labels = batch  # explicit triplets too go through the backbone as one batch
         kinds, _ = self.network.parts(shrunk(pictures, self.hparams["image_size"]))
         loss = metric = self.loss(kinds, labels)
-        if metric.numel() != 1:
-            name = type(self.loss).__name__
+        if not isinstance(metric, Tensor) or metric.numel() != 1:
+            what = f"{[*metric.shape]} numbers" if isinstance(metric, Tensor) else f"a {type(metric).__name__}"
             raise FashionError(
-                f"loss: {name} gives {[*metric.shape]} numbers for a batch, not one; let it take their mean."
+                f"loss: {type(self.loss).__name__} gives {what} for a batch, not one number; let it take their mean."
             )
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of[labels]

@@ -676,6 +676,8 @@ def test_an_external_id_that_comes_twice_is_named(tmp_path):
     listing = Listing(tmp_path, paths, {"external_id": [*range(49_999), 7]})
     with pytest.raises(FashionError, match="'7' comes more than once"):
         listing.external_ids()
+    with pytest.raises(FashionError, match="/3.png stands in more than one row; add a column external_id"):
+        Listing(tmp_path, [*paths[:5], paths[3]], {}).external_ids()
 
 
 def test_a_sync_without_changes_writes_no_version(engine, source, tmp_path):

@@ -4,14 +4,17 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import SMALL
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.report.runs import columns_of, over_seeds, read_runs
-from fashion.tasks.run_data import data_settings
+from fashion.tasks.run_data import data_settings, with_data_of
 
 
 def write_run(folder: Path, settings: str, accuracy: float | None) -> None:
@@ -215,3 +218,18 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
         config["data"]["drawing"] = drawing
         (run / ".hydra/config.yaml").write_text(json.dumps(config))
         assert data_settings(load_encoder(run)) is None
+
+
+def test_of_the_same_source_it_is_said_what_else_the_run_had(run_folder, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    run = shutil.copytree(run_folder, tmp_path / "mine")
+    (run / ".hydra").mkdir()
+    own = {"kind": "folder", "source": "shop", "classes": ["hat", "shoes"], "fold": "1/3"}
+    (run / ".hydra/config.yaml").write_text(json.dumps({"data": own}))
+    monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(overrides=SimpleNamespace(task=[])))
+    cfg = OmegaConf.create({"data": own | {"classes": None, "fold": "1/3"}})
+    assert with_data_of(load_encoder(run), cfg) is cfg
+    assert (
+        caplog.messages[-1]
+        == "The run was trained with data.classes=['hat', 'shoes']; name it to evaluate on the same."
+    )

@@ -108,7 +108,10 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _int8(part: Path, data: "ImageDataModule | None", manifest: dict[str, Any]) -> dict[str, Any]:
     if data is None:
-        return {"kept": False, "why": "not tried: the pictures that the model was trained on are not at hand"}
+        return {
+            "kept": False,
+            "why": "not tried: check=false, or the pictures it was trained on are not at hand",
+        }
     from fashion.export import int8
 
     # Its digest must stand in the manifest before it can be loaded to be measured.

@@ -43,7 +43,8 @@ class Listing:
         Raises:
             FashionError: if one comes twice, or an item has none.
         """
-        given = self.columns.get("external_id") or [path.relative_to(self.root).as_posix() for path in self.paths]
+        named = self.columns.get("external_id")
+        given = named or [path.relative_to(self.root).as_posix() for path in self.paths]
         nameless = next((path for path, value in zip(self.paths, given, strict=True) if value in (None, "")), None)
         if nameless is not None:
             raise FashionError(
@@ -52,6 +53,10 @@ class Listing:
         ids = [str(value) for value in given]
         if len(set(ids)) != len(ids):
             twice = Counter(ids).most_common(1)[0][0]
+            if named is None:
+                raise FashionError(
+                    f"{self.root / twice} stands in more than one row; add a column external_id, with a name for each."
+                )
             raise FashionError(f"external_id {twice!r} comes more than once in {self.root}; give each item its own.")
         return ids
 

@@ -22,12 +22,17 @@ READING = ("validation_fraction", "on_bad_image")
 def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
     """The configuration, with the data of the encoder's run where the command line names none.
 
-    Where both have the same source, it stays as it is configured: other classes or folds may be meant.
+    Where both have the same source, it stays as it is configured: other classes or folds may be meant, and are said.
     """
     if any(one.lstrip("+~").startswith(("data=", "data.")) for one in HydraConfig.get().overrides.task):
         return cfg
     own = data_settings(encoder)
-    if own is None or all(own.get(key) == cfg.data.get(key) for key in ("kind", "source")):
+    if own is None:
+        return cfg
+    if all(own.get(key) == cfg.data.get(key) for key in ("kind", "source")):
+        for key in ("classes", "fold"):
+            if own[key] is not None and own[key] != cfg.data.get(key):
+                log.info("The run was trained with data.%s=%s; name it to evaluate on the same.", key, own[key])
         return cfg
     cfg = cfg.copy()
     with open_dict(cfg):
