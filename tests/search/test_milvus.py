@@ -48,7 +48,7 @@ def uri(request, tmp_path) -> str:
     return str(tmp_path / "m.db") if request.param == "embedded" else request.getfixturevalue("server")
 
 
-def test_the_same_results_as_flat(uri):
+def test_the_same_results_as_flat(uri, caplog):
     vectors, queries = unit(2000), unit(6, 1)
     vectors[7] = vectors[3]  # a tie
     ids = np.arange(2000) * 5 + 2
@@ -62,6 +62,7 @@ def test_the_same_results_as_flat(uri):
         np.testing.assert_array_equal(found, truth)
         np.testing.assert_allclose(scores, expected, atol=1e-5)
     milvus.drop()
+    assert "Traceback" not in caplog.text
 
 
 def test_a_catalogue_is_synced_filtered_and_deleted_from(uri, bundle, tmp_path):

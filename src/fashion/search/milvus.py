@@ -77,6 +77,8 @@ class MilvusIndex:
             uri = str(self.settings["uri"])
             if "://" not in uri:
                 Path(uri).parent.mkdir(parents=True, exist_ok=True)
+                # The embedded edition logs a traceback of each call of the client that it does not know.
+                logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
             token = os.environ.get("FASHION_MILVUS_TOKEN", "")
             self._client = self._asked(lambda: _pymilvus().MilvusClient(uri, token=token, timeout=30))
         return self._client
