@@ -194,6 +194,16 @@ def test_a_catalogue_of_before_is_made_anew_by_a_guess(run_here, bundle, shop):
     assert made_anew("c") == f"task=index rebuild=true pictures={shop} catalog=c"
 
 
+@pytest.mark.parametrize("noted", ["pictures=x", ["a"], {"pictures;rm": "x"}])
+def test_what_a_manifest_from_elsewhere_notes_is_no_command(run_here, bundle, table, noted):
+    run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
+    path = Path("c/manifest.json").resolve()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_from": noted}))
+    assert made_anew("c").endswith("(or with the data=… or embeddings=… that it was made with)")
+    with pytest.raises(FashionError, match=r"price \(39 values\); if that is meant"):
+        run_here("task=index", f"pictures={table.parent}", "catalog=c")
+
+
 def test_no_password_of_an_address_is_noted():
     assert _place("https://me:secret@shop.example/all.tar.gz?key=secret") == "https://shop.example/all.tar.gz"
 

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from fashion.search.index import FAISSIndex
 from fashion.search.manifest import check_files, files_of, model_of, read_manifest
 from fashion.search.milvus import MilvusIndex
+from fashion.search.remaking import noted_source
 from fashion.search.store import Store
 
 PICTURES = "pictures"
@@ -65,7 +66,7 @@ def read_version(folder: Path, version: Path | None, mmap: bool, items_only: boo
         "asked": manifest.get("asked") or manifest["index"],
         "version": int(version.name),
         "folder": folder.resolve(),
-        "made_from": manifest.get("made_from") or {},  # none in a catalogue of before
+        "made_from": noted_source(manifest),
         "given": manifest.get("given"),
     }
 

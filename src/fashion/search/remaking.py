@@ -24,9 +24,13 @@ def made_anew(folder: str | Path, encoder: str | Path | None = None) -> str:
 
 def made_from(store: Store) -> str | None:
     """What the catalogue's last `task=index` was made from, as it is typed; None where that is not noted."""
-    noted = _manifest(store).get("made_from")
-    named = noted if isinstance(noted, dict) else {}  # a manifest may come from elsewhere
-    return typed_overrides({key: value for key, value in named.items() if PLAIN.fullmatch(key)}) or None
+    return typed_overrides(noted_source(_manifest(store))) or None
+
+
+def noted_source(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that a manifest notes; empty where it notes none, or, being from elsewhere, something else."""
+    noted = manifest.get("made_from")
+    return noted if isinstance(noted, dict) and all(map(PLAIN.fullmatch, noted)) else {}
 
 
 def typed_overrides(made_from: Mapping[str, Any]) -> str:
