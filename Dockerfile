@@ -14,10 +14,10 @@ RUN mkdir -p src/fashion && touch src/fashion/__init__.py
 
 FROM base AS serve
 ARG EXTRAS=serve
-# What nothing here loads goes again, a fifth: Arrow's RPC, S3, tests and headers, ONNX Runtime's library for C.
+# What nothing here loads goes again, a sixth: Arrow's RPC, tests and headers, ONNX Runtime's library for C.
 RUN pip install -c constraints.txt -e ".[${EXTRAS}]" \
  && SITE="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
- && rm -rf "$SITE"/pyarrow/*flight* "$SITE"/pyarrow/*_s3* "$SITE"/pyarrow/tests "$SITE"/pyarrow/include \
+ && rm -rf "$SITE"/pyarrow/*flight* "$SITE"/pyarrow/tests "$SITE"/pyarrow/include \
       "$SITE"/onnxruntime/capi/libonnxruntime.so.*
 COPY src ./src
 COPY conf ./conf

@@ -26,7 +26,7 @@ _HOMES = {
 }
 
 
-# ONNX Runtime would note an id of this machine below ~/.cache and send what it is used for to its makers.
+# ONNX Runtime from 1.29 on would note an id of this machine below ~/.cache and send what it is used for to its makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # It tells of every instruction set that it tries.
