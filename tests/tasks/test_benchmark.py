@@ -5,6 +5,8 @@ import json
 import pytest
 from helpers import command
 
+from fashion.benchmark.quality import learned
+from fashion.errors import FashionError
 from fashion.timing import interleaved, ratio
 
 pytestmark = pytest.mark.slow
@@ -22,6 +24,32 @@ def test_models(bundle, tmp_path):
     assert found["tiny"]["parameters"] < found["shufflenet_v2_x0_5"]["parameters"]
     assert found["tiny"]["ONNX, 1 threads, one picture, as a multiple"] == 1
     assert found["tiny"]["ONNX int8, 1 threads, one picture ms"] > 0
+
+
+def test_what_trainings_learned_stands_beside_the_speeds(bundle, tmp_path):
+    for name, seed, accuracy in (("tiny", 1, 0.5), ("tiny", 2, 0.6), ("large", 1, 0.9)):
+        run = tmp_path / f"runs/{name}-{seed}"
+        (run / ".hydra").mkdir(parents=True)
+        settings = f"seed: {seed}\ntask: {{name: classify}}\nmodel: {{name: {name}}}\n"
+        (run / ".hydra/config.yaml").write_text(settings)
+        (run / "metrics.json").write_text(json.dumps({"accuracy": accuracy, "gallery/top1": 0.4}))
+    found = figures(bundle, tmp_path, "models", "models=[tiny,small]", "runs=runs")
+    assert found["tiny"]["accuracy"] == pytest.approx(0.55)
+    assert found["tiny"]["accuracy sd"] == pytest.approx(0.0707, abs=1e-4)
+    assert "accuracy" not in found["small"]
+    assert (tmp_path / "b/models.png").exists()
+
+
+def test_trainings_of_one_model_with_several_settings_are_not_mixed(tmp_path):
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        settings = f"seed: 1\ntask: {{name: classify, lr: {lr}}}\nmodel: {{name: tiny}}\n"
+        (tmp_path / name / ".hydra/config.yaml").write_text(settings)
+        (tmp_path / name / "metrics.json").write_text('{"accuracy": 0.5}')
+    with pytest.raises(FashionError, match="several settings"):
+        learned(tmp_path, ["tiny"])
+    with pytest.raises(FashionError, match="no finished training of base"):
+        learned(tmp_path, ["base"])
 
 
 def test_embedding(bundle, tmp_path):

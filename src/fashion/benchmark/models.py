@@ -10,6 +10,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from fashion.benchmark import quality
 from fashion.export.int8 import quantized
 from fashion.export.onnx import export_onnx
 from fashion.network import SiameseEncoder
@@ -119,13 +120,20 @@ def _training_times(
     return interleaved({name: runner(network) for name, network in networks.items()}, rounds)
 
 
-def rows(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """A row a figure: its name, then each model's value, times with their multiple of the first model's."""
-    figures = [name for name in next(iter(table.values())) if not name.endswith("multiple")]
+def rows(table: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """A row a figure: its name, then each model's value, times with their multiple of the first model's.
+
+    Args:
+        table: as `run` gives it; with what `quality.learned` gives, if at hand.
+    """
+    names = dict.fromkeys(name for values in table.values() for name in values)
+    figures = [name for name in names if not name.endswith(("multiple", " sd"))]
     return [[figure, *(_cell(values, figure) for values in table.values())] for figure in figures]
 
 
-def _cell(values: Mapping[str, float], figure: str) -> str:
+def _cell(values: Mapping[str, Any], figure: str) -> str:
+    if figure in quality.LEARNED:
+        return quality.cell(values, figure)
     if not figure.endswith(" ms"):
         return f"{values[figure]:,.0f}"
     return f"{values[figure]:.2f} ({values[_multiple(figure)]:.2f}×)"

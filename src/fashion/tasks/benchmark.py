@@ -29,6 +29,7 @@ class BenchmarkOptions(Options):
     queries: int = Field(ge=1)
     rounds: int = Field(ge=3)
     models: list[str] = Field(min_length=1)
+    runs: str | None
     image_size: int = Field(ge=32, multiple_of=16)
 
 
@@ -44,12 +45,18 @@ def run(cfg: DictConfig) -> None:
 
 
 def _models(options: BenchmarkOptions, folder: Path) -> Any:
-    from fashion.benchmark import models
+    from fashion.benchmark import models, quality
 
     backbones = {name: _backbone(name) for name in options.models}
-    figures = models.run(backbones, options.image_size, options.rounds)
-    title = f"Milliseconds, and as multiples of {options.models[0]} in fp32"
+    learned = quality.learned(Path(options.runs).expanduser(), options.models) if options.runs else {}
+    speeds = models.run(backbones, options.image_size, options.rounds)
+    figures = {name: learned.get(name, {}) | speeds[name] for name in speeds}
+    what = "Accuracy and search in %, milliseconds" if learned else "Milliseconds"
+    title = f"{what}, and as multiples of {options.models[0]} in fp32"
     show(plain_table(title, ["figure", *figures], models.rows(figures)))
+    if learned:
+        save_picture(quality.plot({name: figures[name] for name in learned}), folder / "models.png")
+        log.info("Written: %s", folder / "models.png")
     return figures
 
 
