@@ -360,8 +360,8 @@ def test_a_new_version_swaps_in_without_a_lost_request(keyed_server, bundle):
     engine = VisualSearchEngine(bundle, keyed_server.catalog)
     for name in ("hat/0.png", "hat/1.png"):
         delete_items(engine, Store(keyed_server.catalog), [name])
-    deadline = time.monotonic() + 10
-    while httpx.get(f"{keyed_server.url}/v1/index").json()["version"] != 3:
+    deadline = time.monotonic() + 30
+    while httpx.get(f"{keyed_server.url}/v1/index").json()["version"] != 3 or not statuses:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     done.set()
