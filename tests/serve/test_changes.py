@@ -46,11 +46,14 @@ def test_columns_that_do_not_fit_are_refused_and_leave_no_picture(keyed_server):
         ({"price": "cheap"}, "others there are double"),
         ({"id": 5}, "the catalogue notes by itself"),
         ({"bbox": "0 0 5 5"}, "give the picture that is in it"),
+        ({"external_id": "c"}, "another external_id, 'c'"),
     ):
         bad, good = add(keyed_server, item("b", **columns), item("a", price=3.5)).json()["items"]
         assert (bad["external_id"], bad["status"], good["status"]) == ("b", "refused", "replaced")
         assert words in bad["message"]
         assert good["id"] is not None
+    (copied,) = add(keyed_server, item("a", **Client(keyed_server.url).item("a")["payload"])).json()["items"]
+    assert copied["status"] == "replaced"  # the payload of an item names it
     kept = stored(keyed_server)
     first, second = add(keyed_server, item("b", cut="M"), item("c", cut=5)).json()["items"]  # of two types
     assert (first["status"], second["status"]) == ("added", "refused")

@@ -85,6 +85,16 @@ def test_a_head_that_does_not_end_is_hung_up_on(keyed_server, head):
         assert received == b"" or stalled.recv(1000) == b""
 
 
+@pytest.mark.parametrize("padding", ["?a={0} HTTP/1.1", " HTTP/1.1\nX: {0}", " HTTP/1.1{1}"])
+def test_a_head_has_64_kilobytes(server, padding):
+    """Also where it arrives in one piece, and in whatever part of it they are."""
+    for size, expected in ((60_000, 200), (67_000, 431)):
+        padded = "GET /healthz" + padding.format("x" * size, "\nX: y" * (size // 6))
+        with opened(server, f"{padded}\nHost: localhost\nConnection: close\n\n") as connection:
+            assert f" {expected} ".encode() in connection.recv(100)
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
 def test_a_body_has_one_deadline_however_it_drips(keyed_server):
     """Each byte came in time, and the whole never did."""
     with upload(keyed_server, length=100_000) as dripping:

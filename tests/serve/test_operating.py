@@ -1,5 +1,6 @@
 """What those who run a server need: pages of other sites, proxies, logs, figures, rights."""
 
+import asyncio
 import os
 import threading
 import time
@@ -17,6 +18,9 @@ from fashion.benchmark.server import Server
 from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.serve.app import create_app
+from fashion.serve.settings import Settings
+from fashion.tasks.serve import make_service
 
 
 @contextmanager
@@ -239,6 +243,26 @@ def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served
         refused = next(one for _ in range(10) if (one := client.get("/v1/index", headers=shop)).status_code == 429)
         assert refused.headers[allowed] == "https://shop.example"  # else the page could not read what is wrong
         assert "Retry-After" in refused.headers["access-control-expose-headers"]
+
+
+def test_pages_of_the_origins_may_read_that_the_server_failed(served_folder, caplog):
+    app = create_app(make_service(served_folder, None, Settings(origins=["https://shop.example"])))
+
+    @app.get("/v1/broken")
+    async def broken() -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/v1/broken", headers={"Origin": "https://shop.example"})
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "nobody foresaw this" not in answer.text
+    assert "GET /v1/broken failed" in caplog.text
+    assert "nobody foresaw this" in caplog.text
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example/", "shop.example", "https://Shop.example"])

@@ -75,10 +75,14 @@ class Catalog:
 
     def __contains__(self, number: int) -> bool:
         """Whether there is an item with that id."""
+        return self._row(number) is not None
+
+    def _row(self, number: int) -> int | None:
+        """Where the item with that id stands; None if there is none."""
         if not -(2**63) <= number < 2**63:
-            return False  # NumPy would look for it among all ids as Python's numbers
-        row = int(np.searchsorted(self.ids, number))
-        return row < len(self.ids) and int(self.ids[row]) == number
+            return None  # NumPy would look for it among all ids as Python's numbers
+        row = int(self.ids.searchsorted(number))
+        return row if row < len(self.ids) and self.ids[row] == number else None
 
     @classmethod
     def build(
@@ -128,9 +132,10 @@ class Catalog:
         Raises:
             FashionError: if there is none.
         """
-        if number not in self:
+        row = self._row(number)
+        if row is None:
             raise FashionError(f"The catalogue has no item {number}; ids are in the results of a search.")
-        return int(np.searchsorted(self.ids, number))
+        return row
 
     def number(self, external_id: str) -> int:
         """The id of the item that its owner calls so.

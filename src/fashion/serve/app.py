@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fashion.serve import catalog_routes, search_routes
 from fashion.serve.counting import Counting
-from fashion.serve.errors import ApiError, ErrorBody, add_handlers
+from fashion.serve.errors import ApiError, ErrorBody, Unforeseen, add_handlers
 from fashion.serve.limits import Limits
 from fashion.serve.service import Service
 from fashion.versions import versions
@@ -55,7 +55,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(catalog_routes.writing(service), prefix="/v1")
     _add_checks(app, service)
     app.add_middleware(Limits, settings=service.settings)
-    if service.settings.origins:  # around the limits: a page of theirs may read the refusals too
+    app.add_middleware(Unforeseen)
+    if service.settings.origins:  # around both: a page of theirs may read what is wrong too
         # No X-API-Key, PATCH or DELETE: whoever may change the catalogue does not do so from another site's page.
         app.add_middleware(
             CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["GET", "HEAD", "POST"],

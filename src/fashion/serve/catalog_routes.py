@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
@@ -15,6 +15,7 @@ from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import content_of, image_url, items_after, payload
 from fashion.serve.errors import ApiError, address
+from fashion.serve.limits import check_once
 from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
 from fashion.serve.search_routes import known, named
@@ -27,7 +28,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 def reading(service: Service) -> APIRouter:
     """What asks only."""
-    routes = APIRouter(tags=["catalogue"])
+    routes = APIRouter(tags=["catalogue"], dependencies=[Depends(check_once)])
 
     @routes.get("/index")
     async def index() -> IndexAnswer:

@@ -71,6 +71,8 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 if item.external_id in rows:
                     raise FashionError("This external_id comes twice in the request.")
                 check_columns(item.columns)
+                if (other := item.columns.get("external_id", item.external_id)) != item.external_id:
+                    raise FashionError(f"Its columns have another external_id, {other!r}; leave that one out.")
                 check_row(row)
                 typed([*rows.values(), row], here)
                 paths.append(stored(item.image, service))

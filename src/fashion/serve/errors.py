@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fashion.data.images import BadPictureError
 from fashion.errors import BusyError, FashionError, OtherModelError, OutageError
@@ -65,7 +66,7 @@ def methods(app: FastAPI, path: str) -> list[str]:
 
 
 def add_handlers(app: FastAPI, root_path: str) -> None:
-    """Turn whatever a request raises into that shape; what nobody foresaw is logged and tells nothing."""
+    """Turn what a request raises into that shape; `Unforeseen` does the rest."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
@@ -109,10 +110,6 @@ def add_handlers(app: FastAPI, root_path: str) -> None:
             headers["Allow"] = ", ".join(methods(app, request.url.path.removeprefix(root_path)))
         return respond(ApiError(error.status_code, code, str(error.detail), headers))
 
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return respond(ApiError(500, "internal", "The server failed; its log says how."))
-
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(OutageError, outage)
@@ -120,4 +117,30 @@ def add_handlers(app: FastAPI, root_path: str) -> None:
     app.add_exception_handler(FashionError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unforeseen)
+
+
+class Unforeseen:
+    """Answers what nobody foresaw, which is logged and tells nothing.
+
+    No handler of the application's: those for all exceptions answer from outside of everything, without the headers
+    that a page of a listed origin needs to read the answer.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if scope["type"] != "http" or begun:
+                raise
+            log.error("%s %s failed", scope["method"], Request(scope).url.path, exc_info=error)
+            await respond(ApiError(500, "internal", "The server failed; its log says how."))(scope, receive, send)

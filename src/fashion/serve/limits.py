@@ -1,6 +1,7 @@
-"""What is checked of every request before anything is done for it: host, rate, size, key, origin."""
+"""What is checked of requests before anything is done for them: host, rate, size, key, origin, values given twice."""
 
 import hmac
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -111,6 +112,18 @@ def host_name(host: bytes) -> str | None:
         return urlsplit(b"//" + host).hostname.decode()  # type: ignore[union-attr]
     except (ValueError, AttributeError):
         return None
+
+
+async def check_once(request: Request) -> None:
+    """Refuse an address that gives a value twice, of which only the last would be read.
+
+    Raises:
+        ApiError: 422, naming the value.
+    """
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    twice = [name for name, count in given.items() if count > 1]
+    if twice:
+        raise ApiError(422, "invalid", f"{twice[0]}: send it once.")
 
 
 def check_writer(request: Request, settings: Settings, writable: bool) -> None:

@@ -6,7 +6,10 @@ import json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST = 65_536
-"""Bytes of a request's head, as in uvicorn's other parser; the first read and the last one may be longer."""
+"""Bytes of a request's head, with its trailers, as in uvicorn's other parser."""
+
+BETWEEN = len(": \r\n")
+"""Bytes of a header beside its name and value."""
 
 
 def refusal(status: str, code: str, message: str) -> bytes:
@@ -36,6 +39,8 @@ class BoundedHead(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head = False
     """Whether a head has begun and not ended."""
+    _size = 0
+    """Bytes of the head, as far as it was parsed."""
     _idle: int | None = None
     """Bytes of a request since its parser got anywhere, after the read in which it did; None: between requests."""
     _moved = False
@@ -75,9 +80,22 @@ class BoundedHead(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._progress()
-        self._head = True
+        self._head, self._size = True, 0
         self._wait()
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + BETWEEN)
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > MOST:
+            raise ValueError("the head is too long")  # the parser stops at it, and asks for an answer of status 400
 
     def on_headers_complete(self) -> None:
         self._progress()
@@ -89,7 +107,15 @@ class BoundedHead(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        self.transport.write(NO_HTTP)
+        if self._size > MOST:
+            self._refuse_head()
+        else:
+            self.transport.write(NO_HTTP)
+            self.transport.close()
+
+    def _refuse_head(self) -> None:
+        if not self._answering:  # else it would land inside another answer
+            self.transport.write(TOO_LARGE)
         self.transport.close()
 
     def on_message_complete(self) -> None:
@@ -106,6 +132,4 @@ class BoundedHead(HttpToolsProtocol):
             return
         self._idle += len(data)
         if self._idle > MOST and not self.transport.is_closing():
-            if not self._answering:  # else it would land inside another answer
-                self.transport.write(TOO_LARGE)
-            self.transport.close()
+            self._refuse_head()
