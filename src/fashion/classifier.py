@@ -81,7 +81,10 @@ class ClassifierModule(EncoderModule):
         kinds, _ = self.network.parts(shrunk(mixed, self.hparams["image_size"]))
         logits = self.network.logits(kinds)
         harder = self.network.with_margin(logits, targets, self.hparams["margin"])
-        loss = F.cross_entropy(harder, targets, self.class_weights, label_smoothing=self.hparams["label_smoothing"])
+        smoothing = self.hparams["label_smoothing"]
+        naming = F.cross_entropy(harder, targets, label_smoothing=smoothing, reduction="none")
+        # Not by its own argument: that weighs the smoothing too, so rare classes would be wanted of every picture.
+        loss = (targets @ self.class_weights * naming).mean()
         if self.teacher is not None:
             loss = torch.lerp(loss, imitation(logits, self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
