@@ -85,6 +85,30 @@ def test_a_catalogue_of_ones_own_pictures_is_not_filled_with_the_default_data(ru
         Catalog.open("c")
 
 
+@pytest.mark.parametrize(
+    ("source", "ignored"),
+    [
+        ("pictures=shop", ["data=folder", "data.source=other"]),
+        ("pictures=shop", ["data.classes=[hat]"]),
+        ("pictures=shop", ["split=all"]),
+        ("embeddings=parts", ["data=folder", "data.source=shop"]),
+        ("embeddings=parts", ["pictures=shop"]),
+        ("embeddings=parts", ["check_content=true"]),
+    ],
+)
+def test_two_sources_at_once_are_refused(run_here, bundle, shop, source, ignored):
+    name = source.partition("=")[0]
+    keys = ", ".join(f"{override.partition('=')[0]}=…" for override in ignored)
+    said = f"^{name}=… says all .* so {keys} would be ignored; leave out {keys}, or leave out {name}=…\\.$"
+    run_here("task=embed", f"encoder={bundle}", "pictures=shop", "embeddings=parts")
+    with pytest.raises(FashionError, match=said):
+        run_here("task=index", f"encoder={bundle}", source, *ignored, "catalog=c")
+    assert not Path("c").exists()
+    if name == "pictures":
+        with pytest.raises(FashionError, match=said):
+            run_here("task=embed", f"encoder={bundle}", source, *ignored)
+
+
 def command_in(said: str) -> list[str]:
     """The overrides of the rebuilding command that a message names, as a shell hands them to Hydra."""
     return shlex.split(re.search(r"task=index rebuild=true .*", said)[0].removesuffix("."))

@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +24,12 @@ class Options(BaseModel):
     seed: int = Field(ge=0, lt=2**32)
     cache_dir: str
     sweep_name: str
+
+
+def typed_keys() -> list[str]:
+    """The keys and groups that the command line names, each once, in order; what they do not name has its default."""
+    overrides = HydraConfig.get().overrides.task
+    return list(dict.fromkeys(override.lstrip("+~").partition("=")[0] for override in overrides))
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
