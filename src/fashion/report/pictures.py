@@ -58,7 +58,7 @@ def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], t
         folder = Path(result.query).parent.name
         truth = result.truth or (folder if folder in class_names else None)
         sheet.paste(_tile(result.picture or result.query, tile, result.box), (GAP, top))
-        named = f"named {result.predicted} {result.probability:.0%}"
+        named = "" if result.predicted is None else f"named {result.predicted} {result.probability:.0%}"
         doubt = " – no match" if result.match is False else ""
         _caption(draw, (GAP, top + tile + 2), ((truth or Path(result.query).name) + doubt, named), tile)
         for column, hit in enumerate(result.hits):

@@ -151,7 +151,7 @@ def write_results(
     table = [
         [
             Path(result.query).name,
-            result.predicted + (" (no match)" if result.match is False else ""),
+            (result.predicted or "–") + (" (no match)" if result.match is False else ""),
             f"{hit.rank}",
             f"{hit.score:.3f}",
             hit.label or "",
