@@ -98,7 +98,9 @@ class Choice:
         check_group(self.group_by, catalog.items.column_names)
         kind = catalog.items.schema.field(self.group_by).type
         if pa.types.is_nested(kind):
-            raise FashionError(f"group_by is {self.group_by!r}, a column of {kind}; name one of single values.")
+            raise FashionError(
+                f"group_by is {self.group_by!r}, a column of lists or records; name one of single values."
+            )
 
     @property
     def plain(self) -> bool:
