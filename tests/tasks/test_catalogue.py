@@ -9,6 +9,7 @@ from helpers import write_pictures
 
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
+from fashion.files import sha256
 from fashion.search.catalog import Catalog
 from fashion.serve.pictures import store_picture
 
@@ -164,6 +165,21 @@ def test_a_rebuild_takes_over_the_items_of_the_last_intact_version(run_here, ind
     rebuilt = Catalog.open("c")
     assert (rebuilt.ids.tolist(), rebuilt.number("A1"), rebuilt.next_id) == (list(range(9)), 8, 10)
     assert rebuilt.model == Path(index[1].removeprefix("encoder="))
+
+
+def test_older_versions_are_read_once_for_messages(run_here, index, monkeypatch):
+    run_here(*index)
+    run_here("task=items", "catalog=c", "delete=hat/0.png")
+    damage("items.parquet")
+    read: list[Path] = []
+    monkeypatch.setattr("fashion.search.manifest.sha256", lambda path: read.append(path) or sha256(path))
+    with pytest.raises(FashionError, match="go back to version 1"):
+        Catalog.open("c")
+    older = Path("c/versions/000001").resolve()
+    assert older not in {path.parent.resolve() for path in read}
+    (older / "embeddings.npy").write_bytes(b"")
+    with pytest.raises(FashionError, match="altered; make it anew"):
+        Catalog.open("c")
 
 
 def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, index, caplog):
