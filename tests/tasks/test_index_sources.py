@@ -204,7 +204,27 @@ def test_columns_of_few_items_are_kept_where_the_source_gave_them(run_here, bund
     run_here(*source, "dry_run=true")  # the sale has ended
     table.write_text("\n".join([f"{rows[0]},sale", *(f"{row},3" for row in rows[1:])]))
     run_here(*source)  # what an update set is the source's to undo
-    assert Catalog.open("c").items["note"].null_count == 39
+    assert "note" not in Catalog.open("c").items.column_names
+
+
+def test_a_column_that_the_source_dropped_goes_unless_added_items_have_it(run_here, bundle, table):
+    source = ("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
+    run_here(*source)
+    run_here("task=items", "catalog=c", f"add={table.parent}/hat/19.png", "external_id=A1", "+columns.note=hello")
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    run_here(*source, "allow_shrink=true")
+    items = Catalog.open("c").items
+    assert "price" not in items.column_names
+    assert items["note"].to_pylist() == [None] * 39 + ["hello"]
+    run_here(*source)
+    assert Catalog.open("c").version == 3
+    run_here("task=items", "catalog=c", "update=A1", "+columns.price=3")
+    table.write_text("\n".join(rows))
+    run_here(*source)
+    table.write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    run_here(*source, "allow_shrink=true")
+    assert Catalog.open("c").items["price"].to_pylist() == [None] * 39 + [3]
 
 
 def test_a_catalogue_of_before_is_made_anew_by_a_guess(run_here, bundle, shop):

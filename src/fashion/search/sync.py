@@ -150,7 +150,9 @@ def merged(
         if added is not None:
             stay &= np.isin(old.ids, list(added))
         others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
-        table = joined(table, old.items.filter(pa.array(stay)))
+        own = old.items.filter(pa.array(stay))
+        has = {*table.column_names, *filled(own)}  # any other column went from the source, and its values with it
+        table = joined(table, own.select([name for name in own.column_names if name in has]))
         embeddings = np.concatenate([embeddings, others])
     order = np.argsort(table["id"].to_numpy(), kind="stable")
     return table.take(pa.array(order)), np.ascontiguousarray(embeddings[order])
