@@ -366,7 +366,7 @@ def test_a_source_item_that_is_replaced_stays_the_sources(engine, source, tmp_pa
         (lambda e, s: update_items(e, s, {"hat/0.png": {"id": 3}}), "cannot be set"),
         (
             lambda e, s: update_items(e, s, {"hat/0.png": {"label": 3}}),
-            "has 3 in the column 'label'; others",
+            r"has 3 in the column 'label' \(text\); use",
         ),
         (lambda e, s: delete_items(e, s, list(ids(s.folder))), "No item would be left"),
     ],
