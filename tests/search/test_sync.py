@@ -109,6 +109,17 @@ def test_ids_are_never_used_again(engine, source, tmp_path):
     assert ids(tmp_path / "c")["hat/9.png"] == 19
 
 
+def test_a_dry_run_counts_what_would_be_embedded(engine, source, tmp_path):
+    folder = tmp_path / "c"
+    assert sync(engine, source, folder, dry_run=True).embedded == 18
+    sync(engine, source, folder)
+    add_items(engine, Store(folder), [write_pictures(tmp_path, {"new": {"skirt": 1}}) / "new/skirt/0.png"], [
+        {"external_id": "A1"}])  # fmt: skip
+    for options, count in (({}, 0), ({"rebuild": True}, 19)):
+        assert sync(engine, source, folder, dry_run=True, **options).embedded == count
+        assert sync(engine, source, folder, **options).embedded == count
+
+
 def test_a_dry_run_says_what_would_change_and_changes_nothing(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     (source / "hat/0.png").unlink()

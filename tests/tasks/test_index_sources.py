@@ -37,6 +37,9 @@ def test_all_of_a_source_without_splits_is_taken(run_here, bundle, shop, kind, n
     assert "split" not in Catalog.open("c").items.column_names
     assert run_here("task=embed", *given, "embeddings=parts") == 40
     assert "other splits" not in caplog.text
+    assert "does nothing here" not in caplog.text
+    run_here("task=index", *given, "catalog=c", "data.validation_fraction=0.5")
+    assert f"data.validation_fraction does nothing here: {shop} is not divided." in caplog.text
     assert run_here("task=index", *given, "catalog=t", "split=train") < 40  # as training divides them
 
 
@@ -107,6 +110,20 @@ def test_two_sources_at_once_are_refused(run_here, bundle, shop, source, ignored
     if name == "pictures":
         with pytest.raises(FashionError, match=said):
             run_here("task=embed", f"encoder={bundle}", source, *ignored)
+
+
+@pytest.mark.parametrize("override", ["pictures=", "embeddings=''", "encoder=", "catalog="])
+def test_an_option_without_a_value_is_refused(run_here, shop, override):
+    """As of `pictures=$SHOP`, where SHOP is not set: the default data would be taken."""
+    with pytest.raises(FashionError, match=f"^{override.partition('=')[0]} is empty; give it a value, or leave it out"):
+        run_here("task=index", override)
+
+
+def test_embeddings_are_not_written_into_a_catalogue(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", "pictures=shop", "catalog=c")
+    with pytest.raises(FashionError, match="c is a catalogue; name another folder for the embeddings"):
+        run_here("task=embed", f"encoder={bundle}", "pictures=shop", "embeddings=c")
+    assert Path("c/manifest.json").is_symlink()
 
 
 def command_in(said: str) -> list[str]:

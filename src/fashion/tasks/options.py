@@ -45,6 +45,9 @@ def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
     task = values.pop("task")
     flat = {key: value for key, value in values.items() if key not in GROUPS}
     flat |= {key: value for key, value in task.items() if key not in ("module", "batches")}
+    empty = next((key for key, value in flat.items() if value == ""), None)  # pictures=$SHOP, where SHOP is not set
+    if empty:
+        raise FashionError(f"{'task.' if empty in task else ''}{empty} is empty; give it a value, or leave it out.")
     try:
         return kind(**flat)
     except ValidationError as error:
