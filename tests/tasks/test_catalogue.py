@@ -102,7 +102,7 @@ def test_folders_are_labels_and_a_filter_that_nothing_passes_is_said(run_here, b
         (("task=search", "server=http://127.0.0.1:9", "query=x.png", "catalog=c"), "so catalog=… would be ignored"),
         (
             ("task=search", "server=http://127.0.0.1:9", "query=x.png", "mmap=true", "encoder=pretrained"),
-            r"so mmap=…, encoder=… would be ignored; leave out mmap=…, encoder=…, or leave out server=…\.",
+            r"so encoder=…, mmap=… would be ignored; leave out encoder=…, mmap=…, or leave out server=…\.",
         ),
     ],
 )

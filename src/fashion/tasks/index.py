@@ -26,7 +26,7 @@ from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.listed import check_alone, check_named, listed
-from fashion.tasks.options import Options, read_options, typed_keys
+from fashion.tasks.options import Options, named, read_options
 from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)
@@ -109,8 +109,8 @@ def _encoder(options: IndexOptions, store: Store) -> str | Path:
 
 def _index_named() -> bool:
     """Whether it was said which index, on the command line or by an experiment; else a catalogue keeps its own."""
-    named = any(key.split(".")[0] == "index" for key in typed_keys())
-    return named or HydraConfig.get().runtime.choices["index"] != "flat"
+    chosen = HydraConfig.get().runtime.choices["index"]
+    return chosen != "flat" or any(key.split(".")[0] == "index" for key in named())
 
 
 def _update(

@@ -17,7 +17,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
-from fashion.tasks.options import typed_keys
+from fashion.tasks.options import named
 from fashion.tasks.shown import shown_to
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ def check_named(store: Store, cache: Path) -> None:
     Raises:
         FashionError: that says what to name.
     """
-    named, kind = {"data", "data.source"} & {*typed_keys()}, HydraConfig.get().runtime.choices["data"]
-    if store.current() is None or named or kind != "clothing":
+    chosen = HydraConfig.get().runtime.choices["data"]
+    if store.current() is None or named() & {"data", "data.source"} or chosen != "clothing":
         return
     root = root_of(store)
     if root is None or not Path(root).is_relative_to(cache.expanduser().resolve()):
@@ -54,7 +54,7 @@ def check_alone(source: str, others: Sequence[str] = ()) -> None:
     Raises:
         FashionError: that says what to leave out.
     """
-    ignored = [key for key in typed_keys() if key.split(".")[0] in ("data", "split")] + [*others]
+    ignored = [key for key in sorted(named()) if key.split(".")[0] in ("data", "split")] + [*others]
     if ignored:
         words = ", ".join(f"{key}=…" for key in ignored)
         raise FashionError(
@@ -95,7 +95,7 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     paths = [Path(source.root / item.path) for item in items]
     if settings["fold"] is None and (source.has_splits or split == "all"):
         settings["validation_fraction"] = None  # it divided nothing
-        if "data.validation_fraction" in typed_keys():
+        if "data.validation_fraction" in named():
             log.warning("data.validation_fraction does nothing here: %s is not divided.", source.root)
     made_from = _overrides(**settings) | {"split": split}
     return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)

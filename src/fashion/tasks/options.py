@@ -26,13 +26,12 @@ class Options(BaseModel):
     sweep_name: str
 
 
-def typed_keys() -> list[str]:
-    """The keys and groups that the command line names, each once, in order; what they do not name has its default."""
-    overrides = HydraConfig.get().overrides.task
-    return list(dict.fromkeys(override.lstrip("+~").partition("=")[0] for override in overrides))
-
-
 AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def named() -> set[str]:
+    """The keys and groups that the command line names."""
+    return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
 
 
 def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
