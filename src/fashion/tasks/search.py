@@ -25,6 +25,9 @@ from fashion.tasks.options import Options, named, read_options
 
 log = logging.getLogger(__name__)
 
+LOCAL = ("catalog", "encoder", "mmap")
+"""Options that a server has chosen for itself."""
+
 
 class SearchOptions(Options):
     catalog: str
@@ -73,10 +76,6 @@ def run(cfg: DictConfig) -> int:
     if options.filter and not any(result.hits for result in results):
         log.info("No item passes the filter %s", options.filter)
     return len(results)
-
-
-LOCAL = ("catalog", "encoder", "mmap")
-"""Options that a server has chosen for itself."""
 
 
 def _check_together(options: SearchOptions) -> None:
