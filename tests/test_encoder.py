@@ -44,6 +44,20 @@ def test_each_answer_comes_as_a_network_of_its_own_too(bundle):
         load_encoder(bundle / "classifier.onnx")
 
 
+def test_classes_that_an_older_model_has_with_accents_apart_are_those_of_labels(run_folder, bundle, tmp_path):
+    names = ["e\u0301te\u0301", "hat", "shoes"]
+    old = write_checkpoint(tmp_path / "old/checkpoints/last.ckpt", tuple(names))
+    shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (tmp_path / "bundle/manifest.json").write_text(json.dumps(manifest | {"class_names": names}))
+    for encoder in (load_encoder(old), load_encoder(tmp_path / "bundle")):
+        assert encoder.class_names == ("\u00e9t\u00e9", "hat", "shoes")
+    assert load_encoder(old).fingerprint not in (
+        load_encoder(run_folder).fingerprint,
+        load_encoder(write_checkpoint(tmp_path / "new/last.ckpt", ("\u00e9t\u00e9", "hat", "shoes"))).fingerprint,
+    )  # catalogues of an old model note what it always was
+
+
 def test_an_exported_network_forgets_the_machine_it_was_made_on(bundle):
     content = (bundle / "encoder.onnx").read_bytes()
     assert str(ROOT).encode() not in content

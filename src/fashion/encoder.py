@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion.data.folders import class_name
 from fashion.errors import FashionError
 from fashion.files import sha256
 from fashion.model_files import figures_of, find_model, no_match_of, read_manifest
@@ -33,6 +34,7 @@ Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
 class Encoder(Protocol):
     """Pictures [N,3,S,S] uint8 → embeddings [N,64] of length 1, class probabilities [N,classes].
 
+    class_names: with accented letters as one sign (NFC), as labels have them, whatever an older model has.
     centre: the share of a picture's sides that it is to be shown, see `load_picture`.
     no_match: the cosine below which the nearest item is no answer, as calibrated on validation pictures; None: not
     calibrated.
@@ -58,10 +60,10 @@ class TorchEncoder:
 
         network, hparams = load_network(checkpoint)
         self.source = checkpoint
-        self.class_names = tuple(hparams["class_names"])
+        self.class_names = tuple(map(class_name, hparams["class_names"]))
         self.image_size, self.centre = int(hparams["image_size"]), float(hparams.get("centre", 1.0))
         self.fingerprint = fingerprint(
-            network_arrays(network), self.image_size, self.class_names, self.centre, network.look
+            network_arrays(network), self.image_size, hparams["class_names"], self.centre, network.look
         )
         self.no_match = no_match_of(figures_of(checkpoint))
         self.names, self.looks_fitted = hparams.get("classification") != 0, bool(hparams.get("looks_fitted", True))
@@ -105,7 +107,7 @@ class OnnxEncoder:
         if sha256(path) != manifest["files"].get(file):
             raise FashionError(f"{path} was changed or damaged after its export; export the bundle again.")
         self.source = folder if file == "encoder.onnx" else path
-        self.class_names = tuple(manifest["class_names"])
+        self.class_names = tuple(map(class_name, manifest["class_names"]))
         self.image_size, self.centre = int(manifest["image_size"]), float(manifest.get("centre", 1.0))
         self.fingerprint = str(manifest["fingerprint"])
         self.no_match = no_match_of(manifest)

@@ -66,6 +66,11 @@ def test_the_grid_frames_right_wrong_and_unknown(result):
     assert {frame(unknown, column) for column in range(3)} == {PLAIN}
 
 
+def test_the_grid_knows_a_query_of_a_macs_folder(result):
+    accented = replace(result, query="e\u0301te\u0301/0.png", hits=[replace(result.hits[0], label="\u00e9t\u00e9")])
+    assert frame(search_grid([accented], ("\u00e9t\u00e9",)), 0) == RIGHT
+
+
 def test_the_grid_shows_pictures_whole_and_survives_missing_ones(result, tmp_path):
     missing = SearchResult(str(tmp_path / "gone.jpg"), "hat", 0.5, result.hits)
     grid = search_grid([missing, result], ("hat",))

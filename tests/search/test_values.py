@@ -99,7 +99,7 @@ def test_decimals_are_set_as_numbers_and_as_text(bundle, tmp_path, given, held):
 def test_what_is_no_decimal_is_refused(bundle, dated, given):
     engine, store = VisualSearchEngine(bundle, dated), Store(dated)
     name = str(engine.catalog.items["external_id"][0])
-    with pytest.raises(FashionError, match=r"in the column 'cost'; others there are decimal128\(18, 2\)"):
+    with pytest.raises(FashionError, match=r"column 'cost' \(number\); use a number, of at most 20 digits before"):
         update_items(engine, store, {name: {"cost": given, "tags": None}})
 
 
@@ -113,7 +113,7 @@ def test_dates_are_set_as_text(bundle, dated):
     first = str(engine.catalog.items["external_id"][0])
     update_items(engine, store, {name: {"since": "2026-02-01"}, first: {"rating": 3.0}})  # a text beside a date
     assert [row["since"] for row in engine.catalog.items.to_pylist()] == [date(2026, 1, 4), date(2026, 2, 1)]
-    with pytest.raises(FashionError, match="since.*others there are date32"):
+    with pytest.raises(FashionError, match=r"'tomorrow' in the column 'since' \(date\); use a value of its type\."):
         update_items(engine, store, {name: {"since": "tomorrow"}})
 
 
@@ -134,7 +134,7 @@ def test_whole_numbers_are_compared_with_fractions(dated, text):
 
 def test_a_list_is_nothing_to_group_by(dated, tmp_path):
     engine = VisualSearchEngine(dated)
-    with pytest.raises(FashionError, match="group_by is 'tags', a column of list.*single values"):
+    with pytest.raises(FashionError, match="group_by is 'tags', a column of lists or records; name one of single"):
         engine.search(tmp_path / "shop/hat/0.png", group_by="tags")
     assert len(engine.search(tmp_path / "shop/hat/0.png", group_by="since")[0].hits) == 2
 

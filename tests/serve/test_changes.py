@@ -43,7 +43,7 @@ def stored(server) -> int:
 def test_columns_that_do_not_fit_are_refused_and_leave_no_picture(keyed_server):
     assert add(keyed_server, item("a", price=3.5)).status_code == 200
     for columns, words in (
-        ({"price": "cheap"}, "others there are double"),
+        ({"price": "cheap"}, "in the column 'price' (number); use a value of its type."),
         ({"id": 5}, "the catalogue notes by itself"),
         ({"bbox": "0 0 5 5"}, "give the picture that is in it"),
         ({"external_id": "c"}, "another external_id, 'c'"),

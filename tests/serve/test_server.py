@@ -429,7 +429,9 @@ def test_an_item_without_its_picture_is_searched_with(run_here, keyed_server, ca
     for where in (f"catalog={keyed_server.catalog}", f"server={keyed_server.url}"):
         for like in ("a", number):
             run_here("task=search", where, f"like={like}", "k=2", out="like")
-            assert capsys.readouterr().out.startswith("a: its picture is gone (0%)\n")
+            assert capsys.readouterr().out.startswith("a: its picture is gone\n")
+            said = json.loads(Path("like/results.json").read_text())[0]
+            assert (said["predicted"], said["probability"]) == (None, None)
 
 
 def test_a_model_that_was_not_exported_is_not_served(run_here, run_folder, shop):

@@ -9,6 +9,7 @@ from helpers import write_pictures
 
 from fashion import VisualSearchEngine
 from fashion.errors import FashionError
+from fashion.files import sha256
 from fashion.search.catalog import Catalog
 from fashion.serve.pictures import store_picture
 
@@ -52,9 +53,9 @@ def test_the_source_is_the_truth_for_its_items(run_here, index, tmp_path, caplog
     run_here(*index)
     run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=123")
     assert "the next task=index undoes this" not in caplog.text
-    for change in ("update=hat/0.png", "delete=hat/1.png"):
+    for change in (("update=hat/0.png", "+columns.price=3"), ("delete=hat/1.png",)):
         caplog.clear()
-        run_here("task=items", "catalog=c", change, "+columns.price=3")
+        run_here("task=items", "catalog=c", *change)
         assert "the next task=index undoes this" in caplog.text
     run_here(*index)
     items = {item["external_id"]: item for item in Catalog.open("c").items.to_pylist()}
@@ -76,6 +77,40 @@ def test_folders_are_labels_and_a_filter_that_nothing_passes_is_said(run_here, b
         run_here("task=search", "catalog='my catalog'", picture, "like=1")
     with pytest.raises(FashionError, match="not both"):
         run_here("task=export", "catalog='my catalog'", f"encoder={bundle}")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("task=items", "catalog=c", "update=hat/0.png", "external_id=A1", "+columns.price=3"),
+            "names an item that is",
+        ),
+        (
+            ("task=items", "catalog=c", "delete=hat/0.png", "external_id=A1"),
+            "external_id=… names an item that is added",
+        ),
+        (
+            ("task=items", "catalog=c", "delete=hat/0.png", "+columns.price=3"),
+            r"no columns; leave out columns\.price\.",
+        ),
+        (
+            ("task=items", "catalog=c", "add=shop/hat/0.png", "+columns.external_id=A1"),
+            r"columns\.external_id would be",
+        ),
+        (("task=search", "catalog=c", "like=1", "together=true"), "together=true is for the pictures of a query"),
+        (("task=search", "server=http://127.0.0.1:9", "query=x.png", "catalog=c"), "so catalog=… would be ignored"),
+        (
+            ("task=search", "server=http://127.0.0.1:9", "query=x.png", "mmap=true", "encoder=pretrained"),
+            r"so encoder=…, mmap=… would be ignored; leave out encoder=…, mmap=…, or leave out server=…\.",
+        ),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(run_here, index, options, words):
+    run_here(*index)
+    with pytest.raises(FashionError, match=words):
+        run_here(*options)
+    assert Catalog.open("c").version == 1
 
 
 def test_an_item_that_is_added_again_is_replaced(run_here, index, tmp_path, caplog):
@@ -130,6 +165,21 @@ def test_a_rebuild_takes_over_the_items_of_the_last_intact_version(run_here, ind
     rebuilt = Catalog.open("c")
     assert (rebuilt.ids.tolist(), rebuilt.number("A1"), rebuilt.next_id) == (list(range(9)), 8, 10)
     assert rebuilt.model == Path(index[1].removeprefix("encoder="))
+
+
+def test_older_versions_are_read_once_for_messages(run_here, index, monkeypatch):
+    run_here(*index)
+    run_here("task=items", "catalog=c", "delete=hat/0.png")
+    damage("items.parquet")
+    read: list[Path] = []
+    monkeypatch.setattr("fashion.search.manifest.sha256", lambda path: read.append(path) or sha256(path))
+    with pytest.raises(FashionError, match="go back to version 1"):
+        Catalog.open("c")
+    older = Path("c/versions/000001").resolve()
+    assert older not in {path.parent.resolve() for path in read}
+    (older / "embeddings.npy").write_bytes(b"")
+    with pytest.raises(FashionError, match="altered; make it anew"):
+        Catalog.open("c")
 
 
 def test_what_cannot_be_read_is_made_anew_without_using_ids_again(run_here, index, caplog):

@@ -70,6 +70,9 @@ def test_classes_are_taken_over_by_their_names(tmp_path):
     warm_start(network, checkpoint, ["shoes", "belt", "hat", "dress"])
     assert torch.equal(network.directions[[0, 2, 3]], theirs[[2, 1, 0]])
     assert torch.equal(network.directions[1], own[1])  # nobody knows belts
+    old = write_checkpoint(tmp_path / "b.ckpt", ("hat", "robe e\u0301te\u0301", "shoes"))  # accents apart
+    warm_start(network, old, ["belt", "robe \u00e9t\u00e9", "hat", "dress"])
+    assert torch.equal(network.directions[1], load_network(old)[0].directions[1])
 
 
 @pytest.mark.slow

@@ -37,6 +37,9 @@ def test_all_of_a_source_without_splits_is_taken(run_here, bundle, shop, kind, n
     assert "split" not in Catalog.open("c").items.column_names
     assert run_here("task=embed", *given, "embeddings=parts") == 40
     assert "other splits" not in caplog.text
+    assert "does nothing here" not in caplog.text
+    run_here("task=index", *given, "catalog=c", "data.validation_fraction=0.5")
+    assert f"data.validation_fraction does nothing here: {shop} is not divided." in caplog.text
     assert run_here("task=index", *given, "catalog=t", "split=train") < 40  # as training divides them
 
 
@@ -83,6 +86,44 @@ def test_a_catalogue_of_ones_own_pictures_is_not_filled_with_the_default_data(ru
         manifest.write_text("{")
     with pytest.raises(FashionError, match=r"is damaged .* rebuild=true pictures=FOLDER catalog=c \(or with the data="):
         Catalog.open("c")
+
+
+@pytest.mark.parametrize(
+    ("source", "ignored"),
+    [
+        ("pictures=shop", ["data=folder", "data.source=other"]),
+        ("pictures=shop", ["data.classes=[hat]"]),
+        ("pictures=shop", ["split=all"]),
+        ("embeddings=parts", ["data=folder", "data.source=shop"]),
+        ("embeddings=parts", ["pictures=shop"]),
+        ("embeddings=parts", ["check_content=true"]),
+    ],
+)
+def test_two_sources_at_once_are_refused(run_here, bundle, shop, source, ignored):
+    name = source.partition("=")[0]
+    keys = ", ".join(f"{override.partition('=')[0]}=…" for override in ignored)
+    said = f"^{name}=… says all .* so {keys} would be ignored; leave out {keys}, or leave out {name}=…\\.$"
+    run_here("task=embed", f"encoder={bundle}", "pictures=shop", "embeddings=parts")
+    with pytest.raises(FashionError, match=said):
+        run_here("task=index", f"encoder={bundle}", source, *ignored, "catalog=c")
+    assert not Path("c").exists()
+    if name == "pictures":
+        with pytest.raises(FashionError, match=said):
+            run_here("task=embed", f"encoder={bundle}", source, *ignored)
+
+
+@pytest.mark.parametrize("override", ["pictures=", "embeddings=''", "encoder=", "catalog="])
+def test_an_option_without_a_value_is_refused(run_here, shop, override):
+    """As of `pictures=$SHOP`, where SHOP is not set: the default data would be taken."""
+    with pytest.raises(FashionError, match=f"^{override.partition('=')[0]} is empty; give it a value, or leave it out"):
+        run_here("task=index", override)
+
+
+def test_embeddings_are_not_written_into_a_catalogue(run_here, bundle, shop):
+    run_here("task=index", f"encoder={bundle}", "pictures=shop", "catalog=c")
+    with pytest.raises(FashionError, match="c is a catalogue; name another folder for the embeddings"):
+        run_here("task=embed", f"encoder={bundle}", "pictures=shop", "embeddings=c")
+    assert Path("c/manifest.json").is_symlink()
 
 
 def command_in(said: str) -> list[str]:
@@ -180,7 +221,27 @@ def test_columns_of_few_items_are_kept_where_the_source_gave_them(run_here, bund
     run_here(*source, "dry_run=true")  # the sale has ended
     table.write_text("\n".join([f"{rows[0]},sale", *(f"{row},3" for row in rows[1:])]))
     run_here(*source)  # what an update set is the source's to undo
-    assert Catalog.open("c").items["note"].null_count == 39
+    assert "note" not in Catalog.open("c").items.column_names
+
+
+def test_a_column_that_the_source_dropped_goes_unless_added_items_have_it(run_here, bundle, table):
+    source = ("task=index", f"encoder={bundle}", "data=table", f"data.source={table}", "catalog=c")
+    run_here(*source)
+    run_here("task=items", "catalog=c", f"add={table.parent}/hat/19.png", "external_id=A1", "+columns.note=hello")
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    run_here(*source, "allow_shrink=true")
+    items = Catalog.open("c").items
+    assert "price" not in items.column_names
+    assert items["note"].to_pylist() == [None] * 39 + ["hello"]
+    run_here(*source)
+    assert Catalog.open("c").version == 3
+    run_here("task=items", "catalog=c", "update=A1", "+columns.price=3")
+    table.write_text("\n".join(rows))
+    run_here(*source)
+    table.write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    run_here(*source, "allow_shrink=true")
+    assert Catalog.open("c").items["price"].to_pylist() == [None] * 39 + [3]
 
 
 def test_a_catalogue_of_before_is_made_anew_by_a_guess(run_here, bundle, shop):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from fashion.data.folders import class_name
 from fashion.data.images import BadPictureError, open_picture
 from fashion.files import replacing
 from fashion.report.tables import hits_table, show
@@ -55,10 +56,10 @@ def search_grid(results: Sequence["SearchResult"], class_names: Sequence[str], t
         draw.text((first, 9), "most alike, best first", fill="black", font=_font(15))
     for row, result in enumerate(results):
         top = TEXT + row * height
-        folder = Path(result.query).parent.name
+        folder = class_name(Path(result.query).parent.name)
         truth = result.truth or (folder if folder in class_names else None)
         sheet.paste(_tile(result.picture or result.query, tile, result.box), (GAP, top))
-        named = f"named {result.predicted} {result.probability:.0%}"
+        named = "" if result.predicted is None else f"named {result.predicted} {result.probability:.0%}"
         doubt = " – no match" if result.match is False else ""
         _caption(draw, (GAP, top + tile + 2), ((truth or Path(result.query).name) + doubt, named), tile)
         for column, hit in enumerate(result.hits):

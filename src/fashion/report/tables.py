@@ -25,7 +25,7 @@ def hits_table(result: "SearchResult", columns: Sequence[str] = ()) -> Group:
     Where items have other names than the paths of their pictures, the paths are the last column.
     """
     doubt = " — no match: nothing in the catalogue is near enough" if result.match is False else ""
-    title = f"{result.query}: {result.predicted} ({result.probability:.0%}){doubt}"
+    title = f"{result.query}: {result.named}{doubt}"
     table = Table()
     for name in ("rank", "score"):
         table.add_column(name, justify="right")

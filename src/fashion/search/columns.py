@@ -4,31 +4,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.search.table import RESERVED, TEXT
+from fashion.search.wording import in_words
 
 NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 """A text that is a number."""
 
 LONGEST = 40
 """Characters of a value that are shown."""
-
-
-def in_words(kind: pa.DataType) -> str:
-    """A column's type as a shop would call it."""
-    types = pa.types
-    words = (
-        (types.is_integer, "number"),
-        (types.is_floating, "number"),
-        (types.is_decimal, "number"),
-        (types.is_string, "text"),
-        (types.is_large_string, "text"),
-        (types.is_boolean, "true or false"),
-        (types.is_date, "date"),
-        (types.is_timestamp, "date and time"),
-        (types.is_time, "time"),
-        (types.is_duration, "duration"),
-        (types.is_null, "empty"),
-    )
-    return next((word for fits, word in words if fits(kind)), str(kind))
 
 
 def described(items: pa.Table) -> str:

@@ -18,7 +18,7 @@ from fashion.search.filters import Filter
 from fashion.search.hits import hits_for
 from fashion.search.listing import Listing, box_of
 from fashion.search.plan import Changes
-from fashion.search.results import GONE, Choice, Hit, SearchResult
+from fashion.search.results import Choice, Hit, SearchResult
 from fashion.search.selecting import select
 from fashion.search.store import Store
 from fashion.search.sync import synced
@@ -169,7 +169,7 @@ class VisualSearchEngine:
         hits = self.more_like(number, **options)
         assert self.catalog is not None
         item = self.catalog.item(number)
-        predicted, probability = self.classify_item(number) or GONE
+        predicted, probability = self.classify_item(number) or (None, None)
         box, picture = box_of(item.get("bbox")), str(self.item_picture(number))
         return SearchResult(item["external_id"], predicted, probability, hits, box=box, picture=picture)
 

@@ -21,6 +21,7 @@ from fashion.data.tables import tidy
 from fashion.errors import FashionError
 from fashion.files import replacing, write_array, write_text
 from fashion.search.listing import Content, Listing, box_of, box_texts
+from fashion.search.store import Store
 from fashion.search.table import RESERVED
 
 PATH = "image_path"
@@ -52,8 +53,10 @@ def write_manifest(folder: Path, fingerprint: str, root: Path) -> None:
     """Say which model made the parts; each writer writes the same.
 
     Raises:
-        FashionError: if the folder holds another model's parts.
+        FashionError: if the folder holds another model's parts, or is a catalogue, which has a manifest of its own.
     """
+    if Store(folder).current():
+        raise FashionError(f"{folder} is a catalogue; name another folder for the embeddings.")
     known = read_manifest(folder)
     if known.get("fingerprint", fingerprint) != fingerprint:
         raise FashionError(

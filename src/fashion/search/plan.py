@@ -65,6 +65,10 @@ class Plan:
     next_id: int
     changes: Changes
 
+    def keys(self) -> dict[int, str]:
+        """Position in the listing → content and box, of each picture that must be embedded."""
+        return {at: f"{self.hashes[at]} {self.boxes[at]}" for at in np.flatnonzero(self.rows < 0).tolist()}
+
 
 def plan(old: Catalog | None, listing: Listing, next_id: int = 0, *, check_content: bool = False) -> Plan:
     """Compare a listing with a catalogue; embeds and writes nothing.

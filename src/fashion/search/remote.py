@@ -9,7 +9,7 @@ from typing import Any
 from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.files import replacing
-from fashion.search.results import GONE, Hit, SearchResult
+from fashion.search.results import Hit, SearchResult
 
 
 class RemoteEngine:
@@ -54,7 +54,7 @@ class RemoteEngine:
 
     def _result(self, name: str, answer: dict[str, Any]) -> SearchResult:
         said = answer["predicted"]
-        predicted, probability = (said["label"], said["probability"]) if said else GONE
+        predicted, probability = (said["label"], said["probability"]) if said else (None, None)
         return SearchResult(name, predicted, probability, [_hit(hit) for hit in answer["hits"]], answer["match"])
 
 

@@ -18,9 +18,6 @@ from fashion.search.values import plain
 NEAR_DUPLICATE = 0.999
 """Cosine from which two items are folded into one: the same picture, saved again or scaled."""
 
-GONE = ("its picture is gone", 0.0)
-"""In place of the class of an item, and how likely it is, where there is no picture to tell it by."""
-
 
 @dataclass(frozen=True)
 class Hit:
@@ -48,20 +45,25 @@ class Hit:
 class SearchResult:
     """What one query found, best first, and what the model takes the query for.
 
-    match: whether the best hit is near enough to be an answer, by the model's calibrated threshold; None where the
-    model has none.  truth: the query's class, where it is known.  box: the part of the query's picture that is asked
-    about, (left, top, right, bottom) in pixels; None: all of it.  picture: where the query's picture lies, if `query`
-    is an item's name and not that.
+    predicted, probability: None of an item whose picture is gone.  match: whether the best hit is near enough to be an
+    answer, by the model's calibrated threshold; None where the model has none.  truth: the query's class, where it is
+    known.  box: the part of the query's picture that is asked about, (left, top, right, bottom) in pixels; None: all of
+    it.  picture: where the query's picture lies, if `query` is an item's name and not that.
     """
 
     query: str
-    predicted: str
-    probability: float
+    predicted: str | None
+    probability: float | None
     hits: list[Hit]
     match: bool | None = None
     truth: str | None = None
     box: tuple[float, ...] | None = None
     picture: str | None = None
+
+    @property
+    def named(self) -> str:
+        """What the model takes the query for, and how surely, in words."""
+        return "its picture is gone" if self.predicted is None else f"{self.predicted} ({self.probability:.0%})"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -96,7 +98,9 @@ class Choice:
         check_group(self.group_by, catalog.items.column_names)
         kind = catalog.items.schema.field(self.group_by).type
         if pa.types.is_nested(kind):
-            raise FashionError(f"group_by is {self.group_by!r}, a column of {kind}; name one of single values.")
+            raise FashionError(
+                f"group_by is {self.group_by!r}, a column of lists or records; name one of single values."
+            )
 
     @property
     def plain(self) -> bool:

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
-from fashion.search.columns import in_words
 from fashion.search.filters import Among, Both, Compare, Either, Filter, Missing, Not, Value, parse
 from fashion.search.table import moments
+from fashion.search.wording import in_words
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "=": pc.equal,

@@ -58,10 +58,11 @@ def synced(
     check_shrink(old, np.concatenate([planned.ids, stay]), allow_shrink)
     check_given(old, planned, listing, allow_shrink)
     changes = planned.changes
-    if dry_run:
-        return old, changes
     if rebuild:
         planned.rows[:] = -1
+    if dry_run:
+        changes.embedded = len(_contents_to_embed(old, planned, rebuild) - {*(known or ())})
+        return old, changes
     journal = Journal(store.folder if store else None, encoder.fingerprint)
     journal.known |= dict(known or {})
     before = len(journal.known)
@@ -87,12 +88,20 @@ def synced(
     return new, changes
 
 
+def _contents_to_embed(old: Catalog | None, planned: Plan, rebuild: bool) -> set[str]:
+    """The content and box of all that must be embedded, of added items as the catalogue notes them."""
+    contents = {*planned.keys().values()}
+    if old and rebuild:
+        noted = old.items["sha256"].filter(pa.array(kept_added(old, planned)))
+        contents |= {f"{content} " for content in noted.to_pylist()}
+    return contents
+
+
 def _embed_missing(
     encoder: Encoder, listing: Listing, planned: Plan, journal: Journal, on_bad_image: str
 ) -> dict[int, NDArray[np.float32]]:
     """Embeddings [64] of the listing's pictures that need one, by position; without those that are skipped."""
-    todo = np.flatnonzero(planned.rows < 0).tolist()
-    keys = [f"{planned.hashes[at]} {planned.boxes[at]}" for at in todo]
+    todo, keys = [*planned.keys()], [*planned.keys().values()]
     vectors, left_out, why = embed_pictures(
         encoder,
         [listing.paths[at] for at in todo],
@@ -150,7 +159,9 @@ def merged(
         if added is not None:
             stay &= np.isin(old.ids, list(added))
         others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
-        table = joined(table, old.items.filter(pa.array(stay)))
+        own = old.items.filter(pa.array(stay))
+        has = {*table.column_names, *filled(own)}  # any other column went from the source, and its values with it
+        table = joined(table, own.select([name for name in own.column_names if name in has]))
         embeddings = np.concatenate([embeddings, others])
     order = np.argsort(table["id"].to_numpy(), kind="stable")
     return table.take(pa.array(order)), np.ascontiguousarray(embeddings[order])

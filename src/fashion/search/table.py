@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
+from fashion.search.wording import in_words
 
 RESERVED = ("id", "path", "sha256", "file_size", "file_mtime_ns", "origin")
 """Columns that the catalogue notes itself; origin: `source` items come and go with it, `added` ones by request only."""
@@ -23,6 +24,10 @@ MISFITS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 
 DIGITS = 18
 """Digits that a column of decimals has at least, however few its values need: the next price may have more."""
+
+
+WHOLE, BEHIND = 20, 18
+"""Digits that a decimal has at most before and behind the point, so that whatever comes fits into one column of 38."""
 
 
 def check_reserved(columns: Iterable[str], where: str) -> None:
@@ -64,11 +69,13 @@ def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.Data
         while at - fitting > 1:  # values[:fitting] fit, values[:at] do not
             middle = (fitting + at) // 2
             fitting, at = (middle, at) if _fits(values[:middle], kind) else (fitting, middle)
+        said = f"The item {items[fitting]!r} has {values[fitting]!r} in the column {name!r}"
+        if not _fits([values[fitting]], None):
+            raise FashionError(f"{said}; no column can hold that, write it as text.") from error
         holds = kind or _array(values[:fitting], None).type
-        why = "no column can hold that; write it as text" if pa.types.is_null(holds) else f"others there are {holds}"
-        raise FashionError(
-            f"The item {items[fitting]!r} has {values[fitting]!r} in the column {name!r}; {why}."
-        ) from error
+        decimal = f"a number, of at most {WHOLE} digits before the point and {BEHIND} after it"
+        right = decimal if pa.types.is_decimal(holds) else "a value of its type"
+        raise FashionError(f"{said} ({in_words(holds)}); use {right}.") from error
 
 
 def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
@@ -91,13 +98,11 @@ def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
 def _decimal(value: Any) -> Decimal:
     """A number, or a text of one, as it is written: 9.99 is no sum of halves.
 
-    At most of 20 digits before the point and 18 behind it, so that whatever comes fits into one column of 38.
-
     Raises:
         ArithmeticError, TypeError, ValueError: if it is none.
     """
     number = Decimal(str(value))
-    if not number.is_finite() or number.adjusted() >= 20 or int(number.as_tuple().exponent) < -18:
+    if not number.is_finite() or number.adjusted() >= WHOLE or int(number.as_tuple().exponent) < -BEHIND:
         raise ValueError(f"{value!r} is no decimal")
     return number
 
@@ -182,8 +187,8 @@ def _misfit(first: pa.Table, second: pa.Table, name: str) -> FashionError:
     item, value = odd["external_id"][0].as_py(), odd[name][0].as_py()
     others = f" (and {len(odd) - 1} others)" if len(odd) > 1 else ""
     return FashionError(
-        f"The added item {item!r}{others} has {value!r} in the column {name!r}, which holds {first[name].type} in the "
-        f"source; empty it with task=items update='{item}' +columns.{name}=null, or delete the item."
+        f"The added item {item!r}{others} has {value!r} in the column {name!r} ({in_words(first[name].type)} in the "
+        f"source); empty it with task=items update='{item}' +columns.{name}=null, or delete the item."
     )
 
 

@@ -60,6 +60,8 @@ def router(service: Service) -> APIRouter:
         (result,) = await service.run(
             lambda: engine.search(pictures(), together=True, **limited(engine, settings, wanted))
         )
+        assert result.predicted is not None
+        assert result.probability is not None
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
         return answer(engine, settings, result.hits, predicted, result.match, started)
 

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
+from fashion.data.folders import class_name
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.model_files import find_model
@@ -62,7 +63,7 @@ def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | No
 
 def check_teacher(trained: Mapping[str, Any], images: ImageDataModule) -> None:
     """Raise FashionError unless that model names the data's classes, in pictures of the size that training gives."""
-    if tuple(trained["class_names"]) != tuple(images.class_names):
+    if tuple(map(class_name, trained["class_names"])) != tuple(images.class_names):
         raise FashionError(
             f"The teacher tells apart {', '.join(trained['class_names'])}, and the data has "
             f"{', '.join(images.class_names)}; train the teacher on the same classes."

@@ -21,7 +21,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Content, Listing, box_texts, contents_of
 from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
 from fashion.search.table import check_reserved
-from fashion.tasks.listed import listed
+from fashion.tasks.listed import check_alone, listed
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ def run(cfg: DictConfig) -> int:
     """
     options = read_options(cfg, EmbedOptions)
     number, count = which_shard(options.shard)
+    if options.pictures:
+        check_alone("pictures")
     engine = VisualSearchEngine(options.encoder)
     whole = listed(cfg, engine, options.pictures, options.split)
     check_reserved(whole.columns, str(whole.root))

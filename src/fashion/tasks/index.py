@@ -25,8 +25,8 @@ from fashion.search.manifest import encoder_of, intact
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
-from fashion.tasks.listed import check_named, listed
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.listed import check_alone, check_named, listed
+from fashion.tasks.options import Options, named, read_options
 from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,7 @@ def run(cfg: DictConfig) -> int:
     settings = {str(key): value for key, value in OmegaConf.to_container(cfg.index).items()}  # type: ignore[union-attr]
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
-    if not (options.pictures or options.embeddings):
-        check_named(store, Path(options.cache_dir))
+    _check_source(options, store)
     engine = VisualSearchEngine(_encoder(options, store), index=settings if _index_named() else None)
     known: dict[str, NDArray[np.float32]] = {}
     if options.embeddings:
@@ -82,6 +81,17 @@ def run(cfg: DictConfig) -> int:
     return len(catalog)
 
 
+def _check_source(options: IndexOptions, store: Store) -> None:
+    """Refuse two sources at once, and none for a catalogue that has one."""
+    if options.embeddings:
+        given = {"pictures": options.pictures, "check_content": options.check_content}
+        check_alone("embeddings", [key for key, value in given.items() if value])
+    elif options.pictures:
+        check_alone("pictures")
+    else:
+        check_named(store, Path(options.cache_dir))
+
+
 def _encoder(options: IndexOptions, store: Store) -> str | Path:
     """The model that is named, else the catalogue's own, else the package's."""
     if options.encoder or not store.current():
@@ -99,9 +109,8 @@ def _encoder(options: IndexOptions, store: Store) -> str | Path:
 
 def _index_named() -> bool:
     """Whether it was said which index, on the command line or by an experiment; else a catalogue keeps its own."""
-    hydra = HydraConfig.get()
-    named = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
-    return hydra.runtime.choices["index"] != "flat" or any(name.split(".")[0] == "index" for name in named)
+    chosen = HydraConfig.get().runtime.choices["index"]
+    return chosen != "flat" or any(key.split(".")[0] == "index" for key in named())
 
 
 def _update(

@@ -38,6 +38,7 @@ def run(cfg: DictConfig) -> int:
     options = read_options(cfg, ItemsOptions)
     if sum(value is not None for value in (options.add, options.update, options.delete)) != 1:
         raise FashionError("task=items does one thing: give add=PICTURE, update=EXTERNAL_ID or delete=EXTERNAL_ID.")
+    _check_together(options)
     store = Store(options.catalog)
     engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog)
     before = engine.catalog
@@ -65,6 +66,20 @@ def run(cfg: DictConfig) -> int:
         log.info("The source is the truth for its own items: the next task=index undoes this, unless it says so too.")
     log.info("%s is at version %d, with %d items.", store.folder, engine.catalog.version, len(engine.catalog))
     return len(engine.catalog)
+
+
+def _check_together(options: ItemsOptions) -> None:
+    """Refuse options of which one would be ignored.
+
+    Raises:
+        FashionError: that names them.
+    """
+    if options.add is not None and "external_id" in options.columns:
+        raise FashionError("columns.external_id would be ignored; name the added item with external_id=….")
+    if options.add is None and options.external_id is not None:
+        raise FashionError("external_id=… names an item that is added; leave it out, or give add=PICTURE.")
+    if options.delete is not None and options.columns:
+        raise FashionError(f"delete=… sets no columns; leave out {', '.join(f'columns.{n}' for n in options.columns)}.")
 
 
 def _from_source(catalog: Catalog, names: Sequence[str]) -> bool:

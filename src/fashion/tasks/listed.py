@@ -1,6 +1,7 @@
 """What task=index and task=embed are to make searchable: the pictures of a folder, or of the configured data."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
+from fashion.tasks.options import named
 from fashion.tasks.shown import shown_to
 
 log = logging.getLogger(__name__)
@@ -30,9 +32,8 @@ def check_named(store: Store, cache: Path) -> None:
     Raises:
         FashionError: that says what to name.
     """
-    hydra = HydraConfig.get()
-    named = {override.lstrip("+").partition("=")[0] for override in hydra.overrides.task}
-    if store.current() is None or named & {"data", "data.source"} or hydra.runtime.choices["data"] != "clothing":
+    chosen = HydraConfig.get().runtime.choices["data"]
+    if store.current() is None or named() & {"data", "data.source"} or chosen != "clothing":
         return
     root = root_of(store)
     if root is None or not Path(root).is_relative_to(cache.expanduser().resolve()):
@@ -40,6 +41,25 @@ def check_named(store: Store, cache: Path) -> None:
         raise FashionError(
             f"{store.folder} is a catalogue already, and nothing says what it is to hold now; give "
             f"{made_from(store) or guessed}."
+        )
+
+
+def check_alone(source: str, others: Sequence[str] = ()) -> None:
+    """Refuse what would be ignored beside `pictures` or `embeddings`, which say all of where the pictures come from.
+
+    Args:
+        source: the key that is given.
+        others: further keys that are given and say nothing beside it.
+
+    Raises:
+        FashionError: that says what to leave out.
+    """
+    ignored = [key for key in sorted(named()) if key.split(".")[0] in ("data", "split")] + [*others]
+    if ignored:
+        words = ", ".join(f"{key}=…" for key in ignored)
+        raise FashionError(
+            f"{source}=… says all of where the pictures come from, so {words} would be ignored; leave out {words}, or "
+            f"leave out {source}=…."
         )
 
 
@@ -75,6 +95,8 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     paths = [Path(source.root / item.path) for item in items]
     if settings["fold"] is None and (source.has_splits or split == "all"):
         settings["validation_fraction"] = None  # it divided nothing
+        if "data.validation_fraction" in named():
+            log.warning("data.validation_fraction does nothing here: %s is not divided.", source.root)
     made_from = _overrides(**settings) | {"split": split}
     return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)
 

@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,6 +29,11 @@ class Options(BaseModel):
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
+def named() -> set[str]:
+    """The keys and groups that the command line names."""
+    return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
+
+
 def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
     """The task's own keys, those at the top level and those under `task`, as one checked object.
 
@@ -38,6 +44,9 @@ def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
     task = values.pop("task")
     flat = {key: value for key, value in values.items() if key not in GROUPS}
     flat |= {key: value for key, value in task.items() if key not in ("module", "batches")}
+    empty = next((key for key, value in flat.items() if value == ""), None)  # pictures=$SHOP, where SHOP is not set
+    if empty:
+        raise FashionError(f"{'task.' if empty in task else ''}{empty} is empty; give it a value, or leave it out.")
     try:
         return kind(**flat)
     except ValidationError as error:

@@ -21,9 +21,12 @@ from fashion.report.tables import as_cell, hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
 from fashion.search.filters import columns_of, parse
 from fashion.search.remote import RemoteEngine
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, named, read_options
 
 log = logging.getLogger(__name__)
+
+LOCAL = ("catalog", "encoder", "mmap")
+"""Options that a server has chosen for itself."""
 
 
 class SearchOptions(Options):
@@ -58,12 +61,11 @@ def run(cfg: DictConfig) -> int:
     options = read_options(cfg, SearchOptions)
     folder = Path(HydraConfig.get().runtime.output_dir)
     engine: VisualSearchEngine | RemoteEngine
+    _check_together(options)
     if options.server:
         engine = RemoteEngine(options.server, folder / "pictures")
     else:
         engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog, mmap=options.mmap)
-    if options.like is not None and options.query is not None:
-        raise FashionError("Give query=PICTURE or like=ITEM, not both.")
     if options.like is not None:
         results = [_like(engine, options)]
     elif options.query is None:
@@ -74,6 +76,24 @@ def run(cfg: DictConfig) -> int:
     if options.filter and not any(result.hits for result in results):
         log.info("No item passes the filter %s", options.filter)
     return len(results)
+
+
+def _check_together(options: SearchOptions) -> None:
+    """Refuse options of which one would be ignored.
+
+    Raises:
+        FashionError: that names them.
+    """
+    if options.like is not None and options.query is not None:
+        raise FashionError("Give query=PICTURE or like=ITEM, not both.")
+    if options.like is not None and options.together:
+        raise FashionError("together=true is for the pictures of a query, and like=ITEM has none; leave out one.")
+    ignored = [f"{key}=…" for key in sorted(named()) if key in LOCAL]
+    if options.server and ignored:
+        raise FashionError(
+            f"A server searches its own catalogue with its own model, so {', '.join(ignored)} would be ignored; leave "
+            f"out {', '.join(ignored)}, or leave out server=…."
+        )
 
 
 def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> SearchResult:
@@ -130,7 +150,7 @@ def write_results(
     table = [
         [
             Path(result.query).name,
-            result.predicted + (" (no match)" if result.match is False else ""),
+            (result.predicted or "–") + (" (no match)" if result.match is False else ""),
             f"{hit.rank}",
             f"{hit.score:.3f}",
             hit.label or "",

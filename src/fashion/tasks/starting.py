@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from fashion.callbacks import epochs_begun
+from fashion.data.folders import class_name
 from fashion.errors import FashionError
 from fashion.network import load_network
 
@@ -42,7 +43,9 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
     mine = dict(module.hparams)
     if ("classification" in trained) != ("classification" in mine):
         raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
-    trained["class_names"], mine["class_names"] = list(trained["class_names"]), list(mine["class_names"])
+    trained["class_names"], mine["class_names"] = (
+        [class_name(name) for name in hparams["class_names"]] for hparams in (trained, mine)
+    )
     mine["backbone"] = {**mine["backbone"]} | ({"weights": None} if "weights" in mine["backbone"] else {})
     for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
         if trained[name] != mine[name]:
@@ -122,9 +125,10 @@ def warm_start(network: nn.Module, checkpoint: Path, class_names: Sequence[str])
     trained, hparams = load_network(checkpoint)
     own, theirs = network.state_dict(), trained.state_dict()
     directions = own["directions"].clone()
+    known = [class_name(name) for name in hparams["class_names"]]
     for row, name in enumerate(class_names):
-        if name in hparams["class_names"]:
-            directions[row] = theirs["directions"][list(hparams["class_names"]).index(name)]
+        if name in known:
+            directions[row] = theirs["directions"][known.index(name)]
     theirs["directions"] = directions
     shared = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
     if {k for k in own if k.startswith("backbone.")} - shared.keys():
