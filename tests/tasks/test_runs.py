@@ -87,6 +87,21 @@ def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, c
         run_here("task=runs", "folder=nowhere")
 
 
+def test_settings_are_sorted_ascending_and_figures_best_first(run_here, tmp_path, capsys):
+    for name, rate, accuracy in (("a", 0.01, 0.8), ("b", 0.002, 0.7), ("c", 0.1, 0.9)):
+        write_run(tmp_path / f"runs/{name}", f"module: {{lr: {rate}}}", accuracy)
+    for sort, title, order in (
+        ("module.lr", "classify: 3 rows, by module.lr", "bac"),
+        ("accuracy", "classify: 3 rows, best accuracy first", "cab"),
+        ("train_seconds", "classify: 3 rows, best train_seconds first", "abc"),
+    ):
+        run_here("task=runs", "folder=runs", f"sort={sort}", out="table")
+        assert title in capsys.readouterr().out
+        assert [row["run"] for row in csv.DictReader((tmp_path / "table/runs.csv").open())] == [*order]
+    with pytest.raises(FashionError, match="sort is 'lr', which no run has; choose from module.lr."):
+        run_here("task=runs", "folder=runs", "sort=lr")
+
+
 def test_each_task_has_a_table_of_its_own_settings(run_here, outputs, tmp_path, capsys):
     (outputs / "t/.hydra").mkdir(parents=True)
     (outputs / "t/.hydra/config.yaml").write_text(
