@@ -1,5 +1,6 @@
 """What a training says of its pictures and its end."""
 
+import json
 import logging
 import shutil
 
@@ -38,7 +39,9 @@ def test_classes_on_one_side_only_are_named(run_here, tmp_path, caplog):
     assert "Of dress there is no validation picture." in caplog.text
 
 
-def test_pictures_in_both_training_and_validation_are_mentioned(run_here, data, pictures, tmp_path, caplog):
+def test_pictures_in_both_training_and_validation_are_mentioned(
+    run_here, data, pictures, tmp_path, caplog, monkeypatch
+):
     run_here("task=classify", *data, "task.epochs=1", out="clean")
     assert "task=audit shows them" not in caplog.text
     for name in ("0.png", "1.png"):
@@ -47,3 +50,8 @@ def test_pictures_in_both_training_and_validation_are_mentioned(run_here, data, 
     said = "Pictures are in both training and validation (pairs that are nearly the same: 2, groups: 0)"
     assert said in caplog.text
     assert said in (tmp_path / "leaking/report.html").read_text()
+    monkeypatch.setattr("fashion.tasks.training.AUDITED", 47)
+    run_here("task=classify", *data, "trainer=smoke", out="many")
+    assert "in both training and validation (pairs that are the same: 2, groups: 0)" in caplog.text
+    audited = json.loads((tmp_path / "many/metrics.json").read_text())["data_audit"]
+    assert audited == {"pictures": 48, "across_splits": 2, "leaked_groups": 0}

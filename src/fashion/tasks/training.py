@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion.data.arrays import PictureArray
-from fashion.data.audit import audit
+from fashion.data.audit import audit, copied
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
@@ -39,7 +39,8 @@ from fashion.tasks.trainer import TrainingOptions, make_trainer
 log = logging.getLogger(__name__)
 
 AUDITED = 20_000
-"""Pictures up to which a training looks for near-duplicates among them: the time grows with their square."""
+"""Pictures up to which a training looks for near-duplicates among them: the time grows with their square.  Copies are
+looked for among any number."""
 
 
 def train(
@@ -127,7 +128,7 @@ def conclude(
     note_early_end(trainer, int(done["epochs"]))
     queries, gallery = images.array("validation"), images.array("train")
     result = evaluate(load_encoder(chosen), queries, gallery)
-    noted = {
+    noted: dict[str, Any] = {
         "checkpoint": chosen.name,
         "epochs": done["epochs"],
         "pretrained": options.pretrained,
@@ -136,10 +137,9 @@ def conclude(
         "data_pictures": len(queries.labels) + len(gallery.labels),
         "data_skipped": len(gallery.skipped),
     }
-    leaked = None
-    if len(queries.labels) + len(gallery.labels) <= AUDITED:
-        found = audit({"train": gallery, "validation": queries}, images.class_names).summary()
-        noted["data_audit"], leaked = found, leaks(found)
+    seen, few = {"train": gallery, "validation": queries}, noted["data_pictures"] <= AUDITED
+    noted["data_audit"] = audit(seen, images.class_names).summary() if few else copied(seen)
+    leaked = leaks(noted["data_audit"])
     write_metrics(folder / "metrics.json", result, {**noted, **facts}, options.match_precision)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
