@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,15 @@ def main(cfg: DictConfig) -> Any:
         if sweep:
             raise FashionError(f"sweep={sweep} is many runs; add -m.")
         return run_task(cfg)
-    except KeyboardInterrupt as interrupt:
-        sys.exit(f"interrupted; {str(interrupt) or 'what was finished is kept, and nothing is left half-written'}.")
     except FashionError as error:
         sys.exit(f"error: {error}")
+
+
+def kept(arguments: list[str]) -> str:
+    """What is left of an interrupted command, where its task does not say so itself."""
+    if {"-m", "--multirun"} & {*arguments}:
+        return "the same command with the sweep_name of its folder goes on, and skips the jobs that had finished"
+    return "what was finished is kept, and nothing is left half-written"
 
 
 if __name__ == "__main__":
@@ -81,6 +87,9 @@ if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves it to us to say what it refuses
     try:
         main()
+    except KeyboardInterrupt as interrupt:  # caught here, for launchers that wait for jobs in other processes
+        print(f"interrupted; {str(interrupt) or kept(sys.argv[1:])}.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)  # as shells expect
     except CompactHydraException as error:
         if asked:
             raise
