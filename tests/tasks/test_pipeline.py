@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, command, write_pictures
+from helpers import GPU, SMALL, command, write_pictures
 from PIL import Image
 
 from fashion import VisualSearchEngine
+from fashion.encoder import TorchEncoder
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.classify import balanced
@@ -375,6 +376,19 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     for key in (b"seed", b"task.epochs", b"task.module.lr", b"data.batch_size", b"data.augment.rotate", b"model.name"):
         assert key in session  # what a sweep varies, so that its rows can be told apart
+
+
+@pytest.mark.parametrize(("trainer", "device"), [("cpu", "cpu"), pytest.param("gpu", "cuda", marks=GPU)])
+def test_figures_are_made_on_the_device_that_trained(run_here, data, monkeypatch, trainer, device):
+    raw, devices = TorchEncoder.raw, []
+
+    def noted(self, pictures):
+        devices.append(self.device.type)
+        return raw(self, pictures)
+
+    monkeypatch.setattr(TorchEncoder, "raw", noted)
+    run_here("task=classify", *data, f"trainer={trainer}", "task.epochs=1")
+    assert devices == [device, device]
 
 
 def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):

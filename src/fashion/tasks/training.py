@@ -25,7 +25,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
-from fashion.network import load_network
+from fashion.network import load_network, precisely
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
@@ -85,7 +85,7 @@ def train(
         return 0.0  # the first process alone says what became of it
     checkpoints = folder / "checkpoints"
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
-        fit_looks(checkpoint, images.array("train"))
+        fit_looks(checkpoint, images.array("train"), trainer.strategy.root_device)
     if trainer.interrupted:
         raise KeyboardInterrupt(how_to_go_on(folder, options.sweep_name))
     best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
@@ -127,7 +127,7 @@ def conclude(
     done = done_by(folder / "checkpoints/last.ckpt")
     note_early_end(trainer, int(done["epochs"]))
     queries, gallery = images.array("validation"), images.array("train")
-    result = evaluate(load_encoder(chosen), queries, gallery)
+    result = evaluate(load_encoder(chosen, trainer.strategy.root_device), queries, gallery)
     noted: dict[str, Any] = {
         "checkpoint": chosen.name,
         "epochs": done["epochs"],
@@ -162,12 +162,14 @@ def conclude(
     return result.metrics
 
 
-def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
-    """Fit the looks of a checkpoint's network to the pictures it was trained on, in the checkpoint itself."""
+def fit_looks(checkpoint: Path, pictures: PictureArray, device: torch.device) -> None:
+    """Fit the looks of a checkpoint's network, run on `device`, to its training pictures, in the checkpoint itself."""
     network, _ = load_network(checkpoint)
-    network.to(memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)
     starts = range(0, len(pictures.labels), 64)
-    network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
+    with precisely(device):
+        network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
+    network.cpu()
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
     saved["looks_fitted"] = True
