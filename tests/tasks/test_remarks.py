@@ -55,3 +55,22 @@ def test_pictures_in_both_training_and_validation_are_mentioned(
     assert "in both training and validation (pairs that are the same: 2, groups: 0)" in caplog.text
     audited = json.loads((tmp_path / "many/metrics.json").read_text())["data_audit"]
     assert audited == {"pictures": 48, "across_splits": 2, "leaked_groups": 0}
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (("task.batches.mode=explicit", "loss.miner=given"), []),
+        (("task.batches.mode=explicit",), ["task.batches.mode=explicit draws triplets, and loss.miner=semihard mines"]),
+        (
+            ("task.batches.mode=explicit", "loss.miner=given", "task.batches.pictures_per_class=4"),
+            ["task.batches.pictures_per_class does nothing with task.batches.mode=explicit"],
+        ),
+        (("data.batch_size=30",), ["data.batch_size does nothing with task.batches.mode=mined"]),
+    ],
+)
+def test_settings_that_do_nothing_for_triplets_are_said(run_here, pictures, caplog, choice, said):
+    data = [one for one in SMALL if "batch_size" not in one]
+    run_here("task=triplet", *data, f"data.source={pictures}", "trainer=smoke", *choice)
+    words = [record.getMessage() for record in caplog.records if record.name == "fashion.tasks.triplet"]
+    assert [text[: len(start)] for text, start in zip(words, said, strict=True)] == said

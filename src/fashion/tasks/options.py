@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +27,11 @@ class Options(BaseModel):
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def named() -> set[str]:
+    """The keys and groups that the command line names."""
+    return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
 
 
 def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion.encoder import Encoder
+from fashion.tasks.options import named
 
 if TYPE_CHECKING:  # a server indexes folders without torch
     from fashion.data.datamodules import ImageDataModule
@@ -30,9 +30,8 @@ def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDa
 def shown_to(encoder: Encoder, cfg: DictConfig) -> dict[str, Any]:
     """The settings of data that are the encoder's; says so where the command line has others."""
     own = {"image_size": encoder.image_size, "centre": encoder.centre}
-    named = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
     for key, value in own.items():
         asked = cfg.data[key]
-        if f"data.{key}" in named and asked != value:
+        if f"data.{key}" in named() and asked != value:
             log.warning("data.%s=%s does nothing here: %s was trained for %s.", key, asked, encoder.source, value)
     return own
