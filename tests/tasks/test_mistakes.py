@@ -222,6 +222,13 @@ def test_a_run_folder_that_cannot_be_made_is_a_sentence(tmp_path, flags, key):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def test_a_home_folder_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"hydra.run.dir is ~/runs, .*give the whole path"):
+        make("~/runs", "hydra.run.dir")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_folder_that_is_read_only_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # as root, who runs tests in containers, may write all
     with pytest.raises(SystemExit, match="Permission denied.*hydra.run.dir"):

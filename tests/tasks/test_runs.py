@@ -235,6 +235,22 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
         assert data_settings(load_encoder(run)) is None
 
 
+def test_a_runs_data_are_found_from_another_folder(run_here, run_folder, pictures, tmp_path, monkeypatch):
+    run = shutil.copytree(run_folder, tmp_path / "mine")
+    (run / ".hydra").mkdir()
+    (run / ".hydra/config.yaml").write_text(json.dumps({"data": {"kind": "folder", "source": "pictures"}}))
+    (run / ".hydra/hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": str(tmp_path)}}}))
+    (tmp_path / "elsewhere").mkdir()
+    for folder, source in ((tmp_path / "elsewhere", str(pictures)), (tmp_path, "pictures")):
+        monkeypatch.chdir(folder)
+        run_here("task=evaluate", f"encoder={run}", out="evaluated")
+        written = json.loads((tmp_path / "evaluated/metrics.json").read_text())
+        assert (written["pictures"], written["data"]["source"]) == (12, source)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run_here("task=export", f"encoder={run}", "heads=false", out="exported")
+    assert json.loads((run / "bundle/manifest.json").read_text())["agreement"]["pictures_of"] == "validation"
+
+
 def test_of_the_same_source_it_is_said_what_else_the_run_had(run_folder, tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     run = shutil.copytree(run_folder, tmp_path / "mine")

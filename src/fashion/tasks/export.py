@@ -16,6 +16,7 @@ from fashion.model_files import figures_of, find_model
 from fashion.search.catalog import Catalog
 from fashion.search.parts import PATH, write_manifest, write_part
 from fashion.tasks.options import Options, read_options
+from fashion.tasks.run_data import found_from_here
 
 if TYPE_CHECKING:
     from fashion.data.datamodules import ImageDataModule
@@ -109,6 +110,7 @@ def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
         assert isinstance(settings, dict)
         # A run folder may come from elsewhere: what it names is not run, and ${…}, which reads the environment, stays.
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
+        options["source"] = found_from_here(options.get("source"), run_folder)
         data = ImageDataModule(**options | {"augment": None, "cache_dir": cache})
         data.array("validation"), data.array("train")
     except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException, YAMLError) as error:

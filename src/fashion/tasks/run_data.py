@@ -1,6 +1,8 @@
 """Which data a model is evaluated on where the command line names none: those of the run that made it."""
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -55,8 +57,21 @@ def data_settings(encoder: Encoder) -> dict[str, Any] | None:
             data = OmegaConf.to_container(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=False)
             assert isinstance(data, dict)
             own = {key: data.get(key) for key in PLACE} | {key: data[key] for key in READING if key in data}
+            own["source"] = found_from_here(own["source"], folder)
         except (OSError, AttributeError, AssertionError, OmegaConfBaseException, YAMLError):
             continue
         # The folder may come from elsewhere: what a configuration names is run, and ${…} reads the environment.
         return None if any(sign in str(own) for sign in ("_target_", "${")) or own["kind"] is None else own
     return None
+
+
+def found_from_here(source: Any, run: Path) -> Any:
+    """A run's data.source as it is named from this folder, where the run named it from another; else as it is."""
+    if not isinstance(source, str) or re.match(r"[a-z]+:", source):  # none, or a URL
+        return source
+    try:
+        started_in = Path(OmegaConf.load(run / ".hydra/hydra.yaml").hydra.runtime.cwd)
+    except (OSError, AttributeError, TypeError, OmegaConfBaseException, YAMLError):
+        return source
+    there = started_in / Path(source).expanduser()
+    return str(there) if started_in != Path.cwd() and there.exists() else source
