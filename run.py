@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, HydraException
@@ -32,10 +33,22 @@ def task_file(arguments: list[str]) -> str:
 
 
 def check_flags(arguments: list[str]) -> None:
-    """End with a sentence where -m, which makes many configurations, meets a flag that shows one."""
+    """End with a sentence where -m, which makes many runs, meets what is of one run only."""
     many = {"-m", "--multirun"} & {*arguments}
     if many and any(re.match("-c|-i|--cfg|--info", text) for text in arguments):
         sys.exit("error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.")
+    if many and any(text.startswith("hydra.run.dir=") for text in arguments):
+        sys.exit("error: hydra.run.dir is the folder of one run, and -m makes many; name theirs with sweep_name=….")
+
+
+def check_single(hydra_config: HydraConf) -> None:
+    """Raise FashionError where one run is given what is of many only."""
+    sweep = hydra_config.runtime.choices.get("sweep")
+    if sweep:
+        raise FashionError(f"sweep={sweep} is many runs; add -m.")
+    for override in (*hydra_config.overrides.hydra, *hydra_config.overrides.task):
+        if re.match(r"\+*(hydra[/.](launcher|sweep)|sweep_name=)", override):
+            raise FashionError(f"{override.lstrip('+').partition('=')[0]} is of many runs; add -m, or leave it out.")
 
 
 def check_overrides(arguments: list[str]) -> None:
@@ -61,9 +74,7 @@ def main(cfg: DictConfig) -> Any:
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(cfg)
-        sweep = HydraConfig.get().runtime.choices.get("sweep")
-        if sweep:
-            raise FashionError(f"sweep={sweep} is many runs; add -m.")
+        check_single(HydraConfig.get())
         return run_task(cfg)
     except FashionError as error:
         sys.exit(f"error: {error}")

@@ -9,12 +9,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion.encoder import Encoder
-from fashion.tasks.options import named
+from fashion.tasks.options import named, note_unused
 
 if TYPE_CHECKING:  # a server indexes folders without torch
     from fashion.data.datamodules import ImageDataModule
 
 log = logging.getLogger(__name__)
+
+TRAINING = ("batch_size", "num_workers", "training_size", "stored_scale", "augment")
+"""Settings of data that say how batches to train on are made."""
+
+
+def note_training_only() -> None:
+    """Say which settings of the command line's data do nothing where nothing is trained."""
+    keys = [key for key in named() if key.startswith(tuple(f"data.{name}" for name in TRAINING))]
+    note_unused(keys, "here: it is for trainings")
 
 
 def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDataModule:

@@ -25,7 +25,7 @@ from fashion.errors import FashionError
 from fashion.optim import Averaging
 from fashion.report.progress import progress
 from fashion.report.tensorboard import FirstBatch
-from fashion.tasks.options import Options
+from fashion.tasks.options import Options, note_unused
 
 OURS = {
     "default_root_dir": "hydra.run.dir says where a run lies",
@@ -100,6 +100,8 @@ def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
             "task.ema=null."
         )
     every, epochs = settings.get("check_val_every_n_epoch"), settings.get("max_epochs")
+    if epochs != options.epochs:
+        note_unused(["task.epochs"], f"with trainer.max_epochs={epochs}")
     if options.early_stopping and every and epochs and epochs < every:
         raise FashionError(
             f"task.early_stopping looks at validations, and none but the last comes within {epochs} epochs; "

@@ -64,7 +64,7 @@ def train(
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
     if resume is not None:
         data.epochs_done = int(done_by(Path(resume))["epochs"])
-    if options.pretrained:
+    if options.pretrained and resume is None:  # a run that goes on has its own weights
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
-from fashion.tasks.options import named, read_options
+from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
 
@@ -19,7 +19,7 @@ def run(cfg: DictConfig) -> float:
     options = read_options(cfg, TrainingOptions)
     pl.seed_everything(options.seed, workers=True, verbose=False)
     images: ImageDataModule = instantiate(cfg.data)
-    note_unused(cfg)
+    note_batches(cfg)
     batches = instantiate(cfg.task.batches, images=images, seed=options.seed)
     module = instantiate(
         cfg.task.module,
@@ -34,22 +34,14 @@ def run(cfg: DictConfig) -> float:
     return train(cfg, options, module, batches, images)
 
 
-UNUSED = {
-    "mined": {"data.batch_size": "a batch holds task.batches.classes_per_batch × pictures_per_class pictures"},
-    "explicit": {
-        f"task.batches.{name}": "a batch holds data.batch_size // 3 triplets"
-        for name in ("classes_per_batch", "pictures_per_class")
-    },
-}
-"""How batches are made → settings that do nothing then, and why."""
-
-
-def note_unused(cfg: DictConfig) -> None:
-    """Say which settings of the command line do nothing beside others."""
+def note_batches(cfg: DictConfig) -> None:
+    """Say which settings do nothing beside the way that batches are made, and whose triplets are trained on."""
     mode, miner = cfg.task.batches.get("mode"), cfg.loss.get("miner")
-    for key, why in UNUSED.get(mode, {}).items():
-        if key in named():
-            log.warning("%s does nothing with task.batches.mode=%s: %s.", key, mode, why)
+    sizes = ("task.batches.classes_per_batch", "task.batches.pictures_per_class")
+    if mode == "mined":
+        note_unused(["data.batch_size"], f"with task.batches.mode=mined: a batch's size is {' × '.join(sizes)}")
+    if mode == "explicit":
+        note_unused(sizes, "with task.batches.mode=explicit: a batch is data.batch_size // 3 triplets")
     if mode == "explicit" and miner not in (None, "given"):
         log.warning(
             "task.batches.mode=explicit draws triplets, and loss.miner=%s mines others among their pictures; "
