@@ -67,6 +67,11 @@ def test_settings_that_cannot_be_are_named(run_here, data, override, words):
         run_here("task=classify", *data, "task.epochs=2", "trainer.check_val_every_n_epoch=3", override)
 
 
+def test_early_stopping_needs_validations(run_here, data):
+    with pytest.raises(FashionError, match="looks at validations, and trainer.limit_val_batches=0 leaves none"):
+        run_here("task=classify", *data, "task.early_stopping=1", "+trainer.limit_val_batches=0")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

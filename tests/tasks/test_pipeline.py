@@ -364,13 +364,15 @@ def test_a_multirun_ends_in_a_table_and_survives_a_failing_job(data, tmp_path):
 def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_here("task=classify", *data, "trainer.max_epochs=2", out="classify")
+    twice = "+trainer.accumulate_grad_batches=2"  # two batches come before the first step
+    run_here("task=classify", *data, "trainer.max_epochs=2", twice, out="classify")
     events = EventAccumulator(str(tmp_path / "classify"))
     events.Reload()
     tags = events.Tags()
     assert {"train/loss", "val/loss", "val/acc", "val/f1", "final/accuracy"} <= set(tags["scalars"])
     assert {"train/first_batch", "final/confusion"} <= set(tags["images"])
     assert tags["graph"]
+    assert len(events.Images("train/first_batch")) == 1
     hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
     assert hparams
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content

@@ -81,6 +81,9 @@ def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, c
     assert (tmp_path / "table/runs.html").exists()
     where = "filter='\"model.name\" = ''base'' and accuracy > 0.81'".replace("''", "\\'")
     assert run_here("task=runs", "folder=runs", where, "seeds=false") == 1
+    assert run_here("task=runs", "folder=runs", "seeds=false", "sort=seed") == 5
+    with pytest.raises(FashionError, match="sort is 'seed', .* add seeds=false"):
+        run_here("task=runs", "folder=runs", "sort=seed")
     with pytest.raises(FashionError, match="sort is 'x'"):
         run_here("task=runs", "folder=runs", "sort=x")
     with pytest.raises(FashionError, match="holds no such run"):
@@ -221,6 +224,10 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
     (row,) = read_runs(tmp_path / "evaluated")
     assert (row["data.kind"], row["data.source"], row["data.batch_size"]) == ("folder", str(pictures), 2)
     assert "data.digests.train" not in row
+    only = ("data.classes=[hat,shoes]", "data.on_bad_image=skip")  # of the run's own pictures
+    run_here("task=evaluate", f"encoder={run}", *only, out="some")
+    written = json.loads((tmp_path / "some/metrics.json").read_text())
+    assert (written["pictures"], written["data"]["on_bad_image"]) == (8, "skip")
     caplog.clear()
     named = ("data=folder", f"data.source={pictures}")
     run_here("task=evaluate", f"encoder={run}", *named, "split=test", out="named")

@@ -43,6 +43,17 @@ def test_settings_of_an_evaluation_beside_its_protocols(run_here, run_folder, pi
     assert said(caplog) == ["match_precision", "baselines"]
 
 
+def test_settings_of_teachers_without_one(run_here, pictures, caplog):
+    run_here("task=classify", *SMALL, f"data.source={pictures}", "trainer=smoke", "task.module.teaching=0.5")
+    assert said(caplog) == ["task.module.teaching"]
+
+
+def test_settings_of_data_beside_a_folder_of_pictures(run_here, bundle, pictures, caplog):
+    given = (f"pictures={pictures}/test", "split=test", "data=folder", "data.source=shop")
+    run_here("task=index", *given, f"encoder={bundle}", "catalog=c")
+    assert said(caplog) == ["data", "data.source", "split"]
+
+
 def test_settings_of_other_benchmarks(run_here, caplog):
     run_here("task=benchmark", "suite=evaluation", "items=1000", "queries=10", "image_size=64", "rounds=3")
     assert said(caplog) == ["image_size", "rounds"]

@@ -16,6 +16,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
+from fashion.tasks.options import named, note_unused
 from fashion.tasks.shown import shown_to
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,12 @@ def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, sp
     Args:
         split: None: `train` of data that have splits of their own, and all of others.
     """
-    return engine.list_folder(pictures) if pictures else _split(cfg, engine.encoder, split)
+    if not pictures:
+        return _split(cfg, engine.encoder, split)
+    note_unused(
+        [key for key in named() if key.split(".")[0] in ("data", "split")], "with pictures=…, all of which count"
+    )
+    return engine.list_folder(pictures)
 
 
 def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:

@@ -32,6 +32,8 @@ class RunsOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Print the table and write it as runs.csv and runs.html; returns how many rows it has."""
     options = read_options(cfg, RunsOptions)
+    if options.seeds and options.sort == "seed":
+        raise FashionError("sort is 'seed', and each row is of all seeds; add seeds=false.")
     rows = read_runs(Path(options.folder).expanduser())
     if options.filter and rows:
         rows = chosen(rows, options.filter)

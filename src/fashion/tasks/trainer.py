@@ -102,6 +102,8 @@ def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
     every, epochs = settings.get("check_val_every_n_epoch"), settings.get("max_epochs")
     if epochs != options.epochs:
         note_unused(["task.epochs"], f"with trainer.max_epochs={epochs}")
+    if options.early_stopping and settings.get("limit_val_batches") == 0:
+        raise FashionError("task.early_stopping looks at validations, and trainer.limit_val_batches=0 leaves none.")
     if options.early_stopping and every and epochs and epochs < every:
         raise FashionError(
             f"task.early_stopping looks at validations, and none but the last comes within {epochs} epochs; "
