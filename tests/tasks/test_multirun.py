@@ -109,3 +109,4 @@ def test_jobs_without_figures_are_no_failures_and_are_skipped_too(tmp_path):
         done = command(*run, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert words in done.stdout
+        assert "best" not in done.stdout

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.report.runs import columns_of, over_seeds, read_runs
+from fashion.report.sweep import RunsTable
 from fashion.tasks.run_data import data_settings, with_data_of
 
 
@@ -103,6 +104,18 @@ def test_settings_are_sorted_ascending_and_figures_best_first(run_here, tmp_path
         assert [row["run"] for row in csv.DictReader((tmp_path / "table/runs.csv").open())] == [*order]
     with pytest.raises(FashionError, match="sort is 'lr', which no run has; choose from module.lr."):
         run_here("task=runs", "folder=runs", "sort=lr")
+
+
+def test_a_sweep_without_accuracy_is_ordered_by_what_there_is(tmp_path, capsys):
+    for job, value in enumerate((0.6, 0.8, 0.7)):  # as evaluations on classes that the model does not know
+        (tmp_path / f"{job}/.hydra").mkdir(parents=True)
+        (tmp_path / f"{job}/.hydra/overrides.yaml").write_text(json.dumps([f"encoder=model{job}"]))
+        (tmp_path / f"{job}/metrics.json").write_text(json.dumps({"metrics": {"gallery/map": value}}))
+    RunsTable().on_multirun_end(
+        OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "task": {"name": "evaluate"}})
+    )
+    assert "best gallery/map" in capsys.readouterr().out
+    assert [row["run"] for row in json.loads((tmp_path / "runs.json").read_text())] == ["1", "2", "0"]
 
 
 def test_each_task_has_a_table_of_its_own_settings(run_here, outputs, tmp_path, capsys):
