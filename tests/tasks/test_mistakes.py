@@ -48,6 +48,7 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("trainer.max_epochs=many", "trainer.max_epochs is 'many': Input should be a valid integer"),
         ("trainer.precision=17", "trainer.precision is 17: Input should be .*; or Input should be 'transformer"),
         ("trainer.max_epochs=0", "trainer.max_epochs is 0; it should be a whole number from 1"),
+        ("trainer.max_epochs=null", "trainer.max_epochs is null; .* give it or max_steps"),
         ("trainer.precision=bf16-true", "keeps no moving average.*task.ema=null"),
         ("+trainer.default_root_dir=here", "trainer.default_root_dir is not to be set: hydra.run.dir"),
         ("+trainer.fast_dev_run=true", "trainer.fast_dev_run is not to be set: trainer=smoke"),

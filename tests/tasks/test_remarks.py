@@ -31,6 +31,12 @@ def test_a_training_that_ends_early_says_why(run_here, data, caplog):
     assert said.levelname == "INFO"
 
 
+def test_a_training_may_stop_early_in_its_first_epoch(run_here, data, caplog):
+    still = ("task.early_stopping=1", "task.module.lr=1e-9", "task.ema=null", "+trainer.val_check_interval=0.34")
+    run_here("task=classify", *data, "task.epochs=2", *still)
+    assert "Stopped after 1 of 2 epochs: 1 validations without a better val/acc." in caplog.text
+
+
 def test_classes_on_one_side_only_are_named(run_here, tmp_path, caplog):
     counts = {"train": {"dress": 12, "hat": 12}, "validation": {"hat": 3, "shoes": 3}}
     root = write_pictures(tmp_path / "p", counts)

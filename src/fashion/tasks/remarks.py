@@ -51,7 +51,7 @@ def note_early_end(trainer: Trainer, done: int) -> None:
     if done >= planned:
         return
     for stopping in trainer.early_stopping_callbacks:
-        if stopping.stopped_epoch:
+        if stopping.stopped_epoch or stopping.wait_count >= stopping.patience:  # the first epoch's number is 0
             log.info(
                 "Stopped after %d of %d epochs: %d validations without a better %s.",
                 done, planned, stopping.wait_count, stopping.monitor,

@@ -100,6 +100,8 @@ def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
             "task.ema=null."
         )
     every, epochs = settings.get("check_val_every_n_epoch"), settings.get("max_epochs")
+    if epochs is None and settings.get("max_steps") in (None, -1):
+        raise FashionError("trainer.max_epochs is null; the learning rate falls until an end, so give it or max_steps.")
     if epochs != options.epochs:
         note_unused(["task.epochs"], f"with trainer.max_epochs={epochs}")
     if options.early_stopping and settings.get("limit_val_batches") == 0:
