@@ -149,12 +149,12 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
 
 
 def _quiet() -> None:
-    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers, and what a
-    resumed run may not change is refused."""
+    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers, what a resumed
+    run may not change is refused, and each of several processes validates on all pictures."""
     for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
                  ".*exists and is not empty.*", ".*`lr_scheduler.step.*",
                  ".*callbacks used to create the checkpoint.*",
-                 ".*dirpath has changed.*"):  # fmt: skip
+                 ".*dirpath has changed.*", ".*sync_dist=True.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message=text)
     for name in (
         "pytorch_lightning.utilities.rank_zero",
