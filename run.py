@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, HydraException
@@ -31,10 +33,22 @@ def task_file(arguments: list[str]) -> str:
 
 
 def check_flags(arguments: list[str]) -> None:
-    """End with a sentence where -m, which makes many configurations, meets a flag that shows one."""
+    """End with a sentence where -m, which makes many runs, meets what is of one run only."""
     many = {"-m", "--multirun"} & {*arguments}
     if many and any(re.match("-c|-i|--cfg|--info", text) for text in arguments):
         sys.exit("error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.")
+    if many and any(text.startswith("hydra.run.dir=") for text in arguments):
+        sys.exit("error: hydra.run.dir is the folder of one run, and -m makes many; name theirs with sweep_name=….")
+
+
+def check_single(hydra_config: HydraConf) -> None:
+    """Raise FashionError where one run is given what is of many only."""
+    sweep = hydra_config.runtime.choices.get("sweep")
+    if sweep:
+        raise FashionError(f"sweep={sweep} is many runs; add -m.")
+    for override in (*hydra_config.overrides.hydra, *hydra_config.overrides.task):
+        if re.match(r"\+*(hydra[/.](launcher|sweep)|sweep_name=)", override):
+            raise FashionError(f"{override.lstrip('+').partition('=')[0]} is of many runs; add -m, or leave it out.")
 
 
 def check_overrides(arguments: list[str]) -> None:
@@ -60,14 +74,17 @@ def main(cfg: DictConfig) -> Any:
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(cfg)
-        sweep = HydraConfig.get().runtime.choices.get("sweep")
-        if sweep:
-            raise FashionError(f"sweep={sweep} is many runs; add -m.")
+        check_single(HydraConfig.get())
         return run_task(cfg)
-    except KeyboardInterrupt as interrupt:
-        sys.exit(f"interrupted; {str(interrupt) or 'what was finished is kept, and nothing is left half-written'}.")
     except FashionError as error:
         sys.exit(f"error: {error}")
+
+
+def kept(arguments: list[str]) -> str:
+    """What is left of an interrupted command, where its task does not say so itself."""
+    if {"-m", "--multirun"} & {*arguments}:
+        return "the same command with the sweep_name of its folder goes on, and skips the jobs that had finished"
+    return "what was finished is kept, and nothing is left half-written"
 
 
 if __name__ == "__main__":
@@ -81,6 +98,9 @@ if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves it to us to say what it refuses
     try:
         main()
+    except KeyboardInterrupt as interrupt:  # caught here, for launchers that wait for jobs in other processes
+        print(f"interrupted; {str(interrupt) or kept(sys.argv[1:])}.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)  # as shells expect
     except CompactHydraException as error:
         if asked:
             raise

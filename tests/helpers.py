@@ -17,6 +17,8 @@ TINY: dict[str, Any] = {"name": "tiny", "stem": 8, "blocks": [[2, 8, 1, 2], [2, 
 SMALL = ("model=tiny", "data=folder", "data.image_size=32", "data.batch_size=12", "trainer.check_val_every_n_epoch=1")
 """Overrides that make a training quick."""
 
+GPU = pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="needs a GPU")
+
 COLOURS = {
     "dress": (200, 40, 40),
     "hat": (40, 180, 60),

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from helpers import ROOT, TINY, write_checkpoint
+from helpers import GPU, ROOT, TINY, write_checkpoint
 from PIL import Image
 
 from fashion import VisualSearchEngine
@@ -30,6 +30,20 @@ def test_torch_and_onnx_agree_and_share_a_fingerprint(run_folder, bundle):
     assert (ours.fingerprint, ours.class_names) == (theirs.fingerprint, theirs.class_names)
     for one, other in zip(ours(noise(70)), theirs(noise(70)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_network_runs_on_the_device_that_is_named(run_folder):
+    encoder = load_encoder(run_folder, "meta")
+    assert {parameter.device.type for parameter in encoder.network.parameters()} == {"meta"}
+    assert encoder.fingerprint == load_encoder(run_folder).fingerprint
+
+
+@GPU
+def test_a_gpu_and_the_cpu_agree(run_folder):
+    for one, other in zip(
+        load_encoder(run_folder, "cuda")(noise(70)), load_encoder(run_folder)(noise(70)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_each_answer_comes_as_a_network_of_its_own_too(bundle):

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, write_checkpoint
+from helpers import GPU, TINY, write_checkpoint
 from torch.nn import functional as F
 
 from fashion.axes import principal_axes
@@ -149,14 +149,15 @@ def test_a_checkpoint_of_other_embeddings_is_told_apart(tmp_path, old):
         load_network(checkpoint)
 
 
-def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path, device):
     checkpoint = write_checkpoint(tmp_path / "run.ckpt")
     saved = torch.load(checkpoint, weights_only=True)
     torch.save({**saved, "looks_fitted": False}, checkpoint)  # as a training leaves it that is killed
     before, _ = load_network(checkpoint)
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (70, 3, 64, 64), dtype=np.uint8)
-    fit_looks(checkpoint, PictureArray(pictures, np.zeros(70, np.int64), (), (), ""))
+    fit_looks(checkpoint, PictureArray(pictures, np.zeros(70, np.int64), (), (), ""), torch.device(device))
     after, hparams = load_network(checkpoint)
     with torch.no_grad():
         weight, bias = principal_axes([before.parts(torch.from_numpy(pictures))[1]], EMBEDDING - KIND)
@@ -165,3 +166,5 @@ def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path):
     assert torch.equal(after.kind.weight, before.kind.weight)
     assert hparams["class_names"] == ["dress", "hat", "shoes"]
     assert hparams["looks_fitted"]
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert {value.device.type for value in state.values()} == {"cpu"}

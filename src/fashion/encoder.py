@@ -13,6 +13,8 @@ from fashion.files import sha256
 from fashion.model_files import figures_of, find_model, no_match_of, read_manifest
 
 if TYPE_CHECKING:
+    import torch
+
     from fashion.network import SiameseEncoder
 
 log = logging.getLogger(__name__)
@@ -51,9 +53,9 @@ class Encoder(Protocol):
 
 
 class TorchEncoder:
-    """The network of a checkpoint, run by torch on the CPU."""
+    """The network of a checkpoint, run by torch on a device: `cpu`, `cuda:0`, …"""
 
-    def __init__(self, checkpoint: Path):
+    def __init__(self, checkpoint: Path, device: "str | torch.device" = "cpu"):
         import torch
 
         from fashion.network import fingerprint, load_network
@@ -67,7 +69,8 @@ class TorchEncoder:
         )
         self.no_match = no_match_of(figures_of(checkpoint))
         self.names, self.looks_fitted = hparams.get("classification") != 0, bool(hparams.get("looks_fitted", True))
-        self.network = network.to(memory_format=torch.channels_last)
+        self.device = torch.device(device)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
         return _named(self.raw(pictures))
@@ -76,11 +79,14 @@ class TorchEncoder:
         """Embeddings, and logits in place of probabilities."""
         import torch
 
+        from fashion.network import precisely
+
         parts = []
-        with torch.inference_mode():
+        with torch.inference_mode(), precisely(self.device):
             for at in range(0, len(pictures), BATCH):
-                embeddings, logits = self.network(torch.from_numpy(np.array(pictures[at : at + BATCH])))
-                parts.append((embeddings.numpy(), logits.numpy()))
+                batch = torch.from_numpy(np.array(pictures[at : at + BATCH])).to(self.device)
+                embeddings, logits = self.network(batch)
+                parts.append((embeddings.cpu().numpy(), logits.cpu().numpy()))
         return _joined(parts, len(self.class_names))
 
 
@@ -157,13 +163,17 @@ def network_arrays(network: "SiameseEncoder") -> dict[str, NDArray[Any]]:
     }
 
 
-def load_encoder(path: Path) -> Encoder:
-    """The encoder that `find_model` finds there."""
+def load_encoder(path: Path, device: "str | torch.device" = "cpu") -> Encoder:
+    """The encoder that `find_model` finds there.
+
+    Args:
+        device: where a checkpoint's network runs; a bundle's always runs on the CPU.
+    """
     model = find_model(path)
     if model.is_dir():
         encoder: TorchEncoder | OnnxEncoder = OnnxEncoder(model)
     else:
-        encoder = OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model)
+        encoder = OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model, device)
     if not encoder.names:
         log.warning("%s was trained with task.module.classification=0: it searches, and its names mean nothing.", path)
     if isinstance(encoder, TorchEncoder) and not encoder.looks_fitted:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,16 @@ class SiameseEncoder(nn.Module):
         Each is divided by the square root of its standard deviation: half way between principal components as they
         are, where light decides, and whitened ones, where noise does.
         """
-        weight, bias = principal_axes((self.parts(batch)[1] for batch in batches), EMBEDDING - KIND)
+        # On the CPU, as not every device computes in double precision.
+        features = (self.parts(batch.to(self.axes.weight.device))[1].cpu() for batch in batches)
+        weight, bias = principal_axes(features, EMBEDDING - KIND)
         self.axes.weight.copy_(weight)
         self.axes.bias.copy_(bias)
+
+
+def precisely(device: torch.device) -> AbstractContextManager[None]:
+    """Where convolutions are computed with all digits: an Nvidia GPU would round their factors to ten bits (TF32)."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
 
 
 def unit(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 from helpers import write_pictures
 from PIL import Image, ImageEnhance
 
-from fashion.data.audit import audit
+from fashion.data.audit import audit, copied
 from fashion.data.datamodules import ImageDataModule
 
 
@@ -127,3 +127,16 @@ def test_copies_of_one_picture_are_pairs_with_the_first_only(tmp_path):
     images = ImageDataModule("folder", str(root), cache_dir=str(tmp_path / "c"), image_size=32)
     found = audit({"train": images.array("train")}, images.class_names)
     assert (len(found.duplicates), len(found.near_duplicates), len(found.flat)) == (40, 0, 40)
+
+
+def test_copies_in_another_split_are_counted_at_any_size(pictures, tmp_path):
+    for number in range(2):
+        shutil.copy(pictures / f"train/hat/{number}.png", pictures / f"validation/dress/copy{number}.png")
+    for folder in ("train/hat", "validation/hat"):
+        Image.new("RGB", (40, 40), (90, 90, 90)).save(pictures / folder / "blank.png")
+    shutil.copy(pictures / "train/hat/0.png", pictures / "train/hat/again.png")
+    images = ImageDataModule("folder", str(pictures), cache_dir=str(tmp_path / "c"), image_size=32)
+    splits = {split: images.array(split) for split in ("train", "validation")}
+    found = audit(splits, images.class_names).summary()
+    assert copied(splits) == {"pictures": 53, "across_splits": 2, "leaked_groups": 0}
+    assert {key: found[key] for key in copied(splits)} == copied(splits)

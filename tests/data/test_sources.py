@@ -58,6 +58,15 @@ def test_a_folder_without_splits_is_split_stably(tmp_path):
     assert names(read_source("folder", str(root), cache=tmp_path, validation_fraction=0.2)) < names(source)
 
 
+@pytest.mark.parametrize(("fraction", "said"), [(0.15, False), (0.3, True)])
+def test_a_share_for_validation_is_said_to_do_nothing_beside_splits(pictures, tmp_path, caplog, fraction, said):
+    source = read_source("folder", str(pictures), cache=tmp_path, validation_fraction=fraction)
+    assert len(source.split("validation")) == 12
+    assert ("data.validation_fraction=0.3 does nothing" in caplog.text) == said
+    read_source("folder", str(pictures / "train"), cache=tmp_path, validation_fraction=fraction)
+    assert len(caplog.records) == said
+
+
 def test_classes_choose_and_order(pictures, tmp_path):
     source = read_source("folder", str(pictures), cache=tmp_path, classes=["shoes", "dress"])
     assert source.class_names == ("shoes", "dress")

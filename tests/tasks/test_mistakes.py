@@ -48,6 +48,7 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("trainer.max_epochs=many", "trainer.max_epochs is 'many': Input should be a valid integer"),
         ("trainer.precision=17", "trainer.precision is 17: Input should be .*; or Input should be 'transformer"),
         ("trainer.max_epochs=0", "trainer.max_epochs is 0; it should be a whole number from 1"),
+        ("trainer.max_epochs=null", "trainer.max_epochs is null; .* give it or max_steps"),
         ("trainer.precision=bf16-true", "keeps no moving average.*task.ema=null"),
         ("+trainer.default_root_dir=here", "trainer.default_root_dir is not to be set: hydra.run.dir"),
         ("+trainer.fast_dev_run=true", "trainer.fast_dev_run is not to be set: trainer=smoke"),
@@ -65,6 +66,11 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
 def test_settings_that_cannot_be_are_named(run_here, data, override, words):
     with pytest.raises(FashionError, match=words):
         run_here("task=classify", *data, "task.epochs=2", "trainer.check_val_every_n_epoch=3", override)
+
+
+def test_early_stopping_needs_validations(run_here, data):
+    with pytest.raises(FashionError, match="looks at validations, and trainer.limit_val_batches=0 leaves none"):
+        run_here("task=classify", *data, "task.early_stopping=1", "+trainer.limit_val_batches=0")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path
         _, errors = process.communicate(timeout=180)
     finally:
         process.kill()
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert f"interrupted; it goes on with resume={tmp_path / 'run'}." in errors
     lengths = load_network(checkpoint)[0].axes.weight.norm(dim=1)
     assert lengths.max() / lengths.min() > 1.5  # fitted to the pictures: at random all are about as long
@@ -220,6 +226,13 @@ def test_a_run_folder_that_cannot_be_made_is_a_sentence(tmp_path, flags, key):
     assert done.returncode == 1
     assert f"choose another folder: {key}=" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_home_folder_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"hydra.run.dir is ~/runs, .*give the whole path"):
+        make("~/runs", "hydra.run.dir")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_folder_that_is_read_only_is_a_sentence(tmp_path, monkeypatch):

@@ -1,11 +1,16 @@
 """Multiruns that are cut off, fail, run in parallel, or learn from their jobs."""
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, command
+from helpers import ROOT, SMALL, command
 
 from fashion.errors import FashionError
 from fashion.tasks.multirun import reason
@@ -49,6 +54,28 @@ def test_jobs_run_side_by_side(swept, tmp_path):
     assert len(changed(tmp_path / "outputs/sweeps/j")) == 2
 
 
+def test_jobs_side_by_side_are_interrupted_in_one_line(swept, tmp_path):
+    swept = [one for one in swept if one != "trainer=smoke"]
+    long = ("task.epochs=5000", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sweep_name=i")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *swept, *long], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL, start_new_session=True,  # a group of its own, all of which Ctrl-C reaches
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        for _ in range(1800):
+            if any((tmp_path / "outputs/sweeps/i").glob("*/checkpoints/last.ckpt")):
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("interrupted; the same command with the sweep_name of its folder goes on")
+    assert "Traceback" not in errors
+
+
 def test_optuna_keeps_its_study_and_survives_a_diverging_trial(swept, tmp_path):
     (tmp_path / "outputs/sweeps").mkdir(parents=True)
     run = (*swept, "sweep=optuna", "hydra.sweeper.n_trials=2", "task.epochs=1")
@@ -82,3 +109,4 @@ def test_jobs_without_figures_are_no_failures_and_are_skipped_too(tmp_path):
         done = command(*run, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert words in done.stdout
+        assert "best" not in done.stdout

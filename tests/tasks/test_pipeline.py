@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import SMALL, command, write_pictures
+from helpers import GPU, SMALL, command, write_pictures
 from PIL import Image
 
 from fashion import VisualSearchEngine
+from fashion.encoder import TorchEncoder
 from fashion.errors import FashionError
 from fashion.network import load_network
 from fashion.tasks.classify import balanced
@@ -363,18 +364,33 @@ def test_a_multirun_ends_in_a_table_and_survives_a_failing_job(data, tmp_path):
 def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_here("task=classify", *data, "trainer.max_epochs=2", out="classify")
+    twice = "+trainer.accumulate_grad_batches=2"  # two batches come before the first step
+    run_here("task=classify", *data, "trainer.max_epochs=2", twice, out="classify")
     events = EventAccumulator(str(tmp_path / "classify"))
     events.Reload()
     tags = events.Tags()
     assert {"train/loss", "val/loss", "val/acc", "val/f1", "final/accuracy"} <= set(tags["scalars"])
     assert {"train/first_batch", "final/confusion"} <= set(tags["images"])
     assert tags["graph"]
+    assert len(events.Images("train/first_batch")) == 1
     hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
     assert hparams
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     for key in (b"seed", b"task.epochs", b"task.module.lr", b"data.batch_size", b"data.augment.rotate", b"model.name"):
         assert key in session  # what a sweep varies, so that its rows can be told apart
+
+
+@pytest.mark.parametrize(("trainer", "device"), [("cpu", "cpu"), pytest.param("gpu", "cuda", marks=GPU)])
+def test_figures_are_made_on_the_device_that_trained(run_here, data, monkeypatch, trainer, device):
+    raw, devices = TorchEncoder.raw, []
+
+    def noted(self, pictures):
+        devices.append(self.device.type)
+        return raw(self, pictures)
+
+    monkeypatch.setattr(TorchEncoder, "raw", noted)
+    run_here("task=classify", *data, f"trainer={trainer}", "task.epochs=1")
+    assert devices == [device, device]
 
 
 def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.report.runs import columns_of, over_seeds, read_runs
+from fashion.report.sweep import RunsTable
 from fashion.tasks.run_data import data_settings, with_data_of
 
 
@@ -81,10 +82,40 @@ def test_the_table_is_filtered_sorted_and_written(run_here, outputs, tmp_path, c
     assert (tmp_path / "table/runs.html").exists()
     where = "filter='\"model.name\" = ''base'' and accuracy > 0.81'".replace("''", "\\'")
     assert run_here("task=runs", "folder=runs", where, "seeds=false") == 1
+    assert run_here("task=runs", "folder=runs", "seeds=false", "sort=seed") == 5
+    with pytest.raises(FashionError, match="sort is 'seed', .* add seeds=false"):
+        run_here("task=runs", "folder=runs", "sort=seed")
     with pytest.raises(FashionError, match="sort is 'x'"):
         run_here("task=runs", "folder=runs", "sort=x")
     with pytest.raises(FashionError, match="holds no such run"):
         run_here("task=runs", "folder=nowhere")
+
+
+def test_settings_are_sorted_ascending_and_figures_best_first(run_here, tmp_path, capsys):
+    for name, rate, accuracy in (("a", 0.01, 0.8), ("b", 0.002, 0.7), ("c", 0.1, 0.9)):
+        write_run(tmp_path / f"runs/{name}", f"module: {{lr: {rate}}}", accuracy)
+    for sort, title, order in (
+        ("module.lr", "classify: 3 rows, by module.lr", "bac"),
+        ("accuracy", "classify: 3 rows, best accuracy first", "cab"),
+        ("train_seconds", "classify: 3 rows, best train_seconds first", "abc"),
+    ):
+        run_here("task=runs", "folder=runs", f"sort={sort}", out="table")
+        assert title in capsys.readouterr().out
+        assert [row["run"] for row in csv.DictReader((tmp_path / "table/runs.csv").open())] == [*order]
+    with pytest.raises(FashionError, match="sort is 'lr', which no run has; choose from module.lr."):
+        run_here("task=runs", "folder=runs", "sort=lr")
+
+
+def test_a_sweep_without_accuracy_is_ordered_by_what_there_is(tmp_path, capsys):
+    for job, value in enumerate((0.6, 0.8, 0.7)):  # as evaluations on classes that the model does not know
+        (tmp_path / f"{job}/.hydra").mkdir(parents=True)
+        (tmp_path / f"{job}/.hydra/overrides.yaml").write_text(json.dumps([f"encoder=model{job}"]))
+        (tmp_path / f"{job}/metrics.json").write_text(json.dumps({"metrics": {"gallery/map": value}}))
+    RunsTable().on_multirun_end(
+        OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "task": {"name": "evaluate"}})
+    )
+    assert "best gallery/map" in capsys.readouterr().out
+    assert [row["run"] for row in json.loads((tmp_path / "runs.json").read_text())] == ["1", "2", "0"]
 
 
 def test_each_task_has_a_table_of_its_own_settings(run_here, outputs, tmp_path, capsys):
@@ -206,6 +237,10 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
     (row,) = read_runs(tmp_path / "evaluated")
     assert (row["data.kind"], row["data.source"], row["data.batch_size"]) == ("folder", str(pictures), 2)
     assert "data.digests.train" not in row
+    only = ("data.classes=[hat,shoes]", "data.on_bad_image=skip")  # of the run's own pictures
+    run_here("task=evaluate", f"encoder={run}", *only, out="some")
+    written = json.loads((tmp_path / "some/metrics.json").read_text())
+    assert (written["pictures"], written["data"]["on_bad_image"]) == (8, "skip")
     caplog.clear()
     named = ("data=folder", f"data.source={pictures}")
     run_here("task=evaluate", f"encoder={run}", *named, "split=test", out="named")
@@ -218,6 +253,22 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
         config["data"]["drawing"] = drawing
         (run / ".hydra/config.yaml").write_text(json.dumps(config))
         assert data_settings(load_encoder(run)) is None
+
+
+def test_a_runs_data_are_found_from_another_folder(run_here, run_folder, pictures, tmp_path, monkeypatch):
+    run = shutil.copytree(run_folder, tmp_path / "mine")
+    (run / ".hydra").mkdir()
+    (run / ".hydra/config.yaml").write_text(json.dumps({"data": {"kind": "folder", "source": "pictures"}}))
+    (run / ".hydra/hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": str(tmp_path)}}}))
+    (tmp_path / "elsewhere").mkdir()
+    for folder, source in ((tmp_path / "elsewhere", str(pictures)), (tmp_path, "pictures")):
+        monkeypatch.chdir(folder)
+        run_here("task=evaluate", f"encoder={run}", out="evaluated")
+        written = json.loads((tmp_path / "evaluated/metrics.json").read_text())
+        assert (written["pictures"], written["data"]["source"]) == (12, source)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run_here("task=export", f"encoder={run}", "heads=false", out="exported")
+    assert json.loads((run / "bundle/manifest.json").read_text())["agreement"]["pictures_of"] == "validation"
 
 
 def test_of_the_same_source_it_is_said_what_else_the_run_had(run_folder, tmp_path, caplog, monkeypatch):

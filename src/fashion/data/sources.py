@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 
+VALIDATION = 0.15
+"""The share of each class that is validated on, where nothing says otherwise."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -75,7 +78,7 @@ def read_source(
     cache: Path,
     drawing: dict[str, Any] | None = None,
     classes: Sequence[str] | str | None = None,
-    validation_fraction: float = 0.15,
+    validation_fraction: float = VALIDATION,
     fold: str | None = None,
     labels: bool = True,
 ) -> Source:
@@ -111,6 +114,11 @@ def read_source(
         found = _folder(local_root(source, cache), validation_fraction)
     else:
         raise FashionError(f"data.kind is {kind!r}; it should be folder, table or synthetic.")
+    if found.has_splits and validation_fraction != VALIDATION:
+        log.warning(
+            "data.validation_fraction=%g does nothing: %s has splits of its own (data.fold divides its training part).",
+            validation_fraction, found.root,
+        )  # fmt: skip
     found = _subset(found, classes) if classes else found
     return found if fold is None else _folded(found, fold)
 

@@ -11,13 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
-from fashion.report.runs import UNFINISHED, Row, cells, columns_of, outcome
+from fashion.report.runs import FIGURES, SMALLER_IS_BETTER, UNFINISHED, Row, cells, columns_of, outcome
 from fashion.report.tables import plain_table, show
 
 log = logging.getLogger(__name__)
 
 BEST = {"triplet": "gallery/map", "index": "recall@10"}
-"""Task → the figure by which its runs are ordered; accuracy for all others."""
+"""Task → the figure by which its runs are ordered; accuracy for all others, or what they have instead."""
 
 
 class RunsTable(Callback):
@@ -29,11 +29,13 @@ class RunsTable(Callback):
         if not rows:
             return
         task = OmegaConf.select(config, "task.name", default="")
-        best = BEST.get(task, "accuracy")
-        rows.sort(key=lambda row: (best not in row, -row.get(best, 0)))
+        names = (BEST.get(task, "accuracy"), *FIGURES)
+        best = next((name for name in names if any(name in row for row in rows)), "")
+        sign = 1 if best in SMALLER_IS_BETTER else -1
+        rows.sort(key=lambda row: (best not in row, sign * row.get(best, 0)))
         write_text(folder / "runs.json", json.dumps(rows, indent=2) + "\n")
         columns = columns_of(rows)
-        title = f"{len(rows)} runs, best {best} first"
+        title = f"{len(rows)} runs" + (f", best {best} first" if best else "")
         show(plain_table(title, columns, [cells(row, columns) for row in rows]))
         if task == "index" and any("search_ms" in row for row in rows):
             try:

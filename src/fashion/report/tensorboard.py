@@ -29,7 +29,7 @@ class FirstBatch(Callback):
     """Logs the first training batch as the network sees it, after augmentation, and the network's graph."""
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step or not isinstance(trainer.logger, TensorBoardLogger):
+        if trainer.global_step or batch_idx or not isinstance(trainer.logger, TensorBoardLogger):
             return
         from torchvision.utils import make_grid
 

@@ -22,7 +22,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.pictures import pairs_grid
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.shown import data_shown_to
+from fashion.tasks.shown import data_shown_to, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN = 24
@@ -36,6 +36,7 @@ class AuditOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Print a summary, write audit.html and audit.json; returns the number of pairs across splits."""
     options = read_options(cfg, AuditOptions)
+    note_training_only()
     encoder = load_encoder(Path(options.encoder)) if options.encoder else None
     # What is unreadable is what an audit looks for.
     lenient: dict[str, Any] = {"on_bad_image": "skip", "digests": None}

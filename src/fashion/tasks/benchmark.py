@@ -16,7 +16,7 @@ from fashion.encoder import load_encoder
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, note_unused, read_options
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class BenchmarkOptions(Options):
 def run(cfg: DictConfig) -> None:
     """Print the figures, and write them as `benchmark.json` into the run's folder."""
     options = read_options(cfg, BenchmarkOptions)
+    note_unused(set().union(*USED.values()) - {*USED[options.suite]}, f"with suite={options.suite}")
     folder = Path(HydraConfig.get().runtime.output_dir)
     figures = SUITES[options.suite](options, folder)
     machine = {"cpus": os.cpu_count(), "system": platform.platform()}
@@ -117,3 +118,13 @@ SUITES = {
     "evaluation": _evaluation,
     "server": _server,
 }
+
+USED = {
+    "models": ("models", "image_size", "rounds", "runs"),
+    "embedding": ("encoder", "pictures", "rounds"),
+    "catalog": ("encoder", "items", "rounds"),
+    "approximate": ("items",),
+    "evaluation": ("items", "queries"),
+    "server": ("encoder", "items", "rounds"),
+}
+"""Suite → the settings that it reads."""

@@ -14,7 +14,7 @@ from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.model_files import find_model
 from fashion.network import load_network
-from fashion.tasks.options import read_options
+from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
 
@@ -48,6 +48,7 @@ def run(cfg: DictConfig) -> float:
 def taught_by(options: ClassifyOptions, images: ImageDataModule) -> Teacher | None:
     """The teacher that the options name: one model or several."""
     if not options.teacher:
+        note_unused(("task.teacher_bf16", "task.module.teaching"), "without task.teacher")
         return None
     paths = [options.teacher] if isinstance(options.teacher, str) else options.teacher
     for path in paths:

@@ -22,7 +22,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
 from fashion.tasks.run_data import data_used, with_data_of
-from fashion.tasks.shown import data_shown_to
+from fashion.tasks.shown import data_shown_to, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN = 12
@@ -37,6 +37,7 @@ class CompareOptions(Options):
 def run(cfg: DictConfig) -> float:
     """Print and write the tests; returns the difference in accuracy (run_b − run)."""
     options = read_options(cfg, CompareOptions)
+    note_training_only()
     results: list[Evaluation] = []
     encoders = [load_encoder(Path(one)) for one in (options.run, options.run_b)]
     cfg = with_data_of(encoders[0], cfg)

@@ -24,9 +24,9 @@ from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
-from fashion.tasks.shown import data_shown_to
+from fashion.tasks.shown import data_shown_to, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN_OF_BASELINES = ("top1", "top5", "map", "mrr")
@@ -45,7 +45,12 @@ class EvaluateOptions(Options):
 def run(cfg: DictConfig) -> float:
     """Print and write the figures; returns the accuracy, or a search figure where there is none."""
     options = read_options(cfg, EvaluateOptions)
+    note_training_only()
     check_names(options.metrics or ())
+    if "gallery" not in options.protocols:
+        note_unused(["match_precision"], "without gallery among the protocols, which the threshold is taken from")
+    if options.protocols == ["filtered"]:
+        note_unused(["baselines"], "with protocols=[filtered] alone: they name no class to filter by")
     beside = {name: baseline(name) for name in options.baselines}
     encoder = load_encoder(Path(options.encoder))
     cfg = with_data_of(encoder, cfg)

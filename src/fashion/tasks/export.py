@@ -15,7 +15,8 @@ from fashion.files import read_json
 from fashion.model_files import figures_of, find_model
 from fashion.search.catalog import Catalog
 from fashion.search.parts import PATH, write_manifest, write_part
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, note_unused, read_options
+from fashion.tasks.run_data import found_from_here
 
 if TYPE_CHECKING:
     from fashion.data.datamodules import ImageDataModule
@@ -42,9 +43,11 @@ def run(cfg: DictConfig) -> str:
     if options.catalog and options.encoder:
         raise FashionError("Give encoder=RUN for a bundle or catalog=FOLDER for its embeddings, not both.")
     if options.catalog:
+        note_unused(("bundle", "check", "heads", "note"), "with catalog=…, whose embeddings are written")
         return _embeddings(Path(options.catalog).expanduser(), options.embeddings)
     if options.encoder is None:
         raise FashionError("Name what to export: encoder=RUN makes a bundle, catalog=FOLDER writes its embeddings.")
+    note_unused(["embeddings"], "with encoder=…, which is written as a bundle")
     checkpoint = find_model(Path(options.encoder))
     if checkpoint.is_dir() or checkpoint.suffix == ".onnx":
         raise FashionError(f"{checkpoint} is a bundle already; name a run folder or a checkpoint.")
@@ -109,6 +112,7 @@ def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
         assert isinstance(settings, dict)
         # A run folder may come from elsewhere: what it names is not run, and ${…}, which reads the environment, stays.
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
+        options["source"] = found_from_here(options.get("source"), run_folder)
         data = ImageDataModule(**options | {"augment": None, "cache_dir": cache})
         data.array("validation"), data.array("train")
     except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException, YAMLError) as error:

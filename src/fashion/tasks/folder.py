@@ -28,6 +28,8 @@ class RunFolder(Callback):
 
 def make(folder: str, key: str) -> None:
     """Make the folder; end with a sentence that names it, and the key that chooses another, if it cannot be written."""
+    if folder.startswith("~"):
+        sys.exit(f"error: {key} is {folder}, and Hydra knows no ~; give the whole path.")
     try:
         with explained(Path(folder), f"choose another folder: {key}=…"):
             Path(folder).mkdir(parents=True, exist_ok=True)

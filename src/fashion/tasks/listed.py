@@ -95,7 +95,7 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     paths = [Path(source.root / item.path) for item in items]
     if settings["fold"] is None and (source.has_splits or split == "all"):
         settings["validation_fraction"] = None  # it divided nothing
-        if "data.validation_fraction" in named():
+        if "data.validation_fraction" in named() and not source.has_splits:  # else its reader said so
             log.warning("data.validation_fraction does nothing here: %s is not divided.", source.root)
     made_from = _overrides(**settings) | {"split": split}
     return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)

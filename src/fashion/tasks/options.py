@@ -1,5 +1,7 @@
 """What each task reads from the configuration, checked once where it enters."""
 
+import logging
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
@@ -7,6 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fashion.errors import FashionError
+
+log = logging.getLogger(__name__)
 
 GROUPS = ("data", "model", "trainer", "index", "loss")
 """Checked by the constructors that they are the arguments of."""
@@ -32,6 +36,12 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 def named() -> set[str]:
     """The keys and groups that the command line names."""
     return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
+
+
+def note_unused(keys: Iterable[str], why: str) -> None:
+    """Warn of those of the keys that the command line names: they do nothing, for that reason."""
+    for key in sorted(named().intersection(keys)):
+        log.warning("%s does nothing %s.", key, why)
 
 
 def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:

@@ -51,7 +51,7 @@ def note_early_end(trainer: Trainer, done: int) -> None:
     if done >= planned:
         return
     for stopping in trainer.early_stopping_callbacks:
-        if stopping.stopped_epoch:
+        if stopping.stopped_epoch or stopping.wait_count >= stopping.patience:  # the first epoch's number is 0
             log.info(
                 "Stopped after %d of %d epochs: %d validations without a better %s.",
                 done, planned, stopping.wait_count, stopping.monitor,
@@ -68,11 +68,16 @@ def note_early_end(trainer: Trainer, done: int) -> None:
 
 
 def leaks(found: Mapping[str, Any]) -> str | None:
-    """What an audit's summary says of pictures that are in training and validation; None: there are none."""
+    """What an audit's summary says of pictures that are in training and validation; None: there are none.
+
+    Args:
+        found: without `near_duplicates` where only pictures that are quite the same were looked for.
+    """
     pairs, groups = found["across_splits"], found["leaked_groups"]
     if not pairs and not groups:
         return None
+    alike = "nearly the same" if "near_duplicates" in found else "the same"
     return (
-        f"Pictures are in both training and validation (pairs that are nearly the same: {pairs}, groups: {groups}), so "
-        "the figures are too good; task=audit shows them."
+        f"Pictures are in both training and validation (pairs that are {alike}: {pairs}, groups: {groups}), so the "
+        "figures are too good; task=audit shows them."
     )

@@ -1,14 +1,16 @@
-"""Which data a model is evaluated on where the command line names none: those of the run that made it."""
+"""Which data a model is evaluated on where the command line names no source: those of the run that made it."""
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fashion.encoder import Encoder
+from fashion.tasks.options import named
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +22,12 @@ READING = ("validation_fraction", "on_bad_image")
 
 
 def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
-    """The configuration, with the data of the encoder's run where the command line names none.
+    """The configuration, with the data of the encoder's run where the command line names no source.
 
-    Where both have the same source, it stays as it is configured: other classes or folds may be meant, and are said.
+    What else of the data it names, such as classes, stays.  Where both have the same source, all stays as it is
+    configured: other classes or folds may be meant, and are said.
     """
-    if any(one.lstrip("+~").startswith(("data=", "data.")) for one in HydraConfig.get().overrides.task):
+    if named() & {"data", "data.kind", "data.source"}:
         return cfg
     own = data_settings(encoder)
     if own is None:
@@ -36,7 +39,7 @@ def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
         return cfg
     cfg = cfg.copy()
     with open_dict(cfg):
-        cfg.data.update(own)
+        cfg.data.update({key: value for key, value in own.items() if f"data.{key}" not in named()})
     log.info("Data: those of the run of %s (data.kind=%s data.source=%s).", encoder.source, own["kind"], own["source"])
     return cfg
 
@@ -55,8 +58,21 @@ def data_settings(encoder: Encoder) -> dict[str, Any] | None:
             data = OmegaConf.to_container(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=False)
             assert isinstance(data, dict)
             own = {key: data.get(key) for key in PLACE} | {key: data[key] for key in READING if key in data}
+            own["source"] = found_from_here(own["source"], folder)
         except (OSError, AttributeError, AssertionError, OmegaConfBaseException, YAMLError):
             continue
         # The folder may come from elsewhere: what a configuration names is run, and ${…} reads the environment.
         return None if any(sign in str(own) for sign in ("_target_", "${")) or own["kind"] is None else own
     return None
+
+
+def found_from_here(source: Any, run: Path) -> Any:
+    """A run's data.source as it is named from this folder, where the run named it from another; else as it is."""
+    if not isinstance(source, str) or re.match(r"[a-z]+:", source):  # none, or a URL
+        return source
+    try:
+        started_in = Path(OmegaConf.load(run / ".hydra/hydra.yaml").hydra.runtime.cwd)
+    except (OSError, AttributeError, TypeError, OmegaConfBaseException, YAMLError):
+        return source
+    there = started_in / Path(source).expanduser()
+    return str(there) if started_in != Path.cwd() and there.exists() else source

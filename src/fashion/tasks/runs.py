@@ -32,6 +32,8 @@ class RunsOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Print the table and write it as runs.csv and runs.html; returns how many rows it has."""
     options = read_options(cfg, RunsOptions)
+    if options.seeds and options.sort == "seed":
+        raise FashionError("sort is 'seed', and each row is of all seeds; add seeds=false.")
     rows = read_runs(Path(options.folder).expanduser())
     if options.filter and rows:
         rows = chosen(rows, options.filter)
@@ -87,7 +89,8 @@ def tables_of(
     for task, own in by_task(rows).items():
         columns = [name for name in columns_of(own) if not name.endswith(" sd")]
         own, columns = briefly(own, columns) if brief else (own, columns)
-        yield f"{task}: {len(own)} rows, best {sorts[task]} first", columns, [cells(row, columns) for row in own]
+        order = f"best {sorts[task]} first" if sorts[task] in FIGURES else f"by {sorts[task]}"
+        yield f"{task}: {len(own)} rows, {order}", columns, [cells(row, columns) for row in own]
     failed = [row for row in rows if "error" in row]
     if failed:
         shown = failed[-most_failed:]
@@ -115,7 +118,7 @@ def chosen(rows: list[Row], text: str) -> list[Row]:
 
 
 def ordered(rows: list[Row], key: str) -> list[Row]:
-    """Best first by a figure, in order by a setting; rows without it last.
+    """Best first by a figure, ascending by a setting; rows without it last.
 
     Raises:
         FashionError: if no row has it.
@@ -123,10 +126,9 @@ def ordered(rows: list[Row], key: str) -> list[Row]:
     having = [row for row in rows if row.get(key) is not None]
     if not having:
         known = columns_of(rows)
-        like = get_close_matches(key, known) or known
+        like = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, known) or known
         raise FashionError(f"sort is {key!r}, which no run has; choose from {', '.join(like)}.")
     numbers = all(isinstance(row[key], int | float) for row in having)
-    having.sort(
-        key=lambda row: row[key] if numbers else str(row[key]), reverse=numbers and key not in SMALLER_IS_BETTER
-    )
+    falling = key in FIGURES and key not in SMALLER_IS_BETTER
+    having.sort(key=lambda row: row[key] if numbers else str(row[key]), reverse=falling)
     return having + [row for row in rows if row.get(key) is None]

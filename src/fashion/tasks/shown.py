@@ -5,16 +5,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion.encoder import Encoder
+from fashion.tasks.options import named, note_unused
 
 if TYPE_CHECKING:  # a server indexes folders without torch
     from fashion.data.datamodules import ImageDataModule
 
 log = logging.getLogger(__name__)
+
+TRAINING = ("batch_size", "num_workers", "training_size", "stored_scale", "augment")
+"""Settings of data that say how batches to train on are made."""
+
+
+def note_training_only() -> None:
+    """Say which settings of the command line's data do nothing where nothing is trained."""
+    keys = [key for key in named() if key.startswith(tuple(f"data.{name}" for name in TRAINING))]
+    note_unused(keys, "here: it is for trainings")
 
 
 def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDataModule:
@@ -30,9 +39,8 @@ def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDa
 def shown_to(encoder: Encoder, cfg: DictConfig) -> dict[str, Any]:
     """The settings of data that are the encoder's; says so where the command line has others."""
     own = {"image_size": encoder.image_size, "centre": encoder.centre}
-    named = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
     for key, value in own.items():
         asked = cfg.data[key]
-        if f"data.{key}" in named and asked != value:
+        if f"data.{key}" in named() and asked != value:
             log.warning("data.%s=%s does nothing here: %s was trained for %s.", key, asked, encoder.source, value)
     return own

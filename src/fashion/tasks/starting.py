@@ -67,7 +67,7 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
     done = epochs_begun(saved)
     if epochs not in (None, -1) and done >= epochs:  # -1: Lightning's word for no limit
         raise FashionError(
-            f"{checkpoint} has {done} epochs done already; raise task.epochs (trainer.max_epochs is {epochs})."
+            f"{checkpoint} has {done} epochs done already; raise task.epochs, or trainer.max_epochs ({epochs})."
         )
     log.info("Going on from %s", checkpoint)
     return str(checkpoint)

@@ -25,7 +25,7 @@ from fashion.errors import FashionError
 from fashion.optim import Averaging
 from fashion.report.progress import progress
 from fashion.report.tensorboard import FirstBatch
-from fashion.tasks.options import Options
+from fashion.tasks.options import Options, note_unused
 
 OURS = {
     "default_root_dir": "hydra.run.dir says where a run lies",
@@ -100,6 +100,12 @@ def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
             "task.ema=null."
         )
     every, epochs = settings.get("check_val_every_n_epoch"), settings.get("max_epochs")
+    if epochs is None and settings.get("max_steps") in (None, -1):
+        raise FashionError("trainer.max_epochs is null; the learning rate falls until an end, so give it or max_steps.")
+    if epochs != options.epochs:
+        note_unused(["task.epochs"], f"with trainer.max_epochs={epochs}")
+    if options.early_stopping and settings.get("limit_val_batches") == 0:
+        raise FashionError("task.early_stopping looks at validations, and trainer.limit_val_batches=0 leaves none.")
     if options.early_stopping and every and epochs and epochs < every:
         raise FashionError(
             f"task.early_stopping looks at validations, and none but the last comes within {epochs} epochs; "
@@ -143,12 +149,12 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
 
 
 def _quiet() -> None:
-    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers, and what a
-    resumed run may not change is refused."""
+    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers, what a resumed
+    run may not change is refused, and each of several processes validates on all pictures."""
     for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
                  ".*exists and is not empty.*", ".*`lr_scheduler.step.*",
                  ".*callbacks used to create the checkpoint.*",
-                 ".*dirpath has changed.*"):  # fmt: skip
+                 ".*dirpath has changed.*", ".*sync_dist=True.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message=text)
     for name in (
         "pytorch_lightning.utilities.rank_zero",

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion.data.arrays import PictureArray
-from fashion.data.audit import audit
+from fashion.data.audit import audit, copied
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
@@ -25,7 +25,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
-from fashion.network import load_network
+from fashion.network import load_network, precisely
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
@@ -39,7 +39,8 @@ from fashion.tasks.trainer import TrainingOptions, make_trainer
 log = logging.getLogger(__name__)
 
 AUDITED = 20_000
-"""Pictures up to which a training looks for near-duplicates among them: the time grows with their square."""
+"""Pictures up to which a training looks for near-duplicates among them: the time grows with their square.  Copies are
+looked for among any number."""
 
 
 def train(
@@ -63,7 +64,7 @@ def train(
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
     if resume is not None:
         data.epochs_done = int(done_by(Path(resume))["epochs"])
-    if options.pretrained:
+    if options.pretrained and resume is None:  # a run that goes on has its own weights
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
@@ -84,7 +85,7 @@ def train(
         return 0.0  # the first process alone says what became of it
     checkpoints = folder / "checkpoints"
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
-        fit_looks(checkpoint, images.array("train"))
+        fit_looks(checkpoint, images.array("train"), trainer.strategy.root_device)
     if trainer.interrupted:
         raise KeyboardInterrupt(how_to_go_on(folder, options.sweep_name))
     best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
@@ -126,8 +127,8 @@ def conclude(
     done = done_by(folder / "checkpoints/last.ckpt")
     note_early_end(trainer, int(done["epochs"]))
     queries, gallery = images.array("validation"), images.array("train")
-    result = evaluate(load_encoder(chosen), queries, gallery)
-    noted = {
+    result = evaluate(load_encoder(chosen, trainer.strategy.root_device), queries, gallery)
+    noted: dict[str, Any] = {
         "checkpoint": chosen.name,
         "epochs": done["epochs"],
         "pretrained": options.pretrained,
@@ -136,10 +137,9 @@ def conclude(
         "data_pictures": len(queries.labels) + len(gallery.labels),
         "data_skipped": len(gallery.skipped),
     }
-    leaked = None
-    if len(queries.labels) + len(gallery.labels) <= AUDITED:
-        found = audit({"train": gallery, "validation": queries}, images.class_names).summary()
-        noted["data_audit"], leaked = found, leaks(found)
+    seen, few = {"train": gallery, "validation": queries}, noted["data_pictures"] <= AUDITED
+    noted["data_audit"] = audit(seen, images.class_names).summary() if few else copied(seen)
+    leaked = leaks(noted["data_audit"])
     write_metrics(folder / "metrics.json", result, {**noted, **facts}, options.match_precision)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
@@ -162,12 +162,14 @@ def conclude(
     return result.metrics
 
 
-def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
-    """Fit the looks of a checkpoint's network to the pictures it was trained on, in the checkpoint itself."""
+def fit_looks(checkpoint: Path, pictures: PictureArray, device: torch.device) -> None:
+    """Fit the looks of a checkpoint's network, run on `device`, to its training pictures, in the checkpoint itself."""
     network, _ = load_network(checkpoint)
-    network.to(memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)
     starts = range(0, len(pictures.labels), 64)
-    network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
+    with precisely(device):
+        network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
+    network.cpu()
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
     saved["looks_fitted"] = True

@@ -1,13 +1,17 @@
 """task=triplet: train the siamese encoder, so that the same kind of garment lies close together."""
 
+import logging
+
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion.data.datamodules import ImageDataModule
-from fashion.tasks.options import read_options
+from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> float:
@@ -15,6 +19,7 @@ def run(cfg: DictConfig) -> float:
     options = read_options(cfg, TrainingOptions)
     pl.seed_everything(options.seed, workers=True, verbose=False)
     images: ImageDataModule = instantiate(cfg.data)
+    note_batches(cfg)
     batches = instantiate(cfg.task.batches, images=images, seed=options.seed)
     module = instantiate(
         cfg.task.module,
@@ -27,3 +32,18 @@ def run(cfg: DictConfig) -> float:
         class_weights=batches.class_weights(),
     )
     return train(cfg, options, module, batches, images)
+
+
+def note_batches(cfg: DictConfig) -> None:
+    """Say which settings do nothing beside the way that batches are made, and whose triplets are trained on."""
+    mode, miner = cfg.task.batches.get("mode"), cfg.loss.get("miner")
+    sizes = ("task.batches.classes_per_batch", "task.batches.pictures_per_class")
+    if mode == "mined":
+        note_unused(["data.batch_size"], f"with task.batches.mode=mined: a batch's size is {' × '.join(sizes)}")
+    if mode == "explicit":
+        note_unused(sizes, "with task.batches.mode=explicit: a batch is data.batch_size // 3 triplets")
+    if mode == "explicit" and miner not in (None, "given"):
+        log.warning(
+            "task.batches.mode=explicit draws triplets, and loss.miner=%s mines others among their pictures; "
+            "loss.miner=given takes them as they are.", miner,
+        )  # fmt: skip

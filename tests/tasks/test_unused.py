@@ -1,0 +1,75 @@
+"""Settings that do nothing beside others: said in one line, or refused."""
+
+import pytest
+from helpers import SMALL, command
+
+from fashion.errors import FashionError
+
+
+def said(caplog) -> list[str]:
+    """The warnings of settings that do nothing; only as much of each as names them."""
+    texts = [record.getMessage() for record in caplog.records if record.name == "fashion.tasks.options"]
+    return [text.split(" does nothing")[0] for text in texts]
+
+
+@pytest.mark.parametrize(("epochs", "noticed"), [(1, []), (7, ["task.epochs"])])
+def test_epochs_beside_the_trainers(run_here, pictures, caplog, epochs, noticed):
+    run_here("task=classify", *SMALL, f"data.source={pictures}", "trainer=smoke", f"task.epochs={epochs}")
+    assert said(caplog) == noticed
+
+
+def test_a_run_that_goes_on_needs_no_weights_to_start_from(run_here, pictures, tmp_path):
+    data = (*SMALL, f"data.source={pictures}", "trainer=smoke")
+    run_here("task=classify", *data, out="run")
+    run_here("task=classify", *data, "trainer.max_epochs=2", "task.pretrained=gone", "resume=run", out="again")
+    with pytest.raises(FashionError, match="gone does not exist"):
+        run_here("task=classify", *data, "task.pretrained=gone", out="other")
+
+
+def test_settings_of_trainings_where_nothing_is_trained(run_here, run_folder, pictures, caplog):
+    data = ("data=folder", f"data.source={pictures}", "data.batch_size=9", "data.augment.flip=0.1")
+    for task in (("evaluate", f"encoder={run_folder}"), ("compare", f"run={run_folder}", f"run_b={run_folder}"),
+                 ("audit",)):  # fmt: skip
+        caplog.clear()
+        run_here(f"task={task[0]}", *task[1:], *data)
+        assert said(caplog) == ["data.augment.flip", "data.batch_size"]
+
+
+def test_settings_of_an_evaluation_beside_its_protocols(run_here, run_folder, pictures, caplog):
+    data = ("task=evaluate", f"encoder={run_folder}", "data=folder", f"data.source={pictures}", "match_precision=0.8")
+    run_here(*data, "protocols=[filtered,gallery]", "baselines=[random]")
+    assert said(caplog) == []
+    run_here(*data, "protocols=[filtered]", "baselines=[random]")
+    assert said(caplog) == ["match_precision", "baselines"]
+
+
+def test_settings_of_teachers_without_one(run_here, pictures, caplog):
+    run_here("task=classify", *SMALL, f"data.source={pictures}", "trainer=smoke", "task.module.teaching=0.5")
+    assert said(caplog) == ["task.module.teaching"]
+
+
+def test_settings_of_other_benchmarks(run_here, caplog):
+    run_here("task=benchmark", "suite=evaluation", "items=1000", "queries=10", "image_size=64", "rounds=3")
+    assert said(caplog) == ["image_size", "rounds"]
+
+
+def test_settings_of_another_export(run_here, bundle, run_folder, pictures, caplog):
+    run_here("task=index", f"pictures={pictures}/test", f"encoder={bundle}", "catalog=c")
+    run_here("task=export", "catalog=c", "bundle=b", "note=mine")
+    assert said(caplog) == ["bundle", "note"]
+    caplog.clear()
+    run_here("task=export", f"encoder={run_folder}", "bundle=b", "embeddings=e", "check=false", "heads=false")
+    assert said(caplog) == ["embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sweep_name=mine",), "sweep_name is of many runs; add -m"),
+        (("hydra/launcher=joblib",), "hydra/launcher is of many runs; add -m"),
+        (("-m", "hydra.run.dir=mine"), "hydra.run.dir is the folder of one run"),
+    ],
+)
+def test_what_is_of_one_run_and_of_many(tmp_path, arguments, words):
+    done = command("task=summary", "model=tiny", *arguments, cwd=tmp_path)
+    assert (done.returncode, words in done.stderr) == (1, True)
