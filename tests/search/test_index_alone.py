@@ -286,6 +286,13 @@ def test_vectors_that_need_a_gradient_are_refused_as_torch_says():
         built(unit(5)).search(torch.from_numpy(unit(1)).requires_grad_())
 
 
+def test_an_index_from_the_disk_can_be_built_anew_and_changed_then(files):
+    index = FAISSIndex.load(files / "hnsw.faiss", mmap=True)
+    assert not index.takes(800, 801)
+    index.build(unit(300))
+    assert index.takes(300, 301)
+
+
 def test_recall_is_measured_with_the_vectors_that_are_indexed():
     index = built(unit(50), "hnsw")
     for vectors in (unit(50)[:20], unit(80)):

@@ -43,7 +43,6 @@ class FAISSIndex:
         self.settings = kinds.checked(kind, settings)
         self.dimension, self.kind = kinds.whole_number("dimension", dimension), kind
         self._held: Numbered | None = None
-        self._mapped = False
         self.recall: float | None = None
         """What `measure_recall` said when it was built; None: it is exact, or was loaded from a file."""
 
@@ -74,9 +73,9 @@ class FAISSIndex:
                 f"index={self.kind} cannot be trained on {len(vectors)} pictures; use index=flat."
             ) from error
         index.add_with_ids(vectors, numbers)
-        self._held = Numbered(index, self.kind)
-        if self.kind != "flat":
-            self.recall = self.measure_recall(vectors)
+        held = Numbered(index, self.kind)
+        recall = None if self.kind == "flat" else held.recall(vectors)
+        self._held, self.recall = held, recall
 
     def takes(self, kept: int, count: int) -> bool:
         """Whether `changed` makes an index of `count` vectors about as good as one that is built anew, and sooner.
@@ -85,7 +84,7 @@ class FAISSIndex:
         A graph takes any number of new ones.  The lists of ivf and ivfpq stay where the vectors that they were made of
         put them, so they take a twentieth to a tenth: as long as a new one would have a twentieth more lists at most.
         """
-        if self._held is None or self.kind == "flat" or self._mapped:
+        if self._held is None or self.kind == "flat" or self._held.mapped:
             return False  # FAISS changes nothing that lies on the disk
         rows = len(self._held.ids) + count - kept
         if rows - count > PASSED_OVER * rows:
@@ -117,7 +116,7 @@ class FAISSIndex:
         if not kept.all():
             whole.add_with_ids(vectors[~kept], numbers[~kept])
         other._held = Numbered(whole, self.kind)
-        other.recall = other.measure_recall(vectors)
+        other.recall = other._held.recall(vectors)
         return other
 
     def _numbered(self, embeddings: ArrayLike, ids: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -189,7 +188,7 @@ class FAISSIndex:
         for name, value in settings.items():
             if name not in kinds.LOOKS[held.kind] and value not in (noted[name], "auto"):
                 raise FashionError(f"{path} was built with {name}={noted[name]}, not {value}; leave {name} out.")
-        index._held, index._mapped = held, mmap
+        index._held = held
         index.look()
         return index
 

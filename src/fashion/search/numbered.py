@@ -16,14 +16,14 @@ REMOVED = np.iinfo(np.int64).min
 
 
 class Numbered:
-    """FAISS's own index, `whole`, of `kind`, with an id for each row.
+    """FAISS's own index, `whole`, of `kind`, with an id for each row; `mapped` where its vectors stay on the disk.
 
     It never changes, and whoever searches it holds it: another may take its place meanwhile, in another thread.
     Items stand in the order of its rows, or by id once some were removed.
     """
 
-    def __init__(self, whole: Any, kind: str):
-        self.whole, self.kind = whole, kind
+    def __init__(self, whole: Any, kind: str, mapped: bool = False):
+        self.whole, self.kind, self.mapped = whole, kind, mapped
         self.ids = ids_in(whole)
         live = np.flatnonzero(self.ids != REMOVED)
         self.rows: NDArray[np.int64] | None = None  # of the items in their order; None: all rows, as they come
@@ -74,7 +74,7 @@ class Numbered:
         order = np.lexsort((ids, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
-    def recall(self, vectors: NDArray[np.float32], k: int, sample: int) -> float:
+    def recall(self, vectors: NDArray[np.float32], k: int = 10, sample: int = 1000) -> float:
         """As `FAISSIndex.measure_recall`, of `vectors` [N,dimension], its own."""
         some = vectors[np.random.default_rng(0).permutation(len(vectors))[:sample]]
         truth = faiss.knn(some, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)[1]
@@ -128,4 +128,4 @@ def read(path: Path, mmap: bool) -> Numbered:
         raise FashionError(f"{path} is another FAISS index than `FAISSIndex.save` writes; build one by `FAISSIndex`.")
     if {whole.id_map.size(), whole.index.ntotal} != {whole.ntotal}:
         raise FashionError(f"{path} is damaged: it has {whole.id_map.size()} ids for {whole.ntotal} vectors.")
-    return Numbered(whole, kind)
+    return Numbered(whole, kind, mmap)
