@@ -18,7 +18,7 @@ REMOVED = np.iinfo(np.int64).min
 class Numbered:
     """FAISS's own index, `whole`, of `kind`, with an id for each row; `mapped` where its vectors stay on the disk.
 
-    It never changes, and whoever searches it holds it: another may take its place meanwhile, in another thread.
+    Its rows never change, and whoever searches it holds it: another may take its place meanwhile, in another thread.
     Items stand in the order of its rows, or by id once some were removed.
     """
 
