@@ -65,6 +65,16 @@ def test_a_file_where_a_folder_should_be_is_a_sentence(tmp_path: Path):
         write_text(tmp_path / "a/b.txt", "one")
 
 
+def test_a_folder_or_device_is_not_replaced(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(FashionError, match=f"{name} is a folder or a device, not a file; choose another place"):
+            write_text(tmp_path / name, "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_an_array_is_what_numpy_reads(tmp_path: Path):
     for array in (unit(3), np.zeros((0, 64), np.float32), np.arange(12).reshape(3, 4)[:, ::2]):
         write_array(tmp_path / "a.npy", array)

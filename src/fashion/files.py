@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.errors import OutageError
+from fashion.errors import FashionError, OutageError
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,11 @@ def replacing(path: Path, instead: str = "choose another place") -> Iterator[Pat
         instead: what else than making room can be done, for the error.
 
     Raises:
-        FashionError: if the disk is full or the folder cannot be written.
+        FashionError: if the disk is full or the folder cannot be written, or a folder or device is there already.
     """
     with explained(path, instead):
+        if path.exists() and not path.is_file():  # a device, such as /dev/null, would be gone for the whole machine
+            raise FashionError(f"{path} is a folder or a device, not a file; {instead}.")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import tracemalloc
+from typing import Any
 
 import faiss
 import numpy as np
@@ -164,7 +165,7 @@ def test_a_mapped_index_answers_as_one_in_memory(tmp_path):
             np.testing.assert_array_equal(ours, theirs)
 
 
-QUICK: dict[str, dict[str, int]] = {"hnsw": {}, "ivf": {}, "ivfpq": {"bits": 4}}
+QUICK: dict[str, dict[str, Any]] = {"hnsw": {}, "ivf": {"lists": "auto"}, "ivfpq": {"lists": "auto", "bits": 4}}
 """Approximate kinds, with settings by which they are trained sooner."""
 
 
@@ -202,7 +203,7 @@ def check_same_as_anew(old: FAISSIndex, new: FAISSIndex, vectors, ids, kept, fol
 def test_a_changed_index_finds_what_one_built_anew_finds(kind, change, tmp_path):
     vectors, ids = unit(3000), 2 * np.arange(3000) + 5
     built(vectors[:2900], kind, ids[:2900], **QUICK[kind]).save(tmp_path / "c.faiss")
-    old = FAISSIndex.load(tmp_path / "c.faiss", kind)
+    old = FAISSIndex.load(tmp_path / "c.faiss", kind, **QUICK[kind])
     before = old.search(unit(20, 1))
     stays, kept = np.arange(3000) < 2900, np.arange(3000) < 2900
     if change in ("add", "all three"):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import faiss
+import numpy as np
 
 from fashion.errors import FashionError
 
@@ -15,6 +16,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ivfpq": {"lists": "auto", "nprobe": 16, "subquantizers": 16, "bits": 8},
 }
 """Kind → its settings and their defaults.  `flat` is exact; the others trade recall for speed."""
+
+LOOKS: dict[str, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",), "ivf": ("nprobe",), "ivfpq": ("nprobe",)}
+"""Kind → those of its settings that say how hard a search looks, which may change once it is built."""
+
+TYPES: dict[type, str] = {
+    faiss.IndexFlatIP: "flat",
+    faiss.IndexHNSWFlat: "hnsw",
+    faiss.IndexIVFFlat: "ivf",
+    faiss.IndexIVFPQ: "ivfpq",
+}
+"""FAISS's own type → kind."""
+
+LEAST = {"m": 2}
+"""Settings that are more than 1 at least: a graph whose items have one neighbour each makes FAISS crash."""
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """`value`, a whole number of any type.
+
+    Raises:
+        FashionError: if it is something else, or below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise FashionError(f"{name} is {value!r}; it should be a whole number above {least - 1}.")
+    return int(value)
 
 
 def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,8 +58,8 @@ def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             raise FashionError(f"index={kind} has no setting {name!r}; it has {', '.join(SETTINGS[kind]) or 'none'}.")
     full = {**SETTINGS[kind], **settings}
     for name, value in full.items():
-        if not (value == "auto" and name == "lists") and (not isinstance(value, int) or value < 1):
-            raise FashionError(f"index.{name} is {value!r}; it should be a whole number above 0.")
+        if not (value == "auto" and name == "lists"):
+            full[name] = whole_number(f"index.{name}", value, LEAST.get(name, 1))
     return full
 
 
@@ -81,3 +107,19 @@ def factory_name(index: Any, kind: str, settings: Mapping[str, Any]) -> str:
         return "IDMap,Flat"
     codes = "Flat" if kind == "ivf" else f"PQ{index.pq.M}x{index.pq.nbits}"
     return f"IDMap,IVF{index.nlist},{codes}"
+
+
+def kind_of(index: Any) -> str | None:
+    """The kind of FAISS's own index; None if it is none of ours."""
+    return TYPES.get(type(index)) if index.metric_type == faiss.METRIC_INNER_PRODUCT else None
+
+
+def settings_of(index: Any, kind: str) -> dict[str, Any]:
+    """The settings of FAISS's own index, of `kind`."""
+    if kind == "flat":
+        return {}
+    if kind == "hnsw":
+        graph = index.hnsw
+        return {"m": graph.nb_neighbors(1), "ef_construction": graph.efConstruction, "ef_search": graph.efSearch}
+    codes = {"subquantizers": index.pq.M, "bits": index.pq.nbits} if kind == "ivfpq" else {}
+    return {"lists": index.nlist, "nprobe": index.nprobe, **codes}

@@ -22,19 +22,36 @@ FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""
 
 
+SHORTEST = 1e-18
+"""A vector that is shorter counts as zero: float32 cannot tell its length."""
+
+
+def numbers(embeddings: ArrayLike) -> NDArray[np.float32]:
+    """Embeddings of any type as float32.
+
+    Raises:
+        FashionError: if they are no numbers, such as text.
+    """
+    try:
+        return np.asarray(embeddings, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: torch's, of a tensor on its way to a gradient
+        raise FashionError(f"The embeddings are no array of numbers ({error}).") from error
+
+
 def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
     """Embeddings [N,dimension] of any length and type as float32 of length 1.
 
     Raises:
-        FashionError: if there are none, they are zero or not finite, or have another dimension.
+        FashionError: if there are none, they are zero, not finite or no numbers, or have another dimension.
     """
-    vectors = np.ascontiguousarray(embeddings, dtype=np.float32)
+    vectors = numbers(embeddings)
     if vectors.ndim != 2 or not len(vectors):
-        raise FashionError(f"Embeddings of shape {vectors.shape} cannot be indexed; they should be [N,{dimension}].")
+        raise FashionError(f"The embeddings have shape {vectors.shape}; it should be (N, {dimension}), N above 0.")
     if vectors.shape[1] != dimension:
         raise FashionError(f"Embeddings have {vectors.shape[1]} dimensions, and the index {dimension}.")
+    vectors = np.ascontiguousarray(vectors)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(lengths).all() or not lengths.all():
+    if not np.isfinite(lengths).all() or lengths.min() < SHORTEST:
         raise FashionError("Some embeddings are zero or not finite; the model that made them is broken.")
     # Already of length 1 in most cases; dividing again would only add rounding.
     return vectors if np.abs(lengths - 1).max() < 1e-5 else vectors / lengths
