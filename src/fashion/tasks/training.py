@@ -25,7 +25,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
-from fashion.network import load_network
+from fashion.network import check_rebuilt, load_network
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
@@ -58,6 +58,7 @@ def train(
         logging.getLogger("fashion").setLevel(logging.WARNING)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_pictures(images)
+    check_rebuilt(module.network, module.hparams)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
