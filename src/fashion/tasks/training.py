@@ -25,7 +25,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
-from fashion.network import check_rebuilt, load_network
+from fashion.network import check_rebuilt, load_network, plain
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
@@ -170,7 +170,8 @@ def fit_looks(checkpoint: Path, pictures: PictureArray) -> None:
     starts = range(0, len(pictures.labels), 64)
     network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    fitted = {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    saved["state_dict"] |= {name: fitted[plain(name)] for name in saved["state_dict"] if plain(name) in fitted}
     saved["looks_fitted"] = True
     with replacing(checkpoint) as part:
         torch.save(saved, part)
