@@ -129,7 +129,7 @@ def check_table(blocks: Sequence[Sequence[int]]) -> None:
 
 
 class TorchvisionBackbone(Trunk):
-    """A torchvision network without its classifier, [N,3,H,W] → [N,out_channels,h,w], for comparison.
+    """A torchvision network without its classifier, [N,3,H,W] → [N,channels,h,w], for comparison.
 
     Args:
         name: one of `PEERS`.
