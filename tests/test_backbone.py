@@ -30,8 +30,8 @@ def test_other_picture_sizes_work(size, side):
 def test_the_middle_map_is_an_eighth_of_the_picture(name):
     backbone = build_backbone(model(name)).eval()
     middle, last = backbone.maps(torch.zeros(1, 3, 64, 64))
-    assert middle.shape == (1, backbone.middle_channels, 8, 8)
-    assert last.shape[1] == backbone.out_channels
+    assert middle.shape[2:] == (8, 8)
+    assert backbone.channels() == (middle.shape[1], last.shape[1])
     assert last.shape[2] < 8
 
 
@@ -90,6 +90,13 @@ def test_a_malformed_table_is_refused(blocks, words):
 def test_an_unknown_setting_is_refused():
     with pytest.raises(FashionError, match="model.widht is 2: Unexpected keyword argument"):
         build_backbone({"name": "base", "stem": 8, "blocks": TINY["blocks"], "widht": 2})
+
+
+def test_an_unknown_name_is_answered_with_those_there_are():
+    with pytest.raises(
+        FashionError, match="model.name is 'resnet50'; choose from resnet18, mobilenet_v2, .* or give stem"
+    ):
+        build_backbone({"name": "resnet50"})
 
 
 def test_embeddings_have_length_one_and_bytes_equal_floats():

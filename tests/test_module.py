@@ -8,6 +8,8 @@ import pytest
 import torch
 from helpers import TINY
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion.classifier import ClassifierModule
@@ -18,6 +20,8 @@ from fashion.errors import FashionError
 from fashion.export.bundle import write_bundle
 from fashion.network import load_network
 from fashion.optim import Averaging
+from fashion.report.tensorboard import FirstBatch
+from fashion.tasks.training import fit_looks
 from fashion.triplet import TripletModule
 
 CLASSES = ["dress", "hat", "shoes"]
@@ -91,6 +95,77 @@ def test_a_test_a_prediction_and_a_checkpoint_are_lightnings_own(images, tmp_pat
     assert torch.equal(again.network.kind.weight, module.network.kind.weight)
 
 
-def test_a_triplet_module_without_a_gallery_says_so(images, tmp_path):
-    with pytest.raises(FashionError, match="no second loader to make it from"):
-        trainer(tmp_path).validate(TripletModule(TINY, CLASSES), images.evaluation_loader("validation"))
+def test_a_checkpoint_of_before_the_looks_were_fitted_says_so_and_can_be_mended(images, tmp_path, caplog):
+    module, one = ClassifierModule(TINY, CLASSES), trainer(tmp_path)
+    one.fit(module, datamodule=images)
+    fitted = module.network.axes.weight.clone()
+    one.predict(module, images)
+    assert "its looks are random" not in caplog.text
+    best = one.checkpoint_callback.best_model_path
+    one.predict(module, images, ckpt_path=best, weights_only=True)
+    assert f"{best}: its training did not end, so that its looks are random" in caplog.text
+    caplog.clear()
+    again = ClassifierModule.load_from_checkpoint(best, weights_only=True)
+    assert "ClassifierModule: its training did not end, so that its looks are random" in caplog.text
+    again.fit_looks(images.evaluation_loader("train"))
+    torch.testing.assert_close(again.network.axes.weight, fitted, atol=1e-3, rtol=1e-3)
+    assert again.looks_fitted
+
+
+class Compiled(ClassifierModule):
+    """A classifier whose network is compiled."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.network = torch.compile(self.network, backend="eager")
+
+
+def test_a_compiled_network_trains_and_its_checkpoints_are_read_without_compiling(images, tmp_path):
+    module = Compiled(TINY, CLASSES)
+    board = TensorBoardLogger(tmp_path, log_graph=False)
+    one = trainer(tmp_path, logger=board, callbacks=[FirstBatch(), Averaging(0.9)])
+    one.fit(module, datamodule=images)
+    one.save_checkpoint(tmp_path / "after.ckpt")
+    network, hparams = load_network(tmp_path / "after.ckpt")
+    assert hparams["looks_fitted"]
+    for name, value in module.network.state_dict().items():
+        assert torch.equal(network.state_dict()[name.removeprefix("_orig_mod.")], value), name
+    fit_looks(tmp_path / "after.ckpt", images.array("validation"))  # as a task does when its training ends
+    again = Compiled.load_from_checkpoint(tmp_path / "after.ckpt", weights_only=True)
+    assert torch.equal(again.network.axes.weight, axes(tmp_path / "after.ckpt"))
+    assert not torch.equal(again.network.axes.weight, module.network.axes.weight)
+
+
+class Proxies(nn.Module):
+    """A loss that learns a direction a class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proxies = nn.Parameter(torch.randn(len(CLASSES), 32))
+
+    def forward(self, kinds: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(kinds @ self.proxies.T, labels)
+
+
+def test_a_loss_that_learns_is_named_when_its_checkpoint_is_loaded(tmp_path):
+    module, one = TripletModule(TINY, CLASSES, loss=Proxies()), trainer(tmp_path)
+    one.strategy.connect(module)
+    one.save_checkpoint(tmp_path / "one.ckpt", weights_only=True)
+    with pytest.raises(FashionError, match=r"loss has learned loss\.proxies, .*load_from_checkpoint\(path, loss="):
+        TripletModule.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
+    again = TripletModule.load_from_checkpoint(tmp_path / "one.ckpt", loss=Proxies(), weights_only=True)
+    assert torch.equal(again.loss.proxies, module.loss.proxies)
+
+
+class OwnStep(TripletModule):
+    """Triplets by a training step of its own."""
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.loss(self.network.parts(batch[0])[0], batch[1])
+
+
+def test_a_triplet_module_may_have_a_training_step_of_its_own(images, tmp_path):
+    module, one = OwnStep(TINY, CLASSES), trainer(tmp_path)
+    one.fit(module, datamodule=TripletDataModule(images, pictures_per_class=4))
+    assert one.current_epoch == 1
+    assert not module.collapsed

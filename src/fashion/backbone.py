@@ -5,7 +5,8 @@ Inverted Residuals and Linear Bottlenecks", https://arxiv.org/abs/1801.04381), l
 depthwise convolutions at 32×32 are what costs on a CPU, so the first block already halves the map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Trunk(nn.Module):
     layers: nn.Sequential
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N,3,H,W] → the middle map [N,middle_channels,h,w] and the last one [N,out_channels,h,w]."""
+        """[N,3,H,W] → the middle map and the last one, [N,channels,h,w] each."""
         height = x.shape[2]
         middle = x
         for layer in self.layers:
@@ -109,7 +110,6 @@ class Backbone(Trunk):
                 channels = outputs
         layers.append(ConvNormAct(channels, FEATURES, kernel=1))
         self.layers = nn.Sequential(*layers)
-        self.middle_channels, self.out_channels = self.channels()
 
 
 def check_table(blocks: Sequence[Sequence[int]]) -> None:
@@ -129,7 +129,7 @@ def check_table(blocks: Sequence[Sequence[int]]) -> None:
 
 
 class TorchvisionBackbone(Trunk):
-    """A torchvision network without its classifier, [N,3,H,W] → [N,out_channels,h,w], for comparison.
+    """A torchvision network without its classifier, [N,3,H,W] → [N,channels,h,w], for comparison.
 
     Args:
         name: one of `PEERS`.
@@ -153,23 +153,32 @@ class TorchvisionBackbone(Trunk):
         outside = ("avgpool", "classifier", "fc")
         kept = children.get("features") or [layer for key, layer in children.items() if key not in outside]
         self.layers = nn.Sequential(*kept)
-        self.middle_channels, self.out_channels = self.channels()
 
 
-def build_backbone(settings: Mapping[str, Any]) -> Backbone | TorchvisionBackbone:
+BACKBONES: dict[str, Callable[..., Trunk]] = {name: partial(TorchvisionBackbone, name) for name in PEERS}
+"""What makes a backbone from settings of this `name`, given the others; any other name is a `Backbone`'s."""
+
+
+def build_backbone(settings: Mapping[str, Any]) -> Trunk:
     """The backbone that the `model` group describes.
 
     Settings are data, never a class path: they are read from checkpoints too, and nothing that a checkpoint
     names may be executed.
 
     Args:
-        settings: `name` of one of `PEERS` (and optionally `weights`), or `name`, `stem` and `blocks` of ours.
+        settings: `name` of one of `BACKBONES` and what that takes, or `name`, `stem` and `blocks` of a `Backbone`.
+
+    Raises:
+        FashionError: for a name that is not known, and settings that the backbone does not take.
     """
     options = dict(settings)
     name = options.pop("name", "")
+    if name not in BACKBONES and not {"stem", "blocks"} & options.keys():
+        raise FashionError(
+            f"model.name is {name!r}; choose from {', '.join(BACKBONES)} or give stem and blocks as "
+            "conf/model/base.yaml does (a backbone of your own must be in fashion.backbone.BACKBONES)."
+        )
     try:
-        if name in PEERS:
-            return TorchvisionBackbone(name, **options)
-        return Backbone(**options)
+        return BACKBONES.get(name, Backbone)(**options)
     except TypeError as error:
         raise FashionError(f"model={name}: {error}; see the files in conf/model for the settings it takes.") from error

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
 from fashion.distillation import Teacher, imitation
 from fashion.errors import FashionError
@@ -91,9 +92,15 @@ class ClassifierModule(EncoderModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        if dataloader_idx == 0:  # the second loader is the gallery, which naming does not need
+        self.check_loader(dataloader_idx)
+        if dataloader_idx == 0:
             pictures, labels = batch
             self._seen.append((self(pictures)[1].float().cpu(), labels.cpu()))
+        elif not isinstance(getattr(self.trainer, "datamodule", None), AugmentingDataModule):  # ours always have two
+            self.warn_once(
+                "ClassifierModule evaluates the pictures of the first loader; the second is the gallery that "
+                "TripletModule searches, and is left out."
+            )
 
     def log_scores(self, split: str) -> None:
         logits, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))

@@ -26,8 +26,8 @@ ONNX_BATCH = 16
 """Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""
 
 UNFITTED = (
-    "%s: its training did not end, so that its looks are random and searches are worse; end it with resume=…, or save "
-    "a checkpoint after the fit of a Trainer of your own."
+    "%s: its training did not end, so that its looks are random and searches are worse; end it with resume=…, or, with "
+    "a Trainer of your own, save a checkpoint after the fit, or call the module's fit_looks(training batches)."
 )
 
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]

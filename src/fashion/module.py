@@ -1,5 +1,6 @@
 """What the Lightning modules of both tasks share: the network, its optimiser, and its looks when training ends."""
 
+import logging
 from collections.abc import Iterable
 from copy import deepcopy
 from itertools import islice
@@ -11,9 +12,16 @@ from torch.nn import functional as F
 
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
+from fashion.encoder import UNFITTED
+from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
-from fashion.network import SiameseEncoder
+from fashion.network import SiameseEncoder, plain
 from fashion.optim import one_cycle
+
+log = logging.getLogger(__name__)
+
+DARKEST = 4.0
+"""No batch of pictures of values 0…255 stays below it; pictures of values 0…1, centred or not, do."""
 
 
 class EncoderModule(LightningModule):
@@ -30,12 +38,52 @@ class EncoderModule(LightningModule):
     fits_looks = True
     """Fit them when training ends; False: whoever trains does so itself, in the checkpoints."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
         return self.network(pictures)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._look_at(batch, batch_idx)
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._look_at(batch, batch_idx)
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._look_at(batch, batch_idx)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._look_at(batch, batch_idx)
+
+    def _look_at(self, batch: Any, batch_idx: int) -> None:
+        """Warn if the pictures of a first batch seem to be scaled: the network does that itself."""
+        pictures = pictures_of(batch)
+        if batch_idx == 0 and isinstance(pictures, Tensor) and pictures.is_floating_point():
+            most = pictures.max().item()
+            if 0 < most < DARKEST:
+                self.warn_once(
+                    f"A batch of pictures has values of {most:.3g} at most, and the network takes 0…255: give them as "
+                    "they are, neither scaled (as ToDtype(scale=True) does) nor normalised."
+                )
+
+    def warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning(text)
+
+    def check_loader(self, number: int) -> None:
+        """Raise FashionError for a third loader of an evaluation, by its number from 0 on."""
+        if number > 1:
+            raise FashionError(
+                "An evaluation has two loaders at most, [the evaluated pictures', the gallery's]; evaluate other "
+                "pictures by themselves, with Trainer.validate or Trainer.test."
+            )
 
     def on_validation_epoch_end(self) -> None:
         self.log_scores("val")
@@ -48,15 +96,30 @@ class EncoderModule(LightningModule):
         raise NotImplementedError
 
     def log_names(self, split: str, logits: Tensor, labels: Tensor) -> None:
-        """Log how well logits [N,classes] name pictures of those labels [N]; the loss is the plain cross-entropy."""
-        scores = classification(confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1]))
+        """Log how well logits [N,classes] name pictures of those labels [N]; the loss is the plain cross-entropy.
+
+        Raises:
+            FashionError: if a label is none of the classes.
+        """
+        classes = logits.shape[1]
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise FashionError(
+                f"Pictures are labelled {labels.min()} to {labels.max()}, and there are {classes} classes in "
+                f"class_names: number them from 0 to {classes - 1}, or search classes that are not trained on with "
+                "TripletModule(…, classification=0)."
+            )
+        scores = classification(confusion_matrix(labels.numpy(), logits.argmax(dim=1).numpy(), classes))
         self.log(f"{split}/loss", F.cross_entropy(logits, labels))
         self.log(f"{split}/acc", scores["accuracy"], prog_bar=self.monitor == "val/acc")
         self.log(f"{split}/f1", scores["f1_macro"])
 
-    def predict_step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Pictures [N,3,H,W] and labels → embeddings [N,64], class probabilities [N,classes]."""
-        embeddings, logits = self(batch[0])
+    def on_predict_start(self) -> None:
+        if not self.looks_fitted:
+            log.warning(UNFITTED, self.trainer.ckpt_path or type(self).__name__)
+
+    def predict_step(self, batch: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Pictures [N,3,H,W], with labels or without → embeddings [N,64], class probabilities [N,classes]."""
+        embeddings, logits = self(pictures_of(batch))
         return embeddings, logits.softmax(dim=1)
 
     def configure_optimizers(self) -> Any:
@@ -67,11 +130,13 @@ class EncoderModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["looks_fitted"] = self.looks_fitted
         if self.looks_fitted:  # what a callback averages over the steps are the weights, before their looks were fitted
-            fitted = {f"network.axes.{name}": value for name, value in self.network.axes.state_dict().items()}
-            checkpoint["state_dict"] |= fitted
+            own = self.state_dict()
+            checkpoint["state_dict"] |= {name: own[name] for name in own if plain(name).startswith("network.axes.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.looks_fitted = checkpoint.get("looks_fitted", True)
+        if not self.looks_fitted and self._trainer is None:  # a Trainer may train on; it warns when it predicts
+            log.warning(UNFITTED, type(self).__name__)
 
     def on_train_start(self) -> None:
         self.looks_fitted = False
@@ -79,11 +144,15 @@ class EncoderModule(LightningModule):
     def on_train_end(self) -> None:
         """Fit the looks to the training pictures."""
         if self.fits_looks:
-            network = deepcopy(self.network).cpu().eval()  # not every device computes in double precision
-            size = self.hparams["image_size"]
-            network.fit_looks(shrunk(pictures.cpu(), size) for pictures, _ in self._training_batches())
-            self.network.axes.load_state_dict(network.axes.state_dict())
-            self.looks_fitted = True
+            self.fit_looks(self._training_batches())
+
+    def fit_looks(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit the looks to training pictures, in batches (pictures [N,3,H,W], labels [N])."""
+        network = deepcopy(self.network).cpu().eval()  # not every device computes in double precision
+        size = self.hparams["image_size"]
+        network.fit_looks(shrunk(pictures.cpu(), size) for pictures, _ in batches)
+        self.network.axes.load_state_dict(network.axes.state_dict())
+        self.looks_fitted = True
 
     def _training_batches(self) -> Iterable[tuple[Tensor, Tensor]]:
         """Every training picture once; of loaders that are not ours as many batches as were trained on, at most."""
@@ -93,3 +162,8 @@ class EncoderModule(LightningModule):
         batches: Any = self.trainer.train_dataloader
         trained_on = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
         return islice(batches, trained_on)
+
+
+def pictures_of(batch: Any) -> Any:
+    """The pictures of a batch: its first part, where it has parts."""
+    return batch[0] if isinstance(batch, tuple | list) else batch

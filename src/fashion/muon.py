@@ -23,7 +23,8 @@ class Muon(torch.optim.Optimizer):
         groups: parameters and settings, as for other optimisers.
         lr: the rate: the root mean square of a step's numbers, times `scale`.
         scale: how much larger the steps of matrices are.
-        betas: decay of the momentum, and of AdamW's squares.
+        betas: decay of the momentum, and of AdamW's squares; in our trainings the first moves between .95 and .85, see
+            `fashion.optim.one_cycle`.
         eps: of AdamW.
         weight_decay: share of the weights that goes with each step, times `lr`.
         bf16: orthogonalise in bfloat16, whose rounding is small beside what five iterations leave: five times as

@@ -29,6 +29,10 @@ MEAN, STD = 128.0, 64.0
 the exported graph."""
 
 
+AXES = {"axes.weight", "axes.bias"}
+"""Tensors of another shape where a checkpoint is from before the looks were what they are."""
+
+
 class SiameseEncoder(nn.Module):
     """Backbone → an embedding of length 1 in two parts, kind and look, and class logits from the first.
 
@@ -61,8 +65,9 @@ class SiameseEncoder(nn.Module):
         self.backbone = build_backbone(backbone)
         self.dropout = nn.Dropout(dropout)
         self.look = look
-        self.kind = nn.Linear(self.backbone.out_channels, KIND)
-        self.axes = nn.Linear(GRID**2 * self.backbone.middle_channels, EMBEDDING - KIND).requires_grad_(False)
+        middle, last = self.backbone.channels()
+        self.kind = nn.Linear(last, KIND)
+        self.axes = nn.Linear(GRID**2 * middle, EMBEDDING - KIND).requires_grad_(False)
         self.directions = nn.Parameter(torch.randn(classes, KIND))
         self.log_scale = nn.Parameter(torch.tensor(16.0).log())
 
@@ -124,6 +129,38 @@ def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:
     return SiameseEncoder(hparams["backbone"], classes, hparams.get("dropout", 0.0), hparams.get("look", 0.25))
 
 
+def _offline(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of a network whose weights are at hand: torchvision's are not downloaded once more."""
+    backbone = dict(hparams["backbone"])
+    return {**hparams, "backbone": backbone | ({"weights": None} if "weights" in backbone else {})}
+
+
+def check_rebuilt(network: nn.Module, hparams: Mapping[str, Any]) -> None:
+    """Raise FashionError unless a checkpoint of the network can be read: its hyper-parameters make the same tensors."""
+    with torch.random.fork_rng(devices=[]):  # the training draws what it would have drawn
+        differing = _differing(network.state_dict(), network_from(_offline(hparams)).state_dict())
+    if differing:
+        raise FashionError(
+            f"The module's network is not the one that model.name={hparams['backbone'].get('name')} stands for "
+            f"({differing[0]} differs), so its checkpoints could not be read; put a backbone of your own into "
+            "fashion.backbone.BACKBONES and name it by model.name."
+        )
+
+
+def _differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that only one of two states has, or in another shape; batch norm's counters may be missing."""
+    first, second = (
+        {plain(name): value.shape for name, value in state.items() if not name.endswith("num_batches_tracked")}
+        for state in (one, other)
+    )
+    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+
+
+def plain(name: str) -> str:
+    """A tensor's name without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
 def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     """The network of a checkpoint (or of a bundle's folder), in eval mode, and its hyper-parameters.
 
@@ -139,17 +176,19 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     if not checkpoint.exists():
         raise FashionError(f"{checkpoint}: no such checkpoint; name a run folder or a .ckpt file.")
     weights: Mapping[str, Tensor] = {}
+    differing: list[str] = []
     try:
         weights, hparams = _bundled(checkpoint) if checkpoint.is_dir() else _checkpointed(checkpoint)
-        hparams = {**hparams, "backbone": {**hparams["backbone"], "weights": None}} if "weights" in hparams[
-            "backbone"] else hparams  # fmt: skip
+        hparams = _offline(hparams)
         network = network_from(hparams)
-        missing, unknown = network.load_state_dict(weights, strict=False)
-        absent = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if absent or unknown:
-            raise KeyError(*absent, *unknown)
+        differing = _differing(network.state_dict(), weights)
+        if differing:
+            raise ValueError(f"its {differing[0]} is not of the network that it describes")
+        network.load_state_dict(weights, strict=False)
     except Exception as error:  # damaged archives raise whatever the unpickler met
-        if weights.keys() & {"embed.weight", "look.weight"} or "size mismatch for axes" in str(error):
+        if isinstance(error, FashionError):
+            raise FashionError(f"{checkpoint}: {error}") from error
+        if weights.keys() & {"embed.weight", "look.weight"} or (differing and {*differing} <= AXES):
             raise FashionError(
                 f"{checkpoint} was made by an earlier version, of other embeddings; train it again."
             ) from error
@@ -164,7 +203,7 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
 def _checkpointed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
-    weights = {k[len(prefix) :]: v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+    weights = {plain(k[len(prefix) :]): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
     # Those of before the mark were written by trainings that ended.
     return weights, {**saved["hyper_parameters"], "looks_fitted": saved.get("looks_fitted", True)}
 

@@ -1,5 +1,6 @@
 """Muon or AdamW with a one-cycle schedule, and the moving average of weights: shared by both training tasks."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,18 @@ def check_settings(hparams: Mapping[str, Any]) -> None:
 def one_cycle(
     module: LightningModule, lr: float, weight_decay: float, warmup: float, muon: float | None
 ) -> dict[str, Any]:
-    """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine."""
+    """An optimiser whose rate rises to `lr` over the share `warmup` of all steps, then falls along a cosine.
+
+    Meanwhile the first beta of AdamW, and of Muon its momentum's decay, falls from .95 to .85 and rises again, as is
+    OneCycleLR's way: what an optimiser was made with does not count.
+
+    Raises:
+        FashionError: if the trainer has no last step.
+    """
+    if module.trainer.estimated_stepping_batches == math.inf:
+        raise FashionError(
+            "The trainer has no last step, and the learning rate falls until then; set max_epochs or max_steps."
+        )
     bf16 = "bf16" in str(module.trainer.precision)
     chosen = optimizer(module, lr, weight_decay, muon, bf16, fused=not module.trainer.gradient_clip_val)
     steps = max(int(module.trainer.estimated_stepping_batches), 2)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,12 +22,18 @@ __all__ = ["SiameseEncoder", "TripletModule"]
 
 log = logging.getLogger(__name__)
 
+SEARCHED = ("top1", "top5", "mrr", "map")
+"""Figures of searches that evaluations log."""
+
 COLLAPSED_SPREAD = 0.02
 """Below this share of the spread that kinds can have, all pictures have practically the same kind."""
 
 
 class TripletModule(EncoderModule):
     """The metric-learning task: a loss of kinds and cross-entropy, added up.
+
+    Its evaluations search pictures in a gallery, the second of two loaders; with one loader they search each picture
+    among the others.  Where no query has a picture of its class to find, there are no figures.
 
     Args:
         backbone, class_names, image_size, centre: as in `ClassifierModule`.
@@ -121,6 +128,8 @@ class TripletModule(EncoderModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(kinds))
 
     def on_train_epoch_end(self) -> None:
+        if not self._spread:  # a subclass has a training step of its own
+            return
         spread = torch.stack(self._spread).mean().item()
         stuck = bool(self._at_margin) and torch.stack(self._at_margin).float().mean().item() > 0.9
         self._spread.clear()
@@ -135,6 +144,7 @@ class TripletModule(EncoderModule):
             )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.check_loader(dataloader_idx)
         pictures, labels = batch
         kinds, _ = self.network.parts(pictures)  # looks are fitted when training has ended
         self._seen[dataloader_idx].append(kinds.cpu())
@@ -143,20 +153,33 @@ class TripletModule(EncoderModule):
             self._logits.append(self.network.logits(kinds).float().cpu())
 
     def log_scores(self, split: str) -> None:
-        if not self._seen[1]:
-            raise FashionError(
-                "TripletModule searches the evaluated pictures in a gallery, and there is no second loader to make it "
-                "from; give [their loader, one of the training pictures], as ImageDataModule does."
-            )
-        queries, gallery = (torch.cat(parts).numpy() for parts in self._seen)
-        truth, gallery_labels = (torch.cat(parts).numpy() for parts in self._labels)
+        queries, *gallery = (torch.cat(parts).numpy() for parts in self._seen if parts)
+        truth, *gallery_labels = (torch.cat(parts).numpy() for parts in self._labels if parts)
         if self._logits:
             self.log_names(split, torch.cat(self._logits), torch.from_numpy(truth))
         for parts in (*self._seen, *self._labels, self._logits):
             parts.clear()
-        scores = retrieval(queries, truth, gallery, gallery_labels).summary()
-        for name in ("top1", "top5", "mrr", "map"):
+        if gallery:
+            scores = retrieval(queries, truth, gallery[0], gallery_labels[0]).summary()
+        else:
+            scores = retrieval(queries, truth, queries, truth, exclude=np.arange(len(truth))).summary()
+        for name in (one for one in SEARCHED if one in scores):
             self.log(f"{split}/{name}", scores[name], prog_bar=name in ("top1", "map"))
+        if "map" not in scores and not self.trainer.sanity_checking:
+            self.warn_once(
+                "No evaluated picture has one of its class to find, so there are no figures of searches; evaluate "
+                "classes that are not trained on with one loader, which searches each picture among the others."
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        own = self.state_dict().keys()
+        learned = [name for name in checkpoint["state_dict"] if name.startswith("loss.") and name not in own]
+        if learned:
+            raise FashionError(
+                f"The checkpoint's loss has learned {learned[0]}, and TripletModule's own has no such; give it the "
+                "same one: load_from_checkpoint(path, loss=…)."
+            )
 
 
 def check_loss(loss: nn.Module) -> None:

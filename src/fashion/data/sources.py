@@ -119,8 +119,13 @@ def read_source(
             "data.validation_fraction=%g does nothing: %s has splits of its own (data.fold divides its training part).",
             validation_fraction, found.root,
         )  # fmt: skip
-    found = _subset(found, classes) if classes else found
-    return found if fold is None else _folded(found, fold)
+    return part_of(found, classes, fold)
+
+
+def part_of(source: Source, classes: Sequence[str] | None = None, fold: str | None = None) -> Source:
+    """The source's items of those classes, divided anew for that fold; both as for `read_source`."""
+    source = _subset(source, classes) if classes else source
+    return source if fold is None else _folded(source, fold)
 
 
 def _draw(source: str | None, cache: Path, drawing: dict[str, Any]) -> Path:

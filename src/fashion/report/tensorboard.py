@@ -1,8 +1,10 @@
 """What TensorBoard shows beside the scalars: what the network sees, the graph, confusion, and the HParams tab."""
 
+import logging
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from fashion.data.arrays import PictureArray
 from fashion.evaluation import HEADLINES, Evaluation
 from fashion.report.evaluation import Searches, worst
 from fashion.report.runs import HYDRAS
+
+log = logging.getLogger(__name__)
 
 THUMBNAIL = 48
 VARIED = re.compile(r"seed$|model\.name$|task\.|loss\.|data\.(batch_size|fold|classes|augment\.)|trainer\.precision$")
@@ -39,10 +43,13 @@ class FirstBatch(Callback):
         assert isinstance(network, torch.nn.Module)
         assert isinstance(example, torch.Tensor)
         training = network.training
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(None):  # the writer prints what it raises
             # The tracer warns that it is deprecated: TensorBoard's writer knows no other way yet.
             warnings.simplefilter("ignore")
-            writer.add_graph(network.eval(), example.to(module.device))
+            try:
+                writer.add_graph(network.eval(), example.to(module.device))
+            except Exception as error:  # a compiled network cannot be traced, and who knows what others raise
+                log.info("TensorBoard has no graph of the network, which cannot be traced (%s).", type(error).__name__)
         network.train(training)
 
 

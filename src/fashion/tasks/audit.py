@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
 from fashion.data.audit import Audit, Pair, audit
-from fashion.data.datamodules import ImageDataModule
 from fashion.data.sources import SPLITS
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
@@ -22,7 +20,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.pictures import pairs_grid
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.shown import data_shown_to, note_training_only
+from fashion.tasks.shown import data_of, data_shown_to, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN = 24
@@ -40,7 +38,7 @@ def run(cfg: DictConfig) -> int:
     encoder = load_encoder(Path(options.encoder)) if options.encoder else None
     # What is unreadable is what an audit looks for.
     lenient: dict[str, Any] = {"on_bad_image": "skip", "digests": None}
-    data: ImageDataModule = data_shown_to(encoder, cfg, **lenient) if encoder else instantiate(cfg.data, **lenient)
+    data = data_shown_to(encoder, cfg, **lenient) if encoder else data_of(cfg, **lenient)
     if encoder is not None and data.class_names != encoder.class_names:
         raise FashionError(
             f"{encoder.source} knows other classes than the data; set encoder to a model of these classes, or "

@@ -15,6 +15,7 @@ from fashion.errors import FashionError
 from fashion.model_files import find_model
 from fashion.network import load_network
 from fashion.tasks.options import note_unused, read_options
+from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
 
@@ -32,7 +33,7 @@ def run(cfg: DictConfig) -> float:
     """Train; returns the validation accuracy of the run's model."""
     options = read_options(cfg, ClassifyOptions)
     pl.seed_everything(options.seed, workers=True, verbose=False)
-    images: ImageDataModule = instantiate(cfg.data)
+    images = data_of(cfg)
     module = instantiate(
         cfg.task.module,
         backbone=OmegaConf.to_container(cfg.model),

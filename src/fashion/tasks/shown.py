@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion.encoder import Encoder
+from fashion.errors import FashionError
 from fashion.tasks.options import named, note_unused
 
 if TYPE_CHECKING:  # a server indexes folders without torch
@@ -26,14 +27,33 @@ def note_training_only() -> None:
     note_unused(keys, "here: it is for trainings")
 
 
+def data_of(cfg: DictConfig, **settings: Any) -> ImageDataModule:
+    """The data that `cfg.data` names.
+
+    Args:
+        settings: further arguments of the data module, in place of the configuration's.
+
+    Raises:
+        FashionError: if it is no `ImageDataModule`.
+    """
+    from fashion.data.datamodules import ImageDataModule
+
+    data = instantiate(cfg.data, **settings)
+    if not isinstance(data, ImageDataModule):
+        raise FashionError(
+            f"data is of type {type(data).__name__}, and tasks need an ImageDataModule; make it a subclass of that, or "
+            "train with a Trainer of your own (docs/extending.md says how)."
+        )
+    return data
+
+
 def data_shown_to(encoder: Encoder, cfg: DictConfig, **settings: Any) -> ImageDataModule:
     """The data that `cfg.data` names, at the encoder's picture size and of the middle that it looks at.
 
     Args:
         settings: further arguments of the data module, in place of the configuration's.
     """
-    data: ImageDataModule = instantiate(cfg.data, **shown_to(encoder, cfg), **settings)
-    return data
+    return data_of(cfg, **shown_to(encoder, cfg), **settings)
 
 
 def shown_to(encoder: Encoder, cfg: DictConfig) -> dict[str, Any]:

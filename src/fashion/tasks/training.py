@@ -25,7 +25,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
-from fashion.network import load_network, precisely
+from fashion.network import check_rebuilt, load_network, plain, precisely
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
@@ -59,6 +59,7 @@ def train(
         logging.getLogger("fashion").setLevel(logging.WARNING)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_pictures(images)
+    check_rebuilt(module.network, module.hparams)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
@@ -171,7 +172,8 @@ def fit_looks(checkpoint: Path, pictures: PictureArray, device: torch.device) ->
         network.fit_looks(torch.from_numpy(np.array(pictures.pictures[at : at + 64])) for at in starts)
     network.cpu()
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    saved["state_dict"] |= {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    fitted = {f"network.axes.{name}": value for name, value in network.axes.state_dict().items()}
+    saved["state_dict"] |= {name: fitted[plain(name)] for name in saved["state_dict"] if plain(name) in fitted}
     saved["looks_fitted"] = True
     with replacing(checkpoint) as part:
         torch.save(saved, part)

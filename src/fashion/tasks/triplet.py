@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion.data.datamodules import ImageDataModule
 from fashion.tasks.options import note_unused, read_options
+from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
 
@@ -18,7 +18,7 @@ def run(cfg: DictConfig) -> float:
     """Train; returns the validation map (gallery protocol) of the run's model."""
     options = read_options(cfg, TrainingOptions)
     pl.seed_everything(options.seed, workers=True, verbose=False)
-    images: ImageDataModule = instantiate(cfg.data)
+    images = data_of(cfg)
     note_batches(cfg)
     batches = instantiate(cfg.task.batches, images=images, seed=options.seed)
     module = instantiate(
