@@ -373,8 +373,11 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
     assert hparams
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    for key in (b"seed", b"task.epochs", b"task.module.lr", b"data.batch_size", b"data.augment.rotate", b"model.name"):
-        assert key in session  # what a sweep varies, so that its rows can be told apart
+    varied = ("seed", "task.epochs", "task.module.lr", "data.batch_size", "data.augment.rotate", "model.name",
+              "task.module._target_", "data._target_")  # fmt: skip
+    for key in varied:
+        assert key.encode() in session  # what a sweep varies, so that its rows can be told apart
+    assert b"_convert_" not in session
 
 
 def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):

@@ -46,6 +46,23 @@ def test_runs_are_grouped_over_seeds(outputs):
     assert columns_of([base, tiny])[:3] == ["run", "model.name", "seeds"]
 
 
+def test_runs_of_two_losses_are_not_averaged_into_one_row(run_here, tmp_path):
+    figures = {"TripletLoss": (0.70, 0.72), "CentreLoss": (0.50, 0.52)}
+    for loss, values in figures.items():
+        for seed, value in enumerate(values):
+            settings = f"seed: {seed}\nloss: {{_target_: mine.{loss}, _convert_: all}}"
+            write_run(tmp_path / f"runs/{loss}{seed}", settings, value)
+    write_run(tmp_path / "runs/before", "seed: 1\nmodel: {name: base}", 0.6)  # of a task that had no loss
+    rows = {row.get("loss._target_"): row for row in over_seeds(read_runs(tmp_path / "runs"))}
+    assert [rows[f"mine.{loss}"]["accuracy"] for loss in figures] == [pytest.approx(0.71), pytest.approx(0.51)]
+    assert rows[None]["seeds"] == 1
+    assert run_here("task=runs", "folder=runs", "filter='loss._target_ = \\'mine.CentreLoss\\''") == 1
+    assert run_here("task=runs", "folder=runs") == 3
+    table = list(csv.DictReader((tmp_path / "out/runs.csv").open()))
+    assert [row["loss._target_"] for row in table] == ["mine.TripletLoss", "", "mine.CentreLoss"]
+    assert "loss._convert_" not in table[0]
+
+
 def test_the_best_run_is_the_best_by_what_is_sorted_and_a_seed_counts_once():
     rows = [
         {"run": "a", "seed": 1, "accuracy": 0.90, "gallery/map": 0.70},

@@ -18,8 +18,8 @@ from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"
-HYDRAS = re.compile(r"(^|\.)_\w+_$")
-"""Hydra's own keys, such as `_target_`."""
+HYDRAS = re.compile(r"(^|\.)_(convert|recursive|partial|args)_$")
+"""Hydra's own keys that say how something is made; `_target_` says what, such as which loss."""
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 """To another setting.  What has a colon in it is a resolver, which may read the environment."""
