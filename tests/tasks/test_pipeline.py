@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -383,11 +384,14 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
 def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):
     from fashion.report.training import read_curves
 
-    run_here("task=classify", *data, "task.epochs=3", "trainer.check_val_every_n_epoch=2", out="three")
+    run_here("task=classify", *data, "task.epochs=3", "trainer.check_val_every_n_epoch=2", "seed=4", out="three")
     assert {"best.ckpt", "last.ckpt"} <= {one.name for one in (tmp_path / "three/checkpoints").iterdir()}
     steps = {name: [step for step, _ in values] for name, values in read_curves(tmp_path / "three").items()}
     assert len(steps["val/acc"]) == 2
-    assert metrics(tmp_path / "three")["epochs"] == 3
+    written = metrics(tmp_path / "three")
+    assert (written["epochs"], written["seed"]) == (3, 4)
+    for package in ("numpy", "torch", "torchvision", "pytorch-lightning"):
+        assert written["versions"][package] == version(package)
 
 
 def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_folder, tmp_path):

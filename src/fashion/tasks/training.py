@@ -129,6 +129,7 @@ def conclude(
     result = evaluate(load_encoder(chosen), queries, gallery)
     noted = {
         "checkpoint": chosen.name,
+        "seed": options.seed,
         "epochs": done["epochs"],
         "pretrained": options.pretrained,
         "teacher": getattr(options, "teacher", None),
