@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.errors import FashionError
 from fashion.pipes import outlive
 from fashion.quoting import as_typed, as_typed_list
-from fashion.tasks import run_task
+from fashion.tasks.alone import run_alone
 from fashion.tasks.hints import hint
 from fashion.tasks.multirun import run_job, settings_key
 from fashion.tasks.options import SECRET
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> Any:
         sweep = HydraConfig.get().runtime.choices.get("sweep")
         if sweep:
             raise FashionError(f"sweep={sweep} is many runs; add -m.")
-        return run_task(cfg)
+        return run_alone(cfg)
     except KeyboardInterrupt as interrupt:
         sys.exit(f"interrupted; {str(interrupt) or 'what was finished is kept, and nothing is left half-written'}.")
     except FashionError as error:

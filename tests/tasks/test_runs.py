@@ -181,6 +181,34 @@ def test_a_run_that_failed_after_its_figures_counts_as_failed(tmp_path):
     assert read_runs(tmp_path)[0]["error"] == "The disk is full."
 
 
+def test_a_single_run_leaves_its_error_until_it_goes_well(run_here, pictures, run_folder, tmp_path, capsys):
+    data = ("data=folder", f"data.source={pictures}")
+    good = ("task=evaluate", *data, f"encoder={run_folder}")
+    bad = ("task=evaluate", *data, "encoder=nowhere")
+    written = "task: {name: evaluate}\nseed: 1"
+    (tmp_path / "runs/a/.hydra").mkdir(parents=True)
+    (tmp_path / "runs/a/.hydra/config.yaml").write_text(written)
+    with pytest.raises(FashionError, match="nowhere"):
+        run_here(*bad, out="runs/a")
+    run_here("task=runs", "folder=runs")
+    printed = capsys.readouterr().out
+    assert "nowhere" in printed
+    assert "cut off, or still running" not in printed
+    run_here(*good, out="runs/a")
+    assert "error" not in read_runs(tmp_path / "runs")[0]
+    with pytest.raises(FashionError, match="nowhere"):
+        run_here(*bad, out="runs/a")
+    assert "accuracy" in read_runs(tmp_path / "runs")[0]  # its figures stand, whatever was asked for afterwards
+
+
+def test_tasks_without_figures_are_no_failed_runs(tmp_path):
+    for name in ("search", "index"):
+        (tmp_path / f"runs/{name}/.hydra").mkdir(parents=True)
+        (tmp_path / f"runs/{name}/.hydra/config.yaml").write_text(f"task: {{name: {name}}}")
+        (tmp_path / f"runs/{name}/error.txt").write_text("The disk is full.")
+    assert [row["run"] for row in read_runs(tmp_path / "runs")] == ["index"]
+
+
 def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):
     data = (*SMALL[1:2], f"data.source={pictures}")
     run_here("task=classify", *SMALL, "data.image_size=64", f"data.source={pictures}", "task.epochs=12",
