@@ -23,6 +23,7 @@ def run_alone(cfg: DictConfig) -> Any:
         return run_task(cfg)
     except Exception as error:
         if not (folder / "metrics.json").exists():  # else it had finished, and keeps its figures
-            with suppress(OSError):  # the disk is full, say: that is said already
-                error_file.write_text(reason(error), encoding="utf-8")
+            # A full disk is said already; of several processes the first to fail says why.
+            with suppress(OSError), error_file.open("x", encoding="utf-8") as file:
+                file.write(reason(error))
         raise
