@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.errors import FashionError
 from fashion.pipes import outlive
 from fashion.quoting import as_typed, as_typed_list
-from fashion.tasks import run_task
+from fashion.tasks.alone import run_alone
 from fashion.tasks.hints import hint
 from fashion.tasks.multirun import run_job, settings_key
 from fashion.tasks.options import SECRET
@@ -75,7 +75,7 @@ def main(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(cfg)
         check_single(HydraConfig.get())
-        return run_task(cfg)
+        return run_alone(cfg)
     except FashionError as error:
         sys.exit(f"error: {error}")
 

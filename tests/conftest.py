@@ -47,7 +47,7 @@ def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """run_here("task=…", …, out="name") runs a task in this process, as run.py would, into tmp_path/name."""
-    from fashion.tasks import run_task
+    from fashion.tasks.alone import run_alone
 
     monkeypatch.chdir(tmp_path)
 
@@ -60,6 +60,6 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., A
             cfg.hydra.mode = "RUN"
             HydraConfig.instance().set_config(cfg)
             del cfg.hydra
-        return run_task(cfg)
+        return run_alone(cfg)
 
     return run

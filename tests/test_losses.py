@@ -95,6 +95,25 @@ def test_gradients_are_finite_where_embeddings_coincide(miner):
     assert loss.item() == pytest.approx(1.0, abs=1e-3)  # stuck at the margin
 
 
+def test_a_large_batch_keeps_no_difference_of_two_embeddings():
+    """Of 600 embeddings of 32 numbers these would be 46 MB."""
+    torch.manual_seed(0)
+    embeddings = F.normalize(torch.randn(600, 32))
+    embeddings[1] = embeddings[0]
+    exact = embeddings.double().requires_grad_()
+    embeddings.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.numel()) or one, lambda one: one):
+        distances = pairwise_distances(embeddings)
+    assert max(kept) <= 600**2
+    expected = (exact.unsqueeze(1) - exact).norm(dim=2)
+    torch.testing.assert_close(distances.double(), expected, atol=2e-6, rtol=0)
+    weights = torch.randn(600, 600)
+    (distances * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(embeddings.grad.double(), exact.grad, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("miner", ["random", "all", "semihard", "hard"])
 def test_training_on_the_loss_separates_classes(miner):
     torch.manual_seed(1)

@@ -133,6 +133,15 @@ def test_empty_and_mismatched_inputs_are_refused():
         retrieval(unit(2, 1, dim=4), labels(2, 2, 1), unit(3, 1), labels(3, 2, 1))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["queries", "gallery"])
+def test_embeddings_that_are_no_numbers_are_refused(where, value):
+    embeddings = {"queries": unit(4, 1), "gallery": unit(9, 2)}
+    embeddings[where][2, 3] = value
+    with pytest.raises(FashionError, match=f"Embeddings of the {where} hold NaN or infinity"):
+        retrieval(embeddings["queries"], labels(4, 2, 1), embeddings["gallery"], labels(9, 2, 2))
+
+
 def test_classification_agrees_with_scikit_learn():
     truth, predicted = labels(200, 5, 1), labels(200, 4, 2)  # class 4 is never predicted
     scores = classification(confusion_matrix(truth, predicted, 5))

@@ -12,13 +12,15 @@ from fashion.metrics import Floats
 def resampled_means(values: Floats, groups: NDArray[Any] | None, samples: int, seed: int) -> Floats:
     """The means [M,samples] of `values` [M,N] drawn with replacement: one by one, or by whole groups [N].
 
-    All rows are drawn alike.
+    All rows are drawn alike.  Of fewer than two values or groups there are none, [M,0]: one says nothing of chance.
     """
     summed = np.vstack([values, np.ones(values.shape[1])])
     if groups is not None:
         _, number = np.unique(groups, return_inverse=True)
         summed = np.stack([np.bincount(number, row) for row in summed])
     units = summed.shape[1]
+    if units < 2:
+        return np.empty((len(values), 0))
     random = np.random.default_rng(seed)
     means = np.empty((len(values), samples))
     for at in range(samples):  # one draw at a time: memory stays that of the values
@@ -40,8 +42,13 @@ def bootstrap_intervals(
 
     Args:
         groups: [N]: values of the same group (a photographer, a product) are not independent; whole groups are drawn.
+
+    Returns:
+        {} where there are fewer than two values or groups.
     """
     tail = (1 - level) / 2
     means = resampled_means(np.array(list(values.values()), float), groups, samples, seed)
+    if not means.size:
+        return {}
     limits = np.quantile(means, [tail, 1 - tail], axis=1)
     return {name: (float(low), float(high)) for name, low, high in zip(values, *limits, strict=True)}

@@ -19,10 +19,12 @@ def paired_bootstrap(
 
     Returns:
         `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided), never 0:
-        so few resamples cannot say that it is.
+        so few resamples cannot say that it is.  Of fewer than two values or groups the difference alone.
     """
     difference = np.asarray(second, float) - np.asarray(first, float)
     (means,) = resampled_means(difference[None], groups, samples, seed)
+    if not means.size:
+        return {"difference": float(difference.mean())}
     low, high = np.quantile(means, [0.025, 0.975])
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (samples + 1))
@@ -30,7 +32,7 @@ def paired_bootstrap(
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
-    """McNemar's exact test of two models' rights and wrongs [N] on the same pictures.
+    """McNemar's exact test of two models' rights and wrongs [N] on the same pictures, which must be independent.
 
     Returns:
         `only_first`, `only_second`: pictures that one alone has right; `p`: two-sided, from the binomial distribution.

@@ -19,7 +19,7 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
 from fashion.retrieval import Retrieval, retrieval
-from fashion.versions import versions
+from fashion.versions import installed, versions
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
@@ -192,7 +192,7 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], matc
         "per_class": result.per_class,
         "class_names": list(result.class_names),
         "confusion": result.confusion.tolist(),
-        "versions": versions("fashion", "numpy", "faiss-cpu"),
+        "versions": versions("fashion", "numpy", "faiss-cpu") | installed("torch", "torchvision", "pytorch-lightning"),
         "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
     }
     write_text(path, json.dumps(content, indent=2) + "\n")

@@ -85,12 +85,18 @@ def retrieval(
         chunk: queries searched at once; None: as many as keep memory below about half a gigabyte.
 
     Raises:
-        FashionError: if the gallery or the queries are empty, or their dimensions differ.
+        FashionError: if the gallery or the queries are empty or hold NaN or infinity, or their dimensions differ.
     """
     if not len(queries) or not len(gallery):
         raise FashionError(f"There are {len(queries)} queries and {len(gallery)} gallery pictures; both are needed.")
     if queries.shape[1] != gallery.shape[1]:
         raise FashionError(f"Queries have {queries.shape[1]} dimensions and the gallery has {gallery.shape[1]}.")
+    for what, vectors in (("queries", queries), ("gallery", gallery)):
+        if not np.isfinite([vectors.min(), vectors.max()]).all():  # without a copy: a gallery may be large
+            raise FashionError(
+                f"Embeddings of the {what} hold NaN or infinity, which have no rank; the training of the model that "
+                "gave them diverged: lower its learning rate."
+            )
     chunk = chunk or int(np.clip(ENTRIES // len(gallery), 1, 256))
     parts = [
         _search_chunk(

@@ -2,14 +2,21 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+UNKNOWN = "unknown"
+
 
 def versions(*names: str) -> dict[str, str]:
     """name → version, "unknown" for what is only on the path: a copy that nobody installed, say."""
     return {name: _version(name) for name in names}
 
 
+def installed(*names: str) -> dict[str, str]:
+    """name → version of those that are installed; a machine that only searches has no torch."""
+    return {name: found for name, found in versions(*names).items() if found != UNKNOWN}
+
+
 def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "unknown"
+        return UNKNOWN

@@ -146,9 +146,10 @@ def test_no_validation_pictures_are_noticed_before_the_training(run_here, tmp_pa
     assert not (tmp_path / "out/checkpoints").exists()
 
 
-def test_a_training_that_diverges_says_so(run_here, data):
+@pytest.mark.parametrize("task", ["classify", "triplet"])
+def test_a_training_that_diverges_says_so(run_here, data, task):
     with pytest.raises(FashionError, match="diverged in epoch 1: .* lower task.module.lr"):
-        run_here("task=classify", *data, "task.epochs=2", "task.module.lr=1e30")
+        run_here(f"task={task}", *data, "task.epochs=2", "task.module.lr=1e30")
 
 
 def test_a_run_goes_on_with_its_like_only(run_here, data, tmp_path):

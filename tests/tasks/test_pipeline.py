@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -376,8 +377,11 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     hparams = [tag for tag in events.summary_metadata if tag.startswith("_hparams_")]
     assert hparams
     session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    for key in (b"seed", b"task.epochs", b"task.module.lr", b"data.batch_size", b"data.augment.rotate", b"model.name"):
-        assert key in session  # what a sweep varies, so that its rows can be told apart
+    varied = ("seed", "task.epochs", "task.module.lr", "data.batch_size", "data.augment.rotate", "model.name",
+              "task.module._target_", "data._target_")  # fmt: skip
+    for key in varied:
+        assert key.encode() in session  # what a sweep varies, so that its rows can be told apart
+    assert b"_convert_" not in session
 
 
 @pytest.mark.parametrize(("trainer", "device"), [("cpu", "cpu"), pytest.param("gpu", "cuda", marks=GPU)])
@@ -396,11 +400,14 @@ def test_figures_are_made_on_the_device_that_trained(run_here, data, monkeypatch
 def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):
     from fashion.report.training import read_curves
 
-    run_here("task=classify", *data, "task.epochs=3", "trainer.check_val_every_n_epoch=2", out="three")
+    run_here("task=classify", *data, "task.epochs=3", "trainer.check_val_every_n_epoch=2", "seed=4", out="three")
     assert {"best.ckpt", "last.ckpt"} <= {one.name for one in (tmp_path / "three/checkpoints").iterdir()}
     steps = {name: [step for step, _ in values] for name, values in read_curves(tmp_path / "three").items()}
     assert len(steps["val/acc"]) == 2
-    assert metrics(tmp_path / "three")["epochs"] == 3
+    written = metrics(tmp_path / "three")
+    assert (written["epochs"], written["seed"]) == (3, 4)
+    for package in ("numpy", "torch", "torchvision", "pytorch-lightning"):
+        assert written["versions"][package] == version(package)
 
 
 def test_evaluation_by_product_by_filter_and_beside_baselines(run_here, run_folder, tmp_path):

@@ -47,6 +47,23 @@ def test_runs_are_grouped_over_seeds(outputs):
     assert columns_of([base, tiny])[:3] == ["run", "model.name", "seeds"]
 
 
+def test_runs_of_two_losses_are_not_averaged_into_one_row(run_here, tmp_path):
+    figures = {"TripletLoss": (0.70, 0.72), "CentreLoss": (0.50, 0.52)}
+    for loss, values in figures.items():
+        for seed, value in enumerate(values):
+            settings = f"seed: {seed}\nloss: {{_target_: mine.{loss}, _convert_: all}}"
+            write_run(tmp_path / f"runs/{loss}{seed}", settings, value)
+    write_run(tmp_path / "runs/before", "seed: 1\nmodel: {name: base}", 0.6)  # of a task that had no loss
+    rows = {row.get("loss._target_"): row for row in over_seeds(read_runs(tmp_path / "runs"))}
+    assert [rows[f"mine.{loss}"]["accuracy"] for loss in figures] == [pytest.approx(0.71), pytest.approx(0.51)]
+    assert rows[None]["seeds"] == 1
+    assert run_here("task=runs", "folder=runs", "filter='loss._target_ = \\'mine.CentreLoss\\''") == 1
+    assert run_here("task=runs", "folder=runs") == 3
+    table = list(csv.DictReader((tmp_path / "out/runs.csv").open()))
+    assert [row["loss._target_"] for row in table] == ["mine.TripletLoss", "", "mine.CentreLoss"]
+    assert "loss._convert_" not in table[0]
+
+
 def test_the_best_run_is_the_best_by_what_is_sorted_and_a_seed_counts_once():
     rows = [
         {"run": "a", "seed": 1, "accuracy": 0.90, "gallery/map": 0.70},
@@ -193,6 +210,34 @@ def test_a_run_that_failed_after_its_figures_counts_as_failed(tmp_path):
     write_run(tmp_path / "a", "seed: 1", 0.9)
     (tmp_path / "a/error.txt").write_text("The disk is full.")
     assert read_runs(tmp_path)[0]["error"] == "The disk is full."
+
+
+def test_a_single_run_leaves_its_error_until_it_goes_well(run_here, pictures, run_folder, tmp_path, capsys):
+    data = ("data=folder", f"data.source={pictures}")
+    good = ("task=evaluate", *data, f"encoder={run_folder}")
+    bad = ("task=evaluate", *data, "encoder=nowhere")
+    written = "task: {name: evaluate}\nseed: 1"
+    (tmp_path / "runs/a/.hydra").mkdir(parents=True)
+    (tmp_path / "runs/a/.hydra/config.yaml").write_text(written)
+    with pytest.raises(FashionError, match="nowhere"):
+        run_here(*bad, out="runs/a")
+    run_here("task=runs", "folder=runs")
+    printed = capsys.readouterr().out
+    assert "nowhere" in printed
+    assert "cut off, or still running" not in printed
+    run_here(*good, out="runs/a")
+    assert "error" not in read_runs(tmp_path / "runs")[0]
+    with pytest.raises(FashionError, match="nowhere"):
+        run_here(*bad, out="runs/a")
+    assert "accuracy" in read_runs(tmp_path / "runs")[0]  # its figures stand, whatever was asked for afterwards
+
+
+def test_tasks_without_figures_are_no_failed_runs(tmp_path):
+    for name in ("search", "index"):
+        (tmp_path / f"runs/{name}/.hydra").mkdir(parents=True)
+        (tmp_path / f"runs/{name}/.hydra/config.yaml").write_text(f"task: {{name: {name}}}")
+        (tmp_path / f"runs/{name}/error.txt").write_text("The disk is full.")
+    assert [row["run"] for row in read_runs(tmp_path / "runs")] == ["index"]
 
 
 def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):

@@ -36,7 +36,7 @@ def evaluation_sections(
     counts = f"{len(queries.labels)} {result.split} pictures"
     if result.gallery is not None:
         counts += f", searched in the {gallery_name(gallery)} of {len(gallery.labels)}"
-    counts += "; 95% bootstrap intervals."
+    counts += "; 95% bootstrap intervals." if result.intervals else "."
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
         Section("Confusion", picture=confusion, table=most_confused(result.confusion, result.class_names),

@@ -18,8 +18,11 @@ from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"
-HYDRAS = re.compile(r"(^|\.)_\w+_$")
-"""Hydra's own keys, such as `_target_`."""
+MEASURED = ("classify", "triplet", "evaluate")
+"""Tasks that end in figures; of the others `index` does, where it is approximate."""
+
+HYDRAS = re.compile(r"(^|\.)_(convert|recursive|partial|args)_$")
+"""Hydra's own keys that say how something is made; `_target_` says what, such as which loss."""
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 """To another setting.  What has a colon in it is a resolver, which may read the environment."""
@@ -45,7 +48,8 @@ def read_runs(folder: Path) -> list[Row]:
         if isinstance(settings, dict):
             row |= told({str(key): value for key, value in settings.items()}, read_json(run / "metrics.json"))
         row = outcome(run) | row
-        if row.get("error") == UNFINISHED and row.get("task.name") not in ("classify", "triplet", "evaluate"):
+        measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: it cannot be told
+        if "error" in row and row.get("task.name") not in measured:
             continue  # a task that gives no figures
         rows.append(row)
     return rows

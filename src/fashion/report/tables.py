@@ -103,4 +103,6 @@ def search_table(
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None:
         return ""
-    return f"{value:.3f} ({interval[0]:.3f} – {interval[1]:.3f})" if interval else f"{value:g}"
+    if interval:
+        return f"{value:.3f} ({interval[0]:.3f} – {interval[1]:.3f})"
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3f}"  # a count, or all queries are of one group

@@ -22,7 +22,9 @@ from fashion.report.runs import HYDRAS
 log = logging.getLogger(__name__)
 
 THUMBNAIL = 48
-VARIED = re.compile(r"seed$|model\.name$|task\.|loss\.|data\.(batch_size|fold|classes|augment\.)|trainer\.precision$")
+VARIED = re.compile(
+    r"seed$|model\.(name|_target_)$|task\.|loss\.|data\.(_target_|batch_size|fold|classes|augment\.)|trainer\.precision$"
+)
 """Settings that a run of the HParams tab is told by."""
 
 PROJECTED = (8192 // THUMBNAIL) ** 2 // 10

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -46,22 +47,25 @@ def run(cfg: DictConfig) -> float:
         queries, gallery = asked_and_searched(data, options.split)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
     rights = [result.predicted == queries.labels for result in results]
-    table = compared(results, rights, groups_of(queries))
-    naming = mcnemar(*rights)
-    rows = [[name, *(f"{row[key]:.3f}" for key in ("a", "b", "difference", "low", "high", "p"))]
+    groups = groups_of(queries)
+    table, naming = compared(results, rights, groups), mcnemar(*rights)
+    rows = [[name, *(f"{row[key]:.3f}" if key in row else "" for key in ("a", "b", "difference", "low", "high", "p"))]
             for name, row in table.items()]  # fmt: skip
     columns = ["figure", "run", "run_b", "difference", "95% from", "to", "p"]
     named = f"run = {options.run}, run_b = {options.run_b}, on {len(queries.labels)} {options.split} pictures"
     show(plain_table(named, columns, rows))
-    sentence = (
-        f"McNemar: {naming['only_first']} pictures are named right by run alone, {naming['only_second']} by run_b "
-        f"alone (p = {naming['p']:.3f})."
-    )
+    sentence = f"{naming['only_first']} pictures are named right by run alone, {naming['only_second']} by run_b alone"
+    ps = [table["accuracy"]["p"]] if "p" in table["accuracy"] else []
+    if groups is None:
+        sentence += f" (McNemar: p = {naming['p']:.3f})."
+        ps.append(naming["p"])
+    else:  # McNemar's test takes each picture for independent, and finds differences where there are none
+        sentence += f".  Pictures are drawn by their {len(np.unique(groups))} groups; McNemar's test knows none."
     log.info("%s", sentence)
-    log.info("%s", verdict(table["accuracy"]["p"], naming["p"]))
+    log.info("%s", verdict(ps))
     folder = Path(HydraConfig.get().runtime.output_dir)
     content = {"run": options.run, "run_b": options.run_b, "split": options.split, "data": data_used(cfg),
-               "paired_bootstrap": table, "mcnemar": naming}  # fmt: skip
+               "paired_bootstrap": table, "mcnemar": naming if groups is None else None}  # fmt: skip
     write_text(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
     sections = [Section("Figures", text=f"{named}, of {data.source.root}.  {sentence}", table=(columns, rows))]
     for title, mine, other in (("Only run is right", 0, 1), ("Only run_b is right", 1, 0)):
@@ -78,7 +82,7 @@ def run(cfg: DictConfig) -> float:
 def compared(
     results: list[Evaluation], rights: list[NDArray[np.bool_]], groups: NDArray[np.str_] | None
 ) -> dict[str, dict[str, float]]:
-    """figure → the two means, their difference (second − first), its interval and p."""
+    """figure → the two means, their difference (second − first), and what `paired_bootstrap` says of it."""
     values = {"accuracy": (rights[0].astype(float), rights[1].astype(float), groups)}
     for protocol, prefix in (("gallery", "gallery"), ("leave-one-out", "loo")):
         found = [result.retrievals[protocol] for result in results]
@@ -94,13 +98,15 @@ def compared(
     return table
 
 
-def verdict(*ps: float) -> str:
-    """The tests' outcome in words."""
+def verdict(ps: Sequence[float]) -> str:
+    """The outcome of the tests that there are, in words."""
+    if not ps:
+        return "All pictures are of one group, or there is but one: whether the difference is chance cannot be tested."
     if max(ps) < 0.05:
-        return "They name pictures differently well: both tests say so at the 5% level."
+        return "They name pictures differently well, at the 5% level."
     if min(ps) < 0.05:
         return "One test says that they name pictures differently well, the other does not: take it for a hint."
-    return "Neither test tells them apart in naming pictures; the difference may be chance."
+    return "They cannot be told apart in naming pictures; the difference may be chance."
 
 
 def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:

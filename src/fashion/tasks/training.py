@@ -131,6 +131,7 @@ def conclude(
     result = evaluate(load_encoder(chosen, trainer.strategy.root_device), queries, gallery)
     noted: dict[str, Any] = {
         "checkpoint": chosen.name,
+        "seed": options.seed,
         "epochs": done["epochs"],
         "pretrained": options.pretrained,
         "teacher": getattr(options, "teacher", None),
