@@ -39,6 +39,8 @@ def check_flags(arguments: list[str]) -> None:
         sys.exit("error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.")
     if many and any(text.startswith("hydra.run.dir=") for text in arguments):
         sys.exit("error: hydra.run.dir is the folder of one run, and -m makes many; name theirs with sweep_name=….")
+    if many and "sweep_name=" in arguments:
+        sys.exit("error: sweep_name is empty; give the sweep a name, or leave it out.")
 
 
 def check_single(hydra_config: HydraConf) -> None:
@@ -59,6 +61,8 @@ def check_overrides(arguments: list[str]) -> None:
                 OverridesParser.create().parse_override(text)
             except HydraException:
                 key, _, value = text.partition("=")
+                if key in ("hydra.run.dir", "hydra.sweep.dir") and value.startswith("~"):
+                    sys.exit(f"error: {key} is {value}, and Hydra knows no ~; give the whole path.")
                 secret = key.split(".")[-1] in SECRET
                 typed = as_typed(key, "…" if secret else value)
                 if re.fullmatch(r"\[[^][{}]*\]", value) and not secret:  # of a list each by itself
@@ -94,6 +98,8 @@ if __name__ == "__main__":
     check_overrides(sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
     OmegaConf.register_new_resolver("settings_key", settings_key)
+    if os.environ.get("FASHION_CACHE") == "":  # set to nothing is as good as not set
+        del os.environ["FASHION_CACHE"]
     asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves it to us to say what it refuses
     try:

@@ -32,6 +32,9 @@ class EncoderModule(LightningModule):
     monitor: str
     """The metric by which the best epoch is chosen."""
 
+    started_from: str | None = None
+    """The model whose weights the training started from, by the name it was given; None: from scratch."""
+
     looks_fitted = False
     """Whether the axes of looks were fitted to the network as it is; its checkpoints note it."""
 
@@ -129,12 +132,14 @@ class EncoderModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["looks_fitted"] = self.looks_fitted
+        checkpoint["started_from"] = self.started_from
         if self.looks_fitted:  # what a callback averages over the steps are the weights, before their looks were fitted
             own = self.state_dict()
             checkpoint["state_dict"] |= {name: own[name] for name in own if plain(name).startswith("network.axes.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.looks_fitted = checkpoint.get("looks_fitted", True)
+        self.started_from = checkpoint.get("started_from", self.started_from)
         if not self.looks_fitted and self._trainer is None:  # a Trainer may train on; it warns when it predicts
             log.warning(UNFITTED, type(self).__name__)
 

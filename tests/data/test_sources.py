@@ -58,13 +58,11 @@ def test_a_folder_without_splits_is_split_stably(tmp_path):
     assert names(read_source("folder", str(root), cache=tmp_path, validation_fraction=0.2)) < names(source)
 
 
-@pytest.mark.parametrize(("fraction", "said"), [(0.15, False), (0.3, True)])
-def test_a_share_for_validation_is_said_to_do_nothing_beside_splits(pictures, tmp_path, caplog, fraction, said):
-    source = read_source("folder", str(pictures), cache=tmp_path, validation_fraction=fraction)
-    assert len(source.split("validation")) == 12
-    assert ("data.validation_fraction=0.3 does nothing" in caplog.text) == said
-    read_source("folder", str(pictures / "train"), cache=tmp_path, validation_fraction=fraction)
-    assert len(caplog.records) == said
+def test_an_empty_source_is_not_the_current_folder(tmp_path):
+    """As of `data.source=$SHOP`, where SHOP is not set."""
+    for kind in ("folder", "table"):
+        with pytest.raises(FashionError, match=r"data\.source is not set"):
+            read_source(kind, "", cache=tmp_path)
 
 
 def test_classes_choose_and_order(pictures, tmp_path):

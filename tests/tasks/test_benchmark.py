@@ -5,6 +5,7 @@ import json
 import pytest
 from helpers import command
 
+from fashion.benchmark.models import rows
 from fashion.benchmark.quality import learned
 from fashion.errors import FashionError
 from fashion.timing import interleaved, ratio
@@ -27,16 +28,19 @@ def test_models(bundle, tmp_path):
 
 
 def test_what_trainings_learned_stands_beside_the_speeds(bundle, tmp_path):
-    for name, seed, accuracy in (("tiny", 1, 0.5), ("tiny", 2, 0.6), ("large", 1, 0.9)):
+    for name, seed, accuracy in (("tiny", 1, 0.5), ("tiny", 2, 0.6), ("large", 1, 0.9), ("small", 1, None)):
         run = tmp_path / f"runs/{name}-{seed}"
         (run / ".hydra").mkdir(parents=True)
         settings = f"seed: {seed}\ntask: {{name: classify}}\nmodel: {{name: {name}}}\n"
         (run / ".hydra/config.yaml").write_text(settings)
-        (run / "metrics.json").write_text(json.dumps({"accuracy": accuracy, "gallery/top1": 0.4}))
-    found = figures(bundle, tmp_path, "models", "models=[tiny,small]", "runs=runs")
+        (run / "metrics.json").write_text(
+            json.dumps({"gallery/top1": 0.4} | ({"accuracy": accuracy} if accuracy else {}))
+        )
+    found = figures(bundle, tmp_path, "models", "models=[small,tiny]", "runs=runs")
     assert found["tiny"]["accuracy"] == pytest.approx(0.55)
     assert found["tiny"]["accuracy sd"] == pytest.approx(0.0707, abs=1e-4)
-    assert "accuracy" not in found["small"]
+    assert (found["small"]["gallery/top1"], "accuracy" in found["small"]) == (0.4, False)
+    assert [row[0] for row in rows(found)][:2] == ["accuracy", "gallery/top1"]
     assert (tmp_path / "b/models.png").exists()
 
 

@@ -61,6 +61,16 @@ def test_triplets_go_on_with_the_batches_that_come_next(run_here, data, monkeypa
     assert len(set(whole)) > len(whole) // 2
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_started_where_it_first_did(run_here, data, tmp_path):
+    run_here("task=classify", *data, "trainer=smoke", out="first")
+    run_here("task=classify", *data, "trainer=smoke", "task.pretrained=first", out="run")
+    goes_on = ("task=classify", *data, "trainer=smoke", "resume=run")
+    for epochs, out, more in ((2, "again", ()), (3, "too", ("task.pretrained=gone",))):
+        run_here(*goes_on, f"trainer.max_epochs={epochs}", *more, out=out)
+        assert json.loads((tmp_path / out / "metrics.json").read_text())["pretrained"] == "first"
+
+
 def test_classes_are_taken_over_by_their_names(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "a.ckpt", ("dress", "hat", "shoes"))
     theirs = load_network(checkpoint)[0].directions

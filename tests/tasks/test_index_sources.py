@@ -102,7 +102,7 @@ def test_a_catalogue_of_ones_own_pictures_is_not_filled_with_the_default_data(ru
 def test_two_sources_at_once_are_refused(run_here, bundle, shop, source, ignored):
     name = source.partition("=")[0]
     keys = ", ".join(f"{override.partition('=')[0]}=…" for override in ignored)
-    said = f"^{name}=… says all .* so {keys} would be ignored; leave out {keys}, or leave out {name}=…\\.$"
+    said = f"^{keys} would be ignored beside {name}=…; leave out {keys}, or leave out {name}=…\\.$"
     run_here("task=embed", f"encoder={bundle}", "pictures=shop", "embeddings=parts")
     with pytest.raises(FashionError, match=said):
         run_here("task=index", f"encoder={bundle}", source, *ignored, "catalog=c")

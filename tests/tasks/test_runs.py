@@ -15,7 +15,7 @@ from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.report.runs import columns_of, over_seeds, read_runs
 from fashion.report.sweep import RunsTable
-from fashion.tasks.run_data import data_settings, with_data_of
+from fashion.tasks.run_data import data_settings, found_from_here, with_data_of
 
 
 def write_run(folder: Path, settings: str, accuracy: float | None) -> None:
@@ -314,6 +314,25 @@ def test_a_runs_data_are_found_from_another_folder(run_here, run_folder, picture
     monkeypatch.chdir(tmp_path / "elsewhere")
     run_here("task=export", f"encoder={run}", "heads=false", out="exported")
     assert json.loads((run / "bundle/manifest.json").read_text())["agreement"]["pictures_of"] == "validation"
+
+
+def test_what_a_foreign_run_notes_of_its_folder_reads_no_environment(run_here, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "secret")
+    run = shutil.copytree(run_folder, tmp_path / "mine")
+    (run / ".hydra").mkdir()
+    (run / ".hydra/hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": f"{tmp_path}/${{oc.env:TOKEN}}"}}}))
+    (tmp_path / "secret/pictures").mkdir(parents=True)
+    assert found_from_here("pictures", run) == "pictures"
+
+
+def test_parts_of_a_drawing_that_are_named_stay(run_here, run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "mine")
+    (run / ".hydra").mkdir()
+    own = {"kind": "synthetic", "source": str(tmp_path / "drawn"), "drawing": {"products": 40, "views": 2, "seed": 3}}
+    (run / ".hydra/config.yaml").write_text(json.dumps({"data": own}))
+    run_here("task=evaluate", f"encoder={run}", "+data.drawing.products=60", "protocols=[leave-one-out]", out="e")
+    noted = json.loads((tmp_path / "e/metrics.json").read_text())["data"]["drawing"]
+    assert noted == {"products": 60, "views": 2, "seed": 3}
 
 
 def test_of_the_same_source_it_is_said_what_else_the_run_had(run_folder, tmp_path, caplog, monkeypatch):

@@ -1,5 +1,8 @@
 """Settings that do nothing beside others: said in one line, or refused."""
 
+import json
+from pathlib import Path
+
 import pytest
 from helpers import SMALL, command
 
@@ -43,6 +46,29 @@ def test_settings_of_an_evaluation_beside_its_protocols(run_here, run_folder, pi
     assert said(caplog) == ["match_precision", "baselines"]
 
 
+def test_a_share_for_validation_beside_splits_of_the_source(run_here, run_folder, pictures, bundle, caplog):
+    """It is said of what was typed, not of what a run had."""
+    data = (*SMALL, f"data.source={pictures}")
+    typed = "data.validation_fraction=0.3"
+    run_here("task=classify", *data, "trainer=smoke", typed, out="run")
+    for task in (("task=evaluate", "encoder=run"), ("task=index", f"encoder={bundle}", "catalog=c"), ("task=audit",)):
+        assert said(caplog) == ["data.validation_fraction"]
+        caplog.clear()
+        run_here(*task, "data=folder", f"data.source={pictures}", typed)
+    caplog.clear()
+    Path("run/.hydra").mkdir()
+    own = {"kind": "folder", "source": str(pictures), "validation_fraction": 0.3}
+    Path("run/.hydra/config.yaml").write_text(json.dumps({"data": own}))
+    run_here("task=evaluate", "encoder=run")
+    assert said(caplog) == []
+
+
+def test_settings_that_say_nothing_of_indexing(run_here, bundle, pictures, caplog):
+    run_here("task=index", f"pictures={pictures}/test", f"encoder={bundle}", "catalog=c", "data.on_bad_image=skip",
+             "data.batch_size=9")  # fmt: skip
+    assert said(caplog) == ["data.batch_size", "data.on_bad_image"]
+
+
 def test_settings_of_teachers_without_one(run_here, pictures, caplog):
     run_here("task=classify", *SMALL, f"data.source={pictures}", "trainer=smoke", "task.module.teaching=0.5")
     assert said(caplog) == ["task.module.teaching"]
@@ -68,6 +94,8 @@ def test_settings_of_another_export(run_here, bundle, run_folder, pictures, capl
         (("sweep_name=mine",), "sweep_name is of many runs; add -m"),
         (("hydra/launcher=joblib",), "hydra/launcher is of many runs; add -m"),
         (("-m", "hydra.run.dir=mine"), "hydra.run.dir is the folder of one run"),
+        (("-m", "sweep_name=", "seed=1"), "sweep_name is empty"),
+        (("hydra.run.dir=~/mine",), "hydra.run.dir is ~/mine, and Hydra knows no ~"),
     ],
 )
 def test_what_is_of_one_run_and_of_many(tmp_path, arguments, words):

@@ -126,8 +126,9 @@ def rows(table: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     Args:
         table: as `run` gives it; with what `quality.learned` gives, if at hand.
     """
-    names = dict.fromkeys(name for values in table.values() for name in values)
-    figures = [name for name in names if not name.endswith(("multiple", " sd"))]
+    names = dict.fromkeys(name for values in table.values() for name in values if not name.endswith("multiple"))
+    learned = [name for name in quality.LEARNED if name in names]
+    figures = learned + [name for name in names if name.removesuffix(" sd") not in quality.LEARNED]
     return [[figure, *(_cell(values, figure) for values in table.values())] for figure in figures]
 
 

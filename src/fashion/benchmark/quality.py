@@ -38,12 +38,14 @@ def learned(folder: Path, models: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def plot(table: Mapping[str, Mapping[str, Any]]) -> Image.Image:
-    """Accuracy against the time for one picture; a larger dot has more parameters."""
+    """Accuracy against the time for one picture, where both are known; a larger dot has more parameters."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, values in table.items():
+        if "accuracy" not in values:
+            continue
         place = (values["ONNX, 1 threads, one picture ms"], 100 * values["accuracy"])
         spread = 100 * values.get("accuracy sd", 0)
         size = math.sqrt(values["parameters"]) / 100

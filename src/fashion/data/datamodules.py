@@ -14,7 +14,7 @@ from fashion.data.arrays import PictureArray, chosen, content_digests, once, pic
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
 from fashion.data.samplers import place, shuffled
-from fashion.data.sources import SPLITS, VALIDATION, Source, read_source
+from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
 
@@ -51,7 +51,7 @@ class ImageDataModule(AugmentingDataModule):
         cache_dir: str | Path,
         drawing: Mapping[str, Any] | None = None,
         classes: Sequence[str] | str | None = None,
-        validation_fraction: float = VALIDATION,
+        validation_fraction: float = 0.15,
         fold: str | None = None,
         image_size: int = 64,
         training_size: int | None = None,

@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 
-VALIDATION = 0.15
-"""The share of each class that is validated on, where nothing says otherwise."""
-
 
 @dataclass(frozen=True)
 class Item:
@@ -78,7 +75,7 @@ def read_source(
     cache: Path,
     drawing: dict[str, Any] | None = None,
     classes: Sequence[str] | str | None = None,
-    validation_fraction: float = VALIDATION,
+    validation_fraction: float = 0.15,
     fold: str | None = None,
     labels: bool = True,
 ) -> Source:
@@ -106,7 +103,7 @@ def read_source(
         raise FashionError(f"data.classes is {classes!r}; it should be a list: data.classes=[{classes},…].")
     if kind == "synthetic":
         found = _table(_draw(source, cache, drawing or {}), validation_fraction, labels)
-    elif source is None:
+    elif source in (None, ""):
         raise FashionError("data.source is not set; name a folder, an archive, a URL or a table.")
     elif kind == "table":
         found = _table(Path(source).expanduser(), validation_fraction, labels)
@@ -114,11 +111,6 @@ def read_source(
         found = _folder(local_root(source, cache), validation_fraction)
     else:
         raise FashionError(f"data.kind is {kind!r}; it should be folder, table or synthetic.")
-    if found.has_splits and validation_fraction != VALIDATION:
-        log.warning(
-            "data.validation_fraction=%g does nothing: %s has splits of its own (data.fold divides its training part).",
-            validation_fraction, found.root,
-        )  # fmt: skip
     return part_of(found, classes, fold)
 
 

@@ -20,7 +20,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.pictures import pairs_grid
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.shown import data_of, data_shown_to, note_training_only
+from fashion.tasks.shown import data_of, data_shown_to, note_splits, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN = 24
@@ -45,6 +45,7 @@ def run(cfg: DictConfig) -> int:
             "encoder=null."
         )
     found = audit({split: data.array(split) for split in SPLITS if data.has(split)}, data.class_names, encoder)
+    note_splits(data.source)
     summary = found.summary()
     rows = summary_rows(summary)
     show(plain_table(f"Audit of {data.source.root}", ["", ""], rows))

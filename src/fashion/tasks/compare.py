@@ -23,7 +23,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
 from fashion.tasks.run_data import data_used, with_data_of
-from fashion.tasks.shown import data_shown_to, note_training_only
+from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN = 12
@@ -46,6 +46,7 @@ def run(cfg: DictConfig) -> float:
         data = data_for(encoder, cfg)
         queries, gallery = asked_and_searched(data, options.split)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
+    note_splits(data.source)
     rights = [result.predicted == queries.labels for result in results]
     groups = groups_of(queries)
     table, naming = compared(results, rights, groups), mcnemar(*rights)

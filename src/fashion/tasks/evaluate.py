@@ -26,7 +26,7 @@ from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
 from fashion.tasks.options import Options, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
-from fashion.tasks.shown import data_shown_to, note_training_only
+from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN_OF_BASELINES = ("top1", "top5", "map", "mrr")
@@ -55,6 +55,7 @@ def run(cfg: DictConfig) -> float:
     encoder = load_encoder(Path(options.encoder))
     cfg = with_data_of(encoder, cfg)
     data = data_shown_to(encoder, cfg)
+    note_splits(data.source)
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:
         check_strangers(options, strangers)

@@ -84,8 +84,7 @@ def run(cfg: DictConfig) -> int:
 def _check_source(options: IndexOptions, store: Store) -> None:
     """Refuse two sources at once, and none for a catalogue that has one."""
     if options.embeddings:
-        given = {"pictures": options.pictures, "check_content": options.check_content}
-        check_alone("embeddings", [key for key, value in given.items() if value])
+        check_alone("embeddings", ("pictures", "check_content", "on_bad_image"))
     elif options.pictures:
         check_alone("pictures")
     else:

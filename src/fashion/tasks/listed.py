@@ -1,7 +1,7 @@
 """What task=index and task=embed are to make searchable: the pictures of a folder, or of the configured data."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +17,8 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
-from fashion.tasks.options import named
-from fashion.tasks.shown import shown_to
+from fashion.tasks.options import named, note_unused, refuse_ignored
+from fashion.tasks.shown import note_splits, note_training_only, shown_to
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +44,21 @@ def check_named(store: Store, cache: Path) -> None:
         )
 
 
-def check_alone(source: str, others: Sequence[str] = ()) -> None:
+PLACE = {"data", "split", *(f"data.{key}" for key in ("kind", "source", "classes", "fold", "validation_fraction"))}
+"""Keys that say where pictures come from, as `pictures` and `embeddings` do."""
+
+
+def check_alone(source: str, others: Iterable[str] = ()) -> None:
     """Refuse what would be ignored beside `pictures` or `embeddings`, which say all of where the pictures come from.
 
     Args:
         source: the key that is given.
-        others: further keys that are given and say nothing beside it.
+        others: further keys that say nothing beside it.
 
     Raises:
         FashionError: that says what to leave out.
     """
-    ignored = [key for key in sorted(named()) if key.split(".")[0] in ("data", "split")] + [*others]
-    if ignored:
-        words = ", ".join(f"{key}=…" for key in ignored)
-        raise FashionError(
-            f"{source}=… says all of where the pictures come from, so {words} would be ignored; leave out {words}, or "
-            f"leave out {source}=…."
-        )
+    refuse_ignored(named() & {*PLACE, *others}, source)
 
 
 def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, split: str | None) -> Listing:
@@ -69,6 +67,8 @@ def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, sp
     Args:
         split: None: `train` of data that have splits of their own, and all of others.
     """
+    note_training_only()
+    note_unused(["data.on_bad_image"], "here; on_bad_image=skip leaves damaged pictures out")
     return engine.list_folder(pictures) if pictures else _split(cfg, engine.encoder, split)
 
 
@@ -79,6 +79,7 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     names = ("kind", "source", "drawing", "classes", "validation_fraction", "fold")
     settings: dict[str, Any] = {name: data.get(name) for name in names}
     source = read_source(**settings, cache=Path(data["cache_dir"]).expanduser().resolve(), labels=False)
+    note_splits(source)
     split = split or ("train" if source.has_splits else "all")
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
@@ -95,8 +96,8 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     paths = [Path(source.root / item.path) for item in items]
     if settings["fold"] is None and (source.has_splits or split == "all"):
         settings["validation_fraction"] = None  # it divided nothing
-        if "data.validation_fraction" in named() and not source.has_splits:  # else its reader said so
-            log.warning("data.validation_fraction does nothing here: %s is not divided.", source.root)
+        if not source.has_splits:
+            note_unused(["data.validation_fraction"], f"here: {source.root} is not divided")
     made_from = _overrides(**settings) | {"split": split}
     return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)
 

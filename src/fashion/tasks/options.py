@@ -44,6 +44,13 @@ def note_unused(keys: Iterable[str], why: str) -> None:
         log.warning("%s does nothing %s.", key, why)
 
 
+def refuse_ignored(ignored: Iterable[str], beside: str) -> None:
+    """Raise FashionError if there is a key that would be ignored beside another."""
+    words = ", ".join(f"{key}=…" for key in sorted(ignored))
+    if words:
+        raise FashionError(f"{words} would be ignored beside {beside}=…; leave out {words}, or leave out {beside}=….")
+
+
 def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
     """The task's own keys, those at the top level and those under `task`, as one checked object.
 

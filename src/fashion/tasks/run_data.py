@@ -39,9 +39,17 @@ def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
         return cfg
     cfg = cfg.copy()
     with open_dict(cfg):
-        cfg.data.update({key: value for key, value in own.items() if f"data.{key}" not in named()})
+        cfg.data.update({key: _beside(cfg.data.get(key), key, value) for key, value in own.items()})
     log.info("Data: those of the run of %s (data.kind=%s data.source=%s).", encoder.source, own["kind"], own["source"])
     return cfg
+
+
+def _beside(configured: Any, key: str, own: Any) -> Any:
+    """A setting of the run, or what the command line names in place of it, or of parts of it."""
+    if f"data.{key}" in named():
+        return configured
+    parts = any(name.startswith(f"data.{key}.") for name in named())
+    return {**(own or {}), **configured} if parts else own
 
 
 def data_used(cfg: DictConfig) -> dict[str, Any]:
@@ -71,8 +79,9 @@ def found_from_here(source: Any, run: Path) -> Any:
     if not isinstance(source, str) or re.match(r"[a-z]+:", source):  # none, or a URL
         return source
     try:
-        started_in = Path(OmegaConf.load(run / ".hydra/hydra.yaml").hydra.runtime.cwd)
-    except (OSError, AttributeError, TypeError, OmegaConfBaseException, YAMLError):
+        hydra: Any = OmegaConf.to_container(OmegaConf.load(run / ".hydra/hydra.yaml"), resolve=False)
+        started_in = Path(hydra["hydra"]["runtime"]["cwd"])
+    except (OSError, KeyError, ValueError, TypeError, OmegaConfBaseException, YAMLError):
         return source
     there = started_in / Path(source).expanduser()
     return str(there) if started_in != Path.cwd() and there.exists() else source

@@ -21,7 +21,7 @@ from fashion.report.tables import as_cell, hits_table, show
 from fashion.search.engine import SearchResult, VisualSearchEngine
 from fashion.search.filters import columns_of, parse
 from fashion.search.remote import RemoteEngine
-from fashion.tasks.options import Options, named, read_options
+from fashion.tasks.options import Options, named, read_options, refuse_ignored
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +88,8 @@ def _check_together(options: SearchOptions) -> None:
         raise FashionError("Give query=PICTURE or like=ITEM, not both.")
     if options.like is not None and options.together:
         raise FashionError("together=true is for the pictures of a query, and like=ITEM has none; leave out one.")
-    ignored = [f"{key}=…" for key in sorted(named()) if key in LOCAL]
-    if options.server and ignored:
-        raise FashionError(
-            f"A server searches its own catalogue with its own model, so {', '.join(ignored)} would be ignored; leave "
-            f"out {', '.join(ignored)}, or leave out server=…."
-        )
+    if options.server:
+        refuse_ignored(named().intersection(LOCAL), "server")
 
 
 def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> SearchResult:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from fashion.data.sources import Source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.tasks.options import named, note_unused
@@ -25,6 +26,13 @@ def note_training_only() -> None:
     """Say which settings of the command line's data do nothing where nothing is trained."""
     keys = [key for key in named() if key.startswith(tuple(f"data.{name}" for name in TRAINING))]
     note_unused(keys, "here: it is for trainings")
+
+
+def note_splits(source: Source) -> None:
+    """Say that the share to validate on does nothing where the source has splits of its own."""
+    if source.has_splits:
+        why = f"here: {source.root} has splits of its own (data.fold divides its training part)"
+        note_unused(["data.validation_fraction"], why)
 
 
 def data_of(cfg: DictConfig, **settings: Any) -> ImageDataModule:

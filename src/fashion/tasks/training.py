@@ -33,6 +33,7 @@ from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
+from fashion.tasks.shown import note_splits
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
 from fashion.tasks.trainer import TrainingOptions, make_trainer
 
@@ -59,13 +60,15 @@ def train(
         logging.getLogger("fashion").setLevel(logging.WARNING)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_pictures(images)
+    note_splits(images.source)
     check_rebuilt(module.network, module.hparams)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
     if resume is not None:
         data.epochs_done = int(done_by(Path(resume))["epochs"])
-    if options.pretrained and resume is None:  # a run that goes on has its own weights
+    module.started_from = options.pretrained  # of a run that goes on its checkpoint says it, and has the weights
+    if options.pretrained and resume is None:
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
@@ -96,8 +99,8 @@ def train(
             "trainer.limit_train_batches and the like (trainer=smoke is a trial of two steps)."
         )
     chosen = best if options.early_stopping and best.exists() else last
-    collapsed = getattr(module, "collapsed", False)
-    figures = conclude(cfg, options, trainer, images, chosen, {"collapsed": collapsed})
+    facts = {"pretrained": module.started_from, "collapsed": getattr(module, "collapsed", False)}
+    figures = conclude(cfg, options, trainer, images, chosen, facts)
     return figures[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
 
 
@@ -133,7 +136,6 @@ def conclude(
         "checkpoint": chosen.name,
         "seed": options.seed,
         "epochs": done["epochs"],
-        "pretrained": options.pretrained,
         "teacher": getattr(options, "teacher", None),
         "train_seconds": done["seconds"],
         "data_pictures": len(queries.labels) + len(gallery.labels),
