@@ -13,7 +13,7 @@ from fashion.classifier import ClassifierModule
 from fashion.data.arrays import PictureArray
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
-from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network
+from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network, precisely
 from fashion.tasks.starting import warm_start
 from fashion.tasks.training import fit_looks
 
@@ -168,3 +168,19 @@ def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path, devi
     assert hparams["looks_fitted"]
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert {value.device.type for value in state.values()} == {"cpu"}
+
+
+def test_digits_are_kept_for_a_while_and_other_settings_are_as_they_were():
+    cudnn = torch.backends.cudnn
+
+    def settings() -> tuple[bool, bool, str]:
+        return cudnn.deterministic, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+    with cudnn.flags(enabled=True, deterministic=True):
+        torch.set_float32_matmul_precision("high")
+        try:
+            with precisely(torch.device("cuda")):
+                assert settings() == (True, False, "highest")
+            assert settings() == (True, True, "high")
+        finally:
+            torch.set_float32_matmul_precision("highest")

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,23 @@ class SiameseEncoder(nn.Module):
         self.axes.bias.copy_(bias)
 
 
-def precisely(device: torch.device) -> AbstractContextManager[None]:
-    """Where convolutions are computed with all digits: an Nvidia GPU would round their factors to ten bits (TF32)."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
+@contextmanager
+def precisely(device: torch.device) -> Iterator[None]:
+    """Where all is computed with all digits: an Nvidia GPU would round factors to ten bits (TF32).
+
+    It does so in convolutions; in products of matrices where `torch.set_float32_matmul_precision` lets it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        # What is not given would be PyTorch's default, not what was set before.
+        with cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def unit(x: Tensor) -> Tensor:

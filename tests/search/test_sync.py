@@ -491,8 +491,9 @@ def test_a_killed_sync_embeds_nothing_twice(engine, bundle, source, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         sync(engine, source, tmp_path / "c")
     monkeypatch.setattr(type(encoder), "__call__", real)
-    changes = sync(engine, source, tmp_path / "c")
-    assert (len(changes.added), changes.embedded) == (18, 6)
+    for dry_run in (True, False):
+        changes = sync(engine, source, tmp_path / "c", dry_run=dry_run)
+        assert (len(changes.added), changes.embedded) == (18, 6)
     assert not (tmp_path / "c/.embedded").exists()
     consistent(engine, tmp_path / "c")
 
@@ -664,7 +665,10 @@ def test_a_damaged_journal_is_embedded_again(engine, source, tmp_path, content):
     journal = tmp_path / "c/.embedded" / engine.encoder.fingerprint / "000000.npz"
     journal.parent.mkdir(parents=True)
     journal.write_bytes(content)
+    assert sync(engine, source, tmp_path / "c", dry_run=True).embedded == 1
+    assert journal.exists()  # a dry run changes nothing
     assert sync(engine, source, tmp_path / "c").embedded == 1
+    assert not (tmp_path / "c/.embedded").exists()
 
 
 def test_what_the_picture_is_cut_by_is_not_set_beside_it(engine, source, tmp_path):

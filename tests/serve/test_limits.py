@@ -5,6 +5,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import socket
 import struct
 import time
@@ -93,6 +94,15 @@ def test_a_head_has_64_kilobytes(server, padding):
         with opened(server, f"{padded}\nHost: localhost\nConnection: close\n\n") as connection:
             assert f" {expected} ".encode() in connection.recv(100)
     assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(("second", "status"), [(f"GET /{'x' * 67_000} HTTP/1.1\n\n", 431), ("NONSENSE\n\n", 400)])
+def test_requests_before_one_that_is_refused_are_answered(server, second, status):
+    """All in one piece, so that none is answered yet when the last is refused."""
+    valid = "GET /healthz HTTP/1.1\nHost: localhost\n\n"
+    with opened(server, valid * 2 + second) as connection:
+        received = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", received) == [b"200", b"200", str(status).encode()]
 
 
 def test_a_body_has_one_deadline_however_it_drips(keyed_server):

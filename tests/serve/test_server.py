@@ -469,6 +469,9 @@ def test_each_value_of_a_search_is_read_where_it_belongs(server):
         answer = httpx.get(f"{server.url}/v1/{path}")
         assert answer.status_code == 422, answer.text
         assert answer.json()["error"]["message"] == f"{name}: send it once."
+    for path in ("index", "items/0", "images/0"):  # of what no route reads nothing is said, be it sent once or twice
+        for query in ("a=1", "a=1&a=2"):
+            assert httpx.get(f"{server.url}/v1/{path}?{query}").status_code == 200
     packed = httpx.post(url, content=b"x", headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
     assert packed.status_code == 415
     for answer in (

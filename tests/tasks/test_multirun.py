@@ -1,5 +1,6 @@
 """Multiruns that are cut off, fail, run in parallel, or learn from their jobs."""
 
+import contextlib
 import json
 import os
 import signal
@@ -67,10 +68,13 @@ def test_jobs_side_by_side_are_interrupted_in_one_line(swept, tmp_path):
             if any((tmp_path / "outputs/sweeps/i").glob("*/checkpoints/last.ckpt")):
                 break
             time.sleep(0.1)
+        else:
+            pytest.fail("neither job has written a checkpoint in three minutes")
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=180)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # all have ended
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("interrupted; the same command with the sweep_name of its folder goes on")
     assert "Traceback" not in errors

@@ -16,6 +16,7 @@ from fashion import VisualSearchEngine
 from fashion.encoder import TorchEncoder
 from fashion.errors import FashionError
 from fashion.network import load_network
+from fashion.tasks import training
 from fashion.tasks.classify import balanced
 
 
@@ -384,17 +385,32 @@ def test_tensorboard_reads_our_events(run_here, data, tmp_path):
     assert b"_convert_" not in session
 
 
-@pytest.mark.parametrize(("trainer", "device"), [("cpu", "cpu"), pytest.param("gpu", "cuda", marks=GPU)])
-def test_figures_are_made_on_the_device_that_trained(run_here, data, monkeypatch, trainer, device):
-    raw, devices = TorchEncoder.raw, []
+# "cpu:0" is the CPU as well, and is told apart from the "cpu" that is meant where no device is named.
+ONE = "pytorch_lightning.strategies.SingleDeviceStrategy"
 
-    def noted(self, pictures):
-        devices.append(self.device.type)
+
+@pytest.mark.parametrize(
+    ("trainer", "device"),
+    [
+        (("trainer=cpu", f"+trainer.strategy={{_target_: {ONE}, device: 'cpu:0'}}"), "cpu:0"),
+        pytest.param(("trainer=gpu",), "cuda:0", marks=GPU),
+    ],
+)
+def test_figures_and_looks_are_made_on_the_device_that_trained(run_here, data, monkeypatch, trainer, device):
+    raw, fit_looks, named, fitted = TorchEncoder.raw, training.fit_looks, [], []
+
+    def naming(self, pictures):
+        named.append(str(self.device))
         return raw(self, pictures)
 
-    monkeypatch.setattr(TorchEncoder, "raw", noted)
-    run_here("task=classify", *data, f"trainer={trainer}", "task.epochs=1")
-    assert devices == [device, device]
+    def fitting(checkpoint, pictures, device):
+        fitted.append(str(device))
+        fit_looks(checkpoint, pictures, device)
+
+    monkeypatch.setattr(TorchEncoder, "raw", naming)
+    monkeypatch.setattr(training, "fit_looks", fitting)
+    run_here("task=classify", *data, *trainer, "task.epochs=1")
+    assert (named, fitted) == ([device] * 2, [device] * 2)
 
 
 def test_the_last_epoch_is_validated_whatever_its_number(run_here, data, tmp_path):

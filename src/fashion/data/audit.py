@@ -125,10 +125,11 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
 
 
 def copied(splits: Mapping[str, PictureArray]) -> dict[str, int]:
-    """How many pictures have the same one in another split, and how many groups are in more than one.
+    """How many pictures are copies of one in an earlier split, and how many groups are in more than one.
 
-    What an audit's summary says of both, without near-duplicates, whose search takes the square of the pictures: this
-    takes some ten seconds for a million.
+    Flat pictures, of one colour, are left out, as an audit names them apart.  It is what an audit's summary says of
+    both, without near-duplicates, whose search takes the square of the pictures: this takes some ten seconds for a
+    million.
     """
     first: dict[bytes, str] = {}
     across = 0

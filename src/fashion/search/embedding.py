@@ -3,6 +3,7 @@
 import shutil
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from fashion.files import replacing
 Vector = NDArray[np.float32]
 EVERY = 1024
 """Embeddings between two writes of the journal: about a second's work is all that a kill can cost."""
+
+DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What NumPy raises of an .npz that is cut off, or none."""
 
 
 class Journal:
@@ -31,11 +35,9 @@ class Journal:
         self.pending: dict[str, Vector] = {}
         self.known: dict[str, Vector] = {}
         for path in sorted(self.folder.glob("*.npz")) if self.folder else ():
-            try:
-                with np.load(path, allow_pickle=False) as part:
-                    self.known |= dict(zip(part["keys"].tolist(), part["embeddings"], strict=True))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                path.unlink(missing_ok=True)  # it can be embedded again
+            # What is damaged can be embedded again, and goes with the others.
+            with suppress(*DAMAGE), np.load(path, allow_pickle=False) as part:
+                self.known |= dict(zip(part["keys"].tolist(), part["embeddings"], strict=True))
 
     def add(self, key: str, embedding: Vector) -> None:
         """Note an embedding [64] under its key."""

@@ -42,7 +42,7 @@ def synced(
         store: where the catalogue lies; the caller holds its writer lock.  None: in memory only.
         on_bad_image: `fail` stops at a picture that cannot be read; `skip` leaves it out.
         allow_shrink: let more than half of the items go, the external ids that were given, and whole columns.
-        dry_run: only say what would change.
+        dry_run: only say what would change, and write nothing.
         rebuild: embed every item anew, also those that were added by request; ids stay.
         first_id: where there is no catalogue yet, the first id to give.
         check_content: read every picture, also those whose size and time of change are as noted.
@@ -60,11 +60,11 @@ def synced(
     changes = planned.changes
     if rebuild:
         planned.rows[:] = -1
-    if dry_run:
-        changes.embedded = len(_contents_to_embed(old, planned, rebuild) - {*(known or ())})
-        return old, changes
     journal = Journal(store.folder if store else None, encoder.fingerprint)
     journal.known |= dict(known or {})
+    if dry_run:
+        changes.embedded = len(_contents_to_embed(old, planned, rebuild) - journal.known.keys())
+        return old, changes
     before = len(journal.known)
     fresh = _embed_missing(encoder, listing, planned, journal, on_bad_image)
     added = _embed_added(encoder, old, planned, journal, on_bad_image) if old and rebuild else None

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response, Security
+from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader
 
 from fashion.data.images import BadPictureError
@@ -15,7 +15,7 @@ from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import content_of, image_url, items_after, payload
 from fashion.serve.errors import ApiError, address
-from fashion.serve.limits import check_once
+from fashion.serve.limits import once
 from fashion.serve.pictures import rounded, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
 from fashion.serve.search_routes import known, named
@@ -28,7 +28,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 def reading(service: Service) -> APIRouter:
     """What asks only."""
-    routes = APIRouter(tags=["catalogue"], dependencies=[Depends(check_once)])
+    routes = APIRouter(tags=["catalogue"])
 
     @routes.get("/index")
     async def index() -> IndexAnswer:
@@ -40,7 +40,7 @@ def reading(service: Service) -> APIRouter:
         """What is known of the item of that id."""
         return told(known(service.engine, number).item(number), service.settings)
 
-    @routes.get("/items")
+    @routes.get("/items", dependencies=[once(Wanted.model_fields)])
     async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
         """What is known of the items, in order of their ids, or of the one of that external_id."""
         engine, name, others = service.engine, asked.external_id, asked.model_fields_set - {"external_id"}
@@ -52,7 +52,7 @@ def reading(service: Service) -> APIRouter:
             number = await service.run(lambda: named(engine, name))
         return told(known(engine, number).item(number), service.settings)
 
-    @routes.get("/images/{number}", response_class=Response)
+    @routes.get("/images/{number}", response_class=Response, dependencies=[once(("size", "v"))])
     async def image(
         number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
     ) -> Response:

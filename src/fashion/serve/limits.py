@@ -1,12 +1,12 @@
 """What is checked of requests before anything is done for them: host, rate, size, key, origin, values given twice."""
 
 import hmac
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-from fastapi import Request
+from fastapi import Depends, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fashion.serve.errors import ApiError, respond
@@ -114,16 +114,18 @@ def host_name(host: bytes) -> str | None:
         return None
 
 
-async def check_once(request: Request) -> None:
-    """Refuse an address that gives a value twice, of which only the last would be read.
+def once(names: Iterable[str]) -> Any:
+    """A route's dependency: of these values in the address none comes twice, of which only the last would be read.
 
-    Raises:
-        ApiError: 422, naming the value.
+    It raises an ApiError, 422, that names the value.
     """
-    given = Counter(name for name, _ in request.query_params.multi_items())
-    twice = [name for name, count in given.items() if count > 1]
-    if twice:
-        raise ApiError(422, "invalid", f"{twice[0]}: send it once.")
+
+    async def check(request: Request) -> None:
+        twice = [name for name in names if len(request.query_params.getlist(name)) > 1]
+        if twice:
+            raise ApiError(422, "invalid", f"{twice[0]}: send it once.")
+
+    return Depends(check)
 
 
 def check_writer(request: Request, settings: Settings, writable: bool) -> None:

@@ -45,6 +45,8 @@ class BoundedHead(HttpToolsProtocol):
     """Bytes of a request since its parser got anywhere, after the read in which it did; None: between requests."""
     _moved = False
     """Whether it got anywhere in this read."""
+    _last: bytes | None = None
+    """The answer to hang up with, where others come before it; nothing is read any more."""
 
     def _progress(self) -> None:
         self._idle, self._moved = 0, True
@@ -107,16 +109,21 @@ class BoundedHead(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        if self._size > MOST:
-            self._refuse_head()
-        else:
-            self.transport.write(NO_HTTP)
-            self.transport.close()
+        self._refuse(TOO_LARGE if self._size > MOST else NO_HTTP)
 
-    def _refuse_head(self) -> None:
-        if not self._answering:  # else it would land inside another answer
-            self.transport.write(TOO_LARGE)
+    def _refuse(self, answer: bytes) -> None:
+        """Answer what is no request, and hang up; if it is a head, after the answers to the requests before it."""
+        if self._head and self._answering:
+            self._last = answer
+            return
+        if answer == NO_HTTP or not self._answering:  # else it would land inside another answer
+            self.transport.write(answer)
         self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._last is not None and not self._answering and not self.transport.is_closing():
+            self._refuse(self._last)
 
     def on_message_complete(self) -> None:
         self._idle = None
@@ -124,6 +131,8 @@ class BoundedHead(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        if self._last is not None:
+            return
         self._moved = False
         super().data_received(data)
         if self._timer is None and self._idle is None and not self._answering:
@@ -132,4 +141,4 @@ class BoundedHead(HttpToolsProtocol):
             return
         self._idle += len(data)
         if self._idle > MOST and not self.transport.is_closing():
-            self._refuse_head()
+            self._refuse(TOO_LARGE)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -13,7 +13,7 @@ from fashion.search.results import Hit
 from fashion.serve.bodies import bounded
 from fashion.serve.describing import check_columns, image_url, payload
 from fashion.serve.errors import ApiError
-from fashion.serve.limits import check_once
+from fashion.serve.limits import once
 from fashion.serve.schemas import (
     ClassifyAnswer,
     ClassProbability,
@@ -65,14 +65,14 @@ def router(service: Service) -> APIRouter:
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
         return answer(engine, settings, result.hits, predicted, result.match, started)
 
-    @routes.get("/items/{number}/similar", dependencies=[Depends(check_once)])
+    @routes.get("/items/{number}/similar", dependencies=[once(How.model_fields)])
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that id?"""
         engine = service.engine
         known(engine, number)
         return await alike(engine, number, wanted)
 
-    @routes.get("/similar", dependencies=[Depends(check_once)])
+    @routes.get("/similar", dependencies=[once(Like.model_fields)])
     async def similar_to(wanted: Annotated[Like, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that external_id?"""
         engine = service.engine

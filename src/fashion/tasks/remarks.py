@@ -73,11 +73,11 @@ def leaks(found: Mapping[str, Any]) -> str | None:
     Args:
         found: without `near_duplicates` where only pictures that are quite the same were looked for.
     """
-    pairs, groups = found["across_splits"], found["leaked_groups"]
-    if not pairs and not groups:
+    across, groups = found["across_splits"], found["leaked_groups"]
+    if not across and not groups:
         return None
-    alike = "nearly the same" if "near_duplicates" in found else "the same"
+    alike = "pairs that are the same or nearly so" if "near_duplicates" in found else "copies"
     return (
-        f"Pictures are in both training and validation (pairs that are {alike}: {pairs}, groups: {groups}), so the "
+        f"Pictures are in both training and validation ({alike}: {across}, groups: {groups}), so the "
         "figures are too good; task=audit shows them."
     )
