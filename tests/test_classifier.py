@@ -49,7 +49,7 @@ def test_weights_are_those_of_the_pictures_own_classes(batch, smoothing):
     for row, label in zip(logits.log_softmax(dim=1).tolist(), batch[1].tolist(), strict=True):
         wanted = [smoothing / 3 + (1 - smoothing) * (at == label) for at in range(3)]
         slowly -= weights[label] * sum(share * value for share, value in zip(wanted, row, strict=True)) / 6
-    assert float(loss) == pytest.approx(slowly, rel=1e-5)
+    assert loss.item() == pytest.approx(slowly, rel=1e-5)
 
 
 def test_weights_and_smoothing_leave_a_common_class_likeliest_for_its_own_pictures():
@@ -67,12 +67,12 @@ def test_weights_and_smoothing_leave_a_common_class_likeliest_for_its_own_pictur
 def test_teaching_is_the_share_of_imitation(batch, teaching):
     loss, logits = loss_and_logits(batch, margin=0, label_smoothing=0, teacher=teacher, teaching=teaching)
     named, imitated = F.cross_entropy(logits, batch[1]), imitation(logits, teacher(logits))
-    assert float(loss) == pytest.approx(float((1 - teaching) * named + teaching * imitated), rel=1e-5)
+    assert loss.item() == pytest.approx(float((1 - teaching) * named + teaching * imitated), rel=1e-5)
 
 
 def test_a_margin_makes_the_own_class_harder_to_name(batch):
     loss, logits = loss_and_logits(batch, margin=0.3, label_smoothing=0)
-    assert float(loss) > float(F.cross_entropy(logits, batch[1])) + 0.1
+    assert loss.item() > float(F.cross_entropy(logits, batch[1])) + 0.1
 
 
 @pytest.mark.parametrize("chances", [(1.0, 0.0), (0.0, 1.0)], ids=["mixup", "cutmix"])

@@ -130,7 +130,8 @@ def test_a_compiled_network_trains_and_its_checkpoints_are_read_without_compilin
     assert hparams["looks_fitted"]
     for name, value in module.network.state_dict().items():
         assert torch.equal(network.state_dict()[name.removeprefix("_orig_mod.")], value), name
-    fit_looks(tmp_path / "after.ckpt", images.array("validation"))  # as a task does when its training ends
+    # As a task does when its training ends.
+    fit_looks(tmp_path / "after.ckpt", images.array("validation"), torch.device("cpu"))
     again = Compiled.load_from_checkpoint(tmp_path / "after.ckpt", weights_only=True)
     assert torch.equal(again.network.axes.weight, axes(tmp_path / "after.ckpt"))
     assert not torch.equal(again.network.axes.weight, module.network.axes.weight)
