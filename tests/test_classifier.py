@@ -67,7 +67,7 @@ def test_weights_and_smoothing_leave_a_common_class_likeliest_for_its_own_pictur
 def test_teaching_is_the_share_of_imitation(batch, teaching):
     loss, logits = loss_and_logits(batch, margin=0, label_smoothing=0, teacher=teacher, teaching=teaching)
     named, imitated = F.cross_entropy(logits, batch[1]), imitation(logits, teacher(logits))
-    assert loss.item() == pytest.approx(float((1 - teaching) * named + teaching * imitated), rel=1e-5)
+    assert loss.item() == pytest.approx(((1 - teaching) * named + teaching * imitated).item(), rel=1e-5)
 
 
 def test_a_margin_makes_the_own_class_harder_to_name(batch):
