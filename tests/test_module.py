@@ -65,7 +65,7 @@ def test_looks_are_fitted_when_a_training_ends(images, tmp_path, kind, caplog):
 
 def test_looks_are_fitted_to_loaders_of_ones_own(tmp_path):
     pictures, labels = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8), torch.arange(40) % 3
-    loader = DataLoader(TensorDataset(pictures, labels), 8)
+    loader = DataLoader(TensorDataset(pictures, labels), batch_size=8)
     module, one = ClassifierModule(TINY, CLASSES), trainer(tmp_path, callbacks=[Averaging(0.9)])
     one.fit(module, loader, loader)
     one.save_checkpoint(tmp_path / "after.ckpt")

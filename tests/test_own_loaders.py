@@ -30,7 +30,7 @@ def loader(labels: Sequence[int] = (0, 1, 2), count: int = 12, scale: float = 1.
     """Noise of 32×32 pixels, labelled in turns."""
     pictures = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(count))
     shown = pictures.to(torch.uint8) if scale == 1 else pictures * scale
-    return DataLoader(TensorDataset(shown, torch.tensor([*labels] * count)[:count]), 6)
+    return DataLoader(TensorDataset(shown, torch.tensor([*labels] * count)[:count]), batch_size=6)
 
 
 def classifier() -> ClassifierModule:
@@ -65,7 +65,7 @@ def test_predictions_need_no_labels():
     module = classifier().eval()
     expected, _ = module(pictures)
     for dataset in (pictures, TensorDataset(pictures)):
-        (predicted,) = trainer().predict(module, DataLoader(dataset, 12))
+        (predicted,) = trainer().predict(module, DataLoader(dataset, batch_size=12))
         torch.testing.assert_close(predicted[0], expected)
 
 

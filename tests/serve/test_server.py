@@ -332,6 +332,7 @@ def test_limits(keyed_server):
     assert 'fashion_requests_total{method="POST",path="/v1/search",status="413"} 5.0' in metrics
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_so_at_once(keyed_server):
     picture = jpeg(size=(490, 500))
 

@@ -92,6 +92,7 @@ def test_validations_by_steps_still_end_with_one(run_here, data, tmp_path):
     assert [step for step, _ in read_curves(tmp_path / "steps")["val/acc"]] == [1, 3, 5, 7, 8]
 
 
+@pytest.mark.slow
 def test_time_is_limited(run_here, data, tmp_path):
     limit = "+trainer.max_time='00:00:00:01'"
     run_here("task=classify", *data, "task.epochs=5000", limit, out="short")

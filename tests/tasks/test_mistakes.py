@@ -152,6 +152,7 @@ def test_a_training_that_diverges_says_so(run_here, data, task):
         run_here(f"task={task}", *data, "task.epochs=2", "task.module.lr=1e30")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_like_only(run_here, data, tmp_path):
     run_here("task=classify", *data, "task.epochs=1", out="first")
     for arguments, words in (
@@ -179,6 +180,7 @@ def test_a_folder_holds_one_run(run_here, data, tmp_path):
     assert (tmp_path / "same/checkpoints/last.ckpt").exists()  # a run that cannot start takes nothing away
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path):
     arguments = ("task=classify", *data, "task.epochs=5000", f"hydra.run.dir={tmp_path / 'run'}")
     process = subprocess.Popen(

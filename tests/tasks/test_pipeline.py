@@ -61,6 +61,7 @@ def test_train_evaluate_export_index_and_search(run_here, data, pictures, tmp_pa
     assert (tmp_path / "search/results.html").exists()
 
 
+@pytest.mark.slow
 def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     checkpoint.parent.mkdir(parents=True)
@@ -148,6 +149,7 @@ def test_a_part_of_the_models_classes_in_another_order_is_named(run_here, tmp_pa
     assert written["metrics"]["accuracy"] == np.mean(named)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(run_here, data, tmp_path):
     run_here("task=classify", *data, "trainer.max_epochs=1", out="first")
     run_here("task=classify", *data, "trainer.max_epochs=3", "resume=first", out="second")
@@ -166,6 +168,7 @@ def test_a_run_goes_on_where_it_stopped(run_here, data, tmp_path):
         run_here("task=classify", *data, "trainer.max_epochs=4", "resume=latest", out="elsewhere")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_remembers_its_best_epoch(run_here, data, tmp_path):
     watched = ("task=classify", *data, "task.early_stopping=9", "trainer.max_epochs=3")
     run_here(*watched, out="first")
@@ -177,6 +180,7 @@ def test_a_run_that_goes_on_remembers_its_best_epoch(run_here, data, tmp_path):
     assert metrics(tmp_path / "second")["checkpoint"] == "best.ckpt"
 
 
+@pytest.mark.slow
 def test_a_training_in_a_runs_folder_sets_its_checkpoints_aside(run_here, data, tmp_path):
     run_here("task=classify", *data, "trainer.max_epochs=1", out="run")
     before = (tmp_path / "run/checkpoints/last.ckpt").read_bytes()

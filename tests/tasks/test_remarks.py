@@ -45,6 +45,7 @@ def test_classes_on_one_side_only_are_named(run_here, tmp_path, caplog):
     assert "Of dress there is no validation picture." in caplog.text
 
 
+@pytest.mark.slow
 def test_pictures_in_both_training_and_validation_are_mentioned(
     run_here, data, pictures, tmp_path, caplog, monkeypatch
 ):

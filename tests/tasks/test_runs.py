@@ -240,6 +240,7 @@ def test_tasks_without_figures_are_no_failed_runs(tmp_path):
     assert [row["run"] for row in read_runs(tmp_path / "runs")] == ["index"]
 
 
+@pytest.mark.slow
 def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_folder, tmp_path, caplog):
     data = (*SMALL[1:2], f"data.source={pictures}")
     run_here("task=classify", *SMALL, "data.image_size=64", f"data.source={pictures}", "task.epochs=12",
@@ -300,6 +301,7 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
         assert data_settings(load_encoder(run)) is None
 
 
+@pytest.mark.slow
 def test_a_runs_data_are_found_from_another_folder(run_here, run_folder, pictures, tmp_path, monkeypatch):
     run = shutil.copytree(run_folder, tmp_path / "mine")
     (run / ".hydra").mkdir()

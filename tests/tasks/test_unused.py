@@ -46,6 +46,7 @@ def test_settings_of_an_evaluation_beside_its_protocols(run_here, run_folder, pi
     assert said(caplog) == ["match_precision", "baselines"]
 
 
+@pytest.mark.slow
 def test_a_share_for_validation_beside_splits_of_the_source(run_here, run_folder, pictures, bundle, caplog):
     """It is said of what was typed, not of what a run had."""
     data = (*SMALL, f"data.source={pictures}")
@@ -79,6 +80,7 @@ def test_settings_of_other_benchmarks(run_here, caplog):
     assert said(caplog) == ["image_size", "rounds"]
 
 
+@pytest.mark.slow
 def test_settings_of_another_export(run_here, bundle, run_folder, pictures, caplog):
     run_here("task=index", f"pictures={pictures}/test", f"encoder={bundle}", "catalog=c")
     run_here("task=export", "catalog=c", "bundle=b", "note=mine")
