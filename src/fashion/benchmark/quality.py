@@ -40,6 +40,7 @@ def learned(folder: Path, models: Sequence[str]) -> dict[str, dict[str, Any]]:
 def plot(table: Mapping[str, Mapping[str, Any]]) -> Image.Image:
     """Accuracy against the time for one picture, where both are known; a larger dot has more parameters."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -52,6 +53,9 @@ def plot(table: Mapping[str, Mapping[str, Any]]) -> Image.Image:
         axes.errorbar(*place, yerr=spread or None, fmt="o", markersize=size, color="tab:blue", alpha=0.8)
         axes.annotate(name, place, xytext=(6, 6), textcoords="offset points", size=9)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15, y=0.1)
     axes.set_xlabel("one picture, ms (ONNX Runtime, one thread, median)")
     axes.set_ylabel("accuracy, %")

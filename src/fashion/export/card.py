@@ -5,8 +5,8 @@ from typing import Any
 
 from fashion.network import KIND
 
-SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "margin", "mixup", "classification", "look")
-RUN = ("data.training_size", "seed")
+SETTINGS = ("lr", "muon", "weight_decay", "label_smoothing", "margin", "mixup", "cutmix", "classification", "look")
+RUN = ("data.training_size", "data.batch_size", "seed")
 """What else a card says of the recipe; a manifest says more."""
 
 ALONE = """import numpy as np
