@@ -12,13 +12,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.triplets import TripletDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.export.bundle import write_bundle
-from fashion.network import load_network
 from fashion.optim import Averaging
 from fashion.report.tensorboard import FirstBatch
 from fashion.tasks.training import fit_looks

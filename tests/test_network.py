@@ -9,11 +9,12 @@ from helpers import GPU, TINY, write_checkpoint
 from torch.nn import functional as F
 
 from fashion.axes import principal_axes
+from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.data.arrays import PictureArray
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
-from fashion.network import EMBEDDING, KIND, SiameseEncoder, load_network, precisely
+from fashion.network import EMBEDDING, KIND, SiameseEncoder, precisely
 from fashion.tasks.starting import warm_start
 from fashion.tasks.training import fit_looks
 

@@ -58,7 +58,8 @@ class TorchEncoder:
     def __init__(self, checkpoint: Path, device: "str | torch.device" = "cpu"):
         import torch
 
-        from fashion.network import fingerprint, load_network
+        from fashion.checkpoints import load_network
+        from fashion.network import fingerprint
 
         network, hparams = load_network(checkpoint)
         self.source = checkpoint

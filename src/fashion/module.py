@@ -10,12 +10,13 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from fashion.checkpoints import plain
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
 from fashion.encoder import UNFITTED
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
-from fashion.network import SiameseEncoder, plain
+from fashion.network import SiameseEncoder
 from fashion.optim import one_cycle
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,11 @@ import yaml
 from helpers import ROOT, SMALL, TINY, write_checkpoint
 from pytorch_lightning import Trainer
 
+from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.errors import FashionError
-from fashion.network import SiameseEncoder, load_network
+from fashion.network import SiameseEncoder
 from fashion.report.training import read_curves
 from fashion.tasks.starting import warm_start
 from fashion.triplet import TripletModule

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, SMALL, command, write_pictures
 
+from fashion.checkpoints import load_network
 from fashion.data.sources import read_source
 from fashion.errors import FashionError
-from fashion.network import load_network
 from fashion.report.training import read_curves
 from fashion.tasks.folder import make
 

@@ -7,9 +7,9 @@ from helpers import SMALL
 from own import Plain
 
 from fashion.backbone import BACKBONES
+from fashion.checkpoints import load_network
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
-from fashion.network import load_network
 
 
 @pytest.fixture

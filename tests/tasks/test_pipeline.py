@@ -13,9 +13,9 @@ from helpers import GPU, SMALL, command, write_pictures
 from PIL import Image
 
 from fashion import VisualSearchEngine
+from fashion.checkpoints import load_network
 from fashion.encoder import TorchEncoder
 from fashion.errors import FashionError
-from fashion.network import load_network
 from fashion.tasks import training
 from fashion.tasks.classify import balanced
 

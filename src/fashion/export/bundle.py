@@ -172,6 +172,6 @@ def check_heads(folder: Path, pictures: NDArray[np.uint8], joint: tuple[Any, Any
 
 
 def _hparams(checkpoint: Path) -> dict[str, Any]:
-    from fashion.network import load_network
+    from fashion.checkpoints import load_network
 
     return load_network(checkpoint)[1]

@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fashion.checkpoints import load_network
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.folders import class_name
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.model_files import find_model
-from fashion.network import load_network
 from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions

@@ -14,9 +14,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from fashion.callbacks import epochs_begun
+from fashion.checkpoints import load_network
 from fashion.data.folders import class_name
 from fashion.errors import FashionError
-from fashion.network import load_network
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from fashion.checkpoints import check_rebuilt, load_network, plain
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit, copied
 from fashion.data.augmenting import AugmentingDataModule
@@ -25,7 +26,7 @@ from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
-from fashion.network import check_rebuilt, load_network, plain, precisely
+from fashion.network import precisely
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
