@@ -374,6 +374,7 @@ def test_a_source_item_that_is_replaced_stays_the_sources(engine, source, tmp_pa
     ("change", "words"),
     [
         (lambda e, s: delete_items(e, s, ["nothing"]), "no item with external_id 'nothing'"),
+        (lambda e, s: delete_items(e, s, ["no text: \udcff"]), "no item with external_id 'no text"),
         (lambda e, s: update_items(e, s, {"hat/0.png": {"id": 3}}), "cannot be set"),
         (
             lambda e, s: update_items(e, s, {"hat/0.png": {"label": 3}}),
