@@ -1,5 +1,7 @@
 """A catalogue that follows its source: what is embedded, which ids stay, and what survives a kill."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +23,7 @@ import pytest
 from helpers import write_checkpoint, write_pictures
 
 from fashion import VisualSearchEngine
-from fashion.errors import FashionError
+from fashion.errors import FashionError, OutageError
 from fashion.search import catalog as catalog_module
 from fashion.search import catalog_files
 from fashion.search.catalog import Catalog
@@ -304,6 +307,12 @@ def test_the_second_writer_is_told_who_holds_the_lock(engine, source, tmp_path):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"is being written by process {os.getpid()} on" in done.stderr
     with store.writer():
+        pass
+
+
+def test_a_file_system_without_locks_is_no_other_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with pytest.raises(OutageError, match=r"cannot be locked \(No locks available\)"), Store(tmp_path / "c").writer():
         pass
 
 
