@@ -68,17 +68,17 @@ def reading(service: Service) -> APIRouter:
         # What others embedded may say anything as sha256.
         content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
         lasts = v == content_of(found) and bool(DIGEST.fullmatch(str(found["sha256"])))
-        lasts = lasts and await service.run(lambda: is_as_noted(catalog.picture(found), found))
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
-        headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
         known_tags = request.headers.get("if-none-match", "").split(",")
-        if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
-            return Response(status_code=304, headers=headers)
-        try:
-            with service.place():
+        with service.place():
+            lasts = lasts and await service.run(lambda: is_as_noted(catalog.picture(found), found))
+            headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
+            if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
+                return Response(status_code=304, headers=headers)
+            try:
                 data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted, box_of(bbox)))
-        except BadPictureError:
-            raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
+            except BadPictureError:
+                raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
