@@ -1,7 +1,7 @@
 """Adding, changing and deleting single items of a catalogue folder; each call is one new version, or nothing."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def update_items(
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
-        places = _known_places(old, changes)
+        places = places_of(old, changes, required=True)
         rows = []
         for name, values in changes.items():
             check_settable(name, values)
@@ -139,32 +139,27 @@ def delete_items(engine: VisualSearchEngine, store: Store, external_ids: Sequenc
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
-        gone = list(_known_places(old, external_ids).values())
+        gone = list(places_of(old, external_ids, required=True).values())
         stay = ~np.isin(np.arange(len(old)), gone)
         if not stay.any():
             raise FashionError("No item would be left; delete the catalogue's folder instead.")
         _commit(engine, store, old, old.items.filter(pa.array(stay)), np.asarray(old.embeddings)[stay], old.next_id)
 
 
-def places_of(catalog: Catalog, external_ids: Iterable[str]) -> dict[str, int]:
-    """In which row each of the items stands that the catalogue has."""
+def places_of(catalog: Catalog, external_ids: Collection[str], required: bool = False) -> dict[str, int]:
+    """In which row each of the items stands that the catalogue has.
+
+    Raises:
+        FashionError: if they are `required` and one is unknown.
+    """
     column = catalog.items["external_id"]
     # As bytes that are not checked: a file's name may be no text, and then it is just no item's.
     names = pa.array([name.encode(errors="surrogatepass") for name in external_ids], pa.binary()).view(pa.string())
     rows = np.flatnonzero(pc.is_in(column, value_set=names))
-    return {column[row].as_py(): row for row in rows.tolist()}
-
-
-def _known_places(catalog: Catalog, external_ids: Iterable[str]) -> dict[str, int]:
-    """`places_of` them all.
-
-    Raises:
-        FashionError: if one is unknown.
-    """
-    places = places_of(catalog, external_ids)
-    unknown = next((name for name in external_ids if name not in places), None)
-    if unknown is not None:
-        raise FashionError(f"The catalogue has no item with external_id {unknown!r}.")
+    places = {column[row].as_py(): row for row in rows.tolist()}
+    unknown = [name for name in external_ids if name not in places]
+    if required and unknown:
+        raise FashionError(f"The catalogue has no item with external_id {unknown[0]!r}.")
     return places
 
 
