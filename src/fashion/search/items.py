@@ -155,8 +155,8 @@ def places_of(catalog: Catalog, external_ids: Collection[str], required: bool = 
     column = catalog.items["external_id"]
     # As bytes that are not checked: a file's name may be no text, and then it is just no item's.
     names = pa.array([name.encode(errors="surrogatepass") for name in external_ids], pa.binary()).view(pa.string())
-    rows = np.flatnonzero(pc.is_in(column, value_set=names))
-    places = {column[row].as_py(): row for row in rows.tolist()}
+    rows = pc.indices_nonzero(pc.is_in(column, value_set=names)).to_pylist()
+    places = {column[row].as_py(): row for row in rows}
     unknown = [name for name in external_ids if name not in places]
     if required and unknown:
         raise FashionError(f"The catalogue has no item with external_id {unknown[0]!r}.")
