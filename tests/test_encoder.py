@@ -12,10 +12,14 @@ from helpers import GPU, ROOT, TINY, write_checkpoint
 from PIL import Image
 
 from fashion import VisualSearchEngine
+from fashion.data.arrays import PictureArray
+from fashion.data.sources import Item
 from fashion.encoder import OnnxEncoder, TorchEncoder, load_encoder, softmax
 from fashion.errors import FashionError
 from fashion.export import bundle as bundle_module
+from fashion.export import int8
 from fashion.export.bundle import check_agreement, write_bundle
+from fashion.files import sha256
 from fashion.model_files import figures_of, find_model
 
 
@@ -203,6 +207,20 @@ def test_disagreement_on_neighbours_is_noticed():
     check_agreement((vectors, probabilities), (vectors, probabilities))
     with pytest.raises(FashionError, match="differ"):
         check_agreement((vectors, probabilities), (vectors[::-1], probabilities))
+
+
+def test_int8_is_compared_on_all_pictures(bundle, tmp_path):
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    int8.quantized(folder / "encoder.onnx", folder / int8.NAME, noise(32))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][int8.NAME] = sha256(folder / int8.NAME)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    one, other = (OnnxEncoder(folder, file)(noise(60))[0] for file in ("encoder.onnx", int8.NAME))
+    items = tuple(Item(f"{number}.png", "", "validation") for number in range(60))
+    pictures = PictureArray(noise(60), np.arange(60) % 3, items, (), "")
+    difference = np.abs(one - other)
+    assert difference.max() > difference[0].max()
+    assert int8.judge(folder, pictures, pictures).difference == pytest.approx(difference.max())
 
 
 def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):

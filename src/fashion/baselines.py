@@ -24,14 +24,14 @@ def raw_pixels(pictures: Pictures) -> Vectors:
     """[N,3,S,S] → [N,3·16·16] of length 1: the picture at 16×16, less its mean."""
     count, channels, size, _ = pictures.shape
     step = size // 16
-    small = np.asarray(pictures, np.float32)[:, :, : 16 * step, : 16 * step]
-    small = small.reshape(count, channels, 16, step, 16, step).mean(axis=(3, 5)).reshape(count, -1)
+    cut = np.asarray(pictures)[:, :, : 16 * step, : 16 * step].reshape(count, channels, 16, step, 16, step)
+    small = cut.mean(axis=(3, 5), dtype=np.float32).reshape(count, -1)
     return _unit(small - small.mean(axis=1, keepdims=True))
 
 
 def colour_histogram(pictures: Pictures) -> Vectors:
     """[N,3,S,S] → [N,4³] of length 1: square roots of how often each of 64 colours occurs."""
-    red, green, blue = np.moveaxis(np.asarray(pictures) >> 6, 1, 0).astype(np.int64)
+    red, green, blue = np.moveaxis(np.asarray(pictures) >> 6, 1, 0)
     codes = (red * 16 + green * 4 + blue).reshape(len(pictures), -1)
     return _unit(np.sqrt(np.stack([np.bincount(row, minlength=64) for row in codes])))
 

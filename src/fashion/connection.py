@@ -53,11 +53,11 @@ class Connection:
                     if wait is None or time.monotonic() + wait > end:
                         raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
                 time.sleep(wait)  # then once more: whatever this API does can be done twice
-            except http.client.HTTPException as error:
-                raise FashionError(f"{self.url} does not speak HTTP ({error!r}); check the address.") from None
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError) as error:  # first: who hangs up without an answer raises one of both
                 reason = getattr(error, "reason", error)
                 raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None
+            except http.client.HTTPException as error:
+                raise FashionError(f"{self.url} does not speak HTTP ({error!r}); check the address.") from None
 
 
 def _check_address(url: str) -> None:

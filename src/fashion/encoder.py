@@ -62,7 +62,7 @@ class TorchEncoder:
         from fashion.network import fingerprint
 
         network, hparams = load_network(checkpoint)
-        self.source = checkpoint
+        self.source, self.hparams = checkpoint, hparams
         self.class_names = tuple(map(class_name, hparams["class_names"]))
         self.image_size, self.centre = int(hparams["image_size"]), float(hparams.get("centre", 1.0))
         self.fingerprint = fingerprint(
@@ -96,7 +96,6 @@ class OnnxEncoder:
 
     Args:
         folder: the bundle.
-        threads: of one forward pass; one is best for single pictures.
         file: the network; `encoder.int8.onnx` where the bundle has one.  Its embeddings are near enough to the others'
             to search a catalogue of theirs, and their no-match threshold is used for both.
 
@@ -104,7 +103,7 @@ class OnnxEncoder:
         FashionError: if the bundle is incomplete, or its network is not the one that its manifest describes.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, file: str = "encoder.onnx"):
+    def __init__(self, folder: Path, file: str = "encoder.onnx"):
         import onnxruntime as ort
 
         manifest = read_manifest(folder)
@@ -120,7 +119,7 @@ class OnnxEncoder:
         self.no_match = no_match_of(manifest)
         self.names = manifest.get("training", {}).get("classification") != 0
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1  # best for single pictures
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         outputs = [output.name for output in self.session.get_outputs()]
         if outputs != ["embedding", "logits"]:

@@ -1,5 +1,7 @@
 """A catalogue that follows its source: what is embedded, which ids stay, and what survives a kill."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +23,7 @@ import pytest
 from helpers import write_checkpoint, write_pictures
 
 from fashion import VisualSearchEngine
-from fashion.errors import FashionError
+from fashion.errors import FashionError, OutageError
 from fashion.search import catalog as catalog_module
 from fashion.search import catalog_files
 from fashion.search.catalog import Catalog
@@ -307,6 +310,12 @@ def test_the_second_writer_is_told_who_holds_the_lock(engine, source, tmp_path):
         pass
 
 
+def test_a_file_system_without_locks_is_no_other_writer(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with pytest.raises(OutageError, match=r"cannot be locked \(No locks available\)"), Store(tmp_path / "c").writer():
+        pass
+
+
 def test_the_same_id_twice_is_refused(engine, source, tmp_path):
     listing = engine.list_folder(source)
     twice = Listing(source, listing.paths, {"external_id": ["a"] * len(listing.paths)})
@@ -374,6 +383,7 @@ def test_a_source_item_that_is_replaced_stays_the_sources(engine, source, tmp_pa
     ("change", "words"),
     [
         (lambda e, s: delete_items(e, s, ["nothing"]), "no item with external_id 'nothing'"),
+        (lambda e, s: delete_items(e, s, ["no text: \udcff"]), "no item with external_id 'no text"),
         (lambda e, s: update_items(e, s, {"hat/0.png": {"id": 3}}), "cannot be set"),
         (
             lambda e, s: update_items(e, s, {"hat/0.png": {"label": 3}}),

@@ -17,12 +17,14 @@ from uploads import KEY, jpeg, saved, text
 from fashion import VisualSearchEngine
 from fashion.benchmark.server import Server
 from fashion.client import Client
-from fashion.errors import FashionError, OutageError
+from fashion.errors import FashionError, OtherModelError, OutageError
 from fashion.search.catalog import Catalog
 from fashion.search.items import delete_items, update_items
 from fashion.search.milvus import MilvusIndex
 from fashion.search.store import Store
 from fashion.serve import describing
+from fashion.serve.changes import changed, deleted
+from fashion.serve.errors import ApiError
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
 from fashion.tasks.serve import make_service
@@ -195,6 +197,40 @@ def test_a_catalogue_of_another_model_is_said_once_and_shown(served_folder):
         Store(served_folder).use(old)
     assert not service.reload()
     assert service.unused_version is None
+
+
+def deletion(service: Service, *names: str) -> list[str]:
+    answer = asyncio.run(changed(service, "here", lambda engine: deleted(engine, service, names)))
+    return [one.status for one in answer.items]
+
+
+def test_a_change_after_a_rollback_need_not_wait_for_the_watch(served_folder):
+    service = make_service(served_folder, None, Settings())
+    stranger = Catalog.open(served_folder)
+    stranger.fingerprint = "another"
+    stranger.write(served_folder)
+    with pytest.raises(OtherModelError):
+        deletion(service, "hat/0.png")
+    with pytest.raises(ApiError, match="newer version 2"):
+        deletion(service, "hat/0.png")
+    with Store(served_folder).writer():
+        Store(served_folder).use(1)
+    assert deletion(service, "hat/0.png") == ["deleted"]
+
+
+def test_a_change_sees_what_others_wrote_and_reads_the_catalogue_no_more_than_it_must(
+    served_folder, bundle, monkeypatch
+):
+    service = make_service(served_folder, None, Settings())
+    opened = Mock(side_effect=Catalog.open)
+    monkeypatch.setattr(Catalog, "open", opened)
+    assert deletion(service, "hat/9.png") == ["unknown"]
+    assert opened.call_count == 0
+    assert deletion(service, "hat/0.png", "hat/9.png") == ["deleted", "unknown"]
+    assert opened.call_count == 1
+    delete_items(VisualSearchEngine(bundle, served_folder), service.store, ["hat/1.png"])
+    assert deletion(service, "hat/1.png") == ["unknown"]
+    assert service.catalog.version == 3
 
 
 def test_a_version_that_is_still_being_copied_is_taken_up_when_it_is_whole(served_folder, tmp_path):

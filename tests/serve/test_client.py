@@ -43,6 +43,7 @@ def page(content: bytes) -> bytes:
         (page(b"<html>hello</html>"), "not as task=serve does"),
         (page(b"[1, 2]"), "not as task=serve does"),
         (page(b'{"classes": 3}'), "not as task=serve does"),
+        (b"", r"does not answer \(Remote end closed connection without response\)"),
         (b"SSH-2.0-OpenSSH_9\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nhelp", "answered 502: Bad Gateway"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhelp", "does not speak HTTP"),

@@ -19,6 +19,7 @@ from fashion.client import Client
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.serve.app import create_app
+from fashion.serve.describing import image_url
 from fashion.serve.settings import Settings
 from fashion.tasks.serve import make_service
 
@@ -263,6 +264,21 @@ def test_pages_of_the_origins_may_read_that_the_server_failed(served_folder, cap
     assert "nobody foresaw this" not in answer.text
     assert "GET /v1/broken failed" in caplog.text
     assert "nobody foresaw this" in caplog.text
+
+
+def test_a_picture_that_is_only_looked_at_takes_a_place_too(served_folder):
+    service = make_service(served_folder, None, Settings(workers=1, queue=0))
+    address = image_url(service.catalog.item(0), service.settings)
+
+    async def ask(tag: str) -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get(address, headers={"If-None-Match": tag})
+
+    tag = asyncio.run(ask("none")).headers["etag"]
+    assert asyncio.run(ask(tag)).status_code == 304
+    with service.place():
+        assert asyncio.run(ask(tag)).status_code == 503
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example/", "shop.example", "https://Shop.example"])

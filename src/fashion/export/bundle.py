@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def write_bundle(
             "normalisation": {"mean": MEAN, "std": STD, "of": 255, "inside_the_graph": True},
             "preprocessing": "the middle (a share `centre` of both sides) stretched to a square, RGB, uint8, [N,3,S,S]",
             "note": note,
-            "training": _hparams(checkpoint),
+            "training": encoder.hparams,
             "run": {**(run or {})},
             "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
             "no_match": (metrics or {}).get("no_match"),
@@ -121,7 +122,7 @@ def _int8(part: Path, data: "ImageDataModule | None", manifest: dict[str, Any]) 
     verdict = int8.judge(part, data.array("validation"), data.array("train"))
     if not verdict.kept:
         del manifest["files"][int8.NAME]
-    return verdict.to_dict()
+    return asdict(verdict)
 
 
 def drawn_pictures(size: int, count: int = 60) -> NDArray[np.uint8]:
@@ -169,9 +170,3 @@ def check_heads(folder: Path, pictures: NDArray[np.uint8], joint: tuple[Any, Any
         (said,) = session.run([name], {"pictures": pictures[:BATCH]})  # in one pass, so not of thousands of pictures
         if not np.abs(said - expected[:BATCH]).max() <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise FashionError(f"{file} differs from encoder.onnx; nothing is written.")
-
-
-def _hparams(checkpoint: Path) -> dict[str, Any]:
-    from fashion.checkpoints import load_network
-
-    return load_network(checkpoint)[1]

@@ -14,7 +14,7 @@ from fashion.search.milvus import MilvusIndex
 EXACT_UP_TO = 1_000_000
 """Items that an exact search passes over in 10 to 20 ms on one core; below that nothing else is worth its misses."""
 
-AUTO = {"recall": 0.95, "memory_mb": None}
+AUTO: dict[str, Any] = {"recall": 0.95, "memory_mb": None}
 """Settings of `index=auto` and their defaults."""
 
 HARDEST = 1024
@@ -46,12 +46,8 @@ def build_auto(
         memory_mb: what the index may take up; None: no limit.
 
     Raises:
-        FashionError: if a value is out of its range, or no kind fits.
+        FashionError: if no kind fits.
     """
-    if not 0 < recall <= 1:
-        raise FashionError(f"index.recall is {recall!r}; it should lie between 0 and 1.")
-    if memory_mb is not None and memory_mb <= 0:
-        raise FashionError(f"index.memory_mb is {memory_mb!r}; it should be above 0, or null for no limit.")
     count = len(ids)  # type: ignore[arg-type]
     fitting = [
         kind for kind in _preferred(count, recall) if memory_mb is None or _size_mb(kind, count, dimension) <= memory_mb
@@ -86,6 +82,8 @@ def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
     if index.kind == "flat":
         return True
     name = {"hnsw": "ef_search", "ivfpq": "nprobe"}[index.kind]
+    if (index.recall or 0) < recall:
+        index.recall = index.measure_recall(embeddings)  # a change measures it of few items
     while (index.recall or 0) < recall and index.settings[name] < HARDEST:
         index.look(**{name: 2 * index.settings[name]})
         index.recall = index.measure_recall(embeddings)
@@ -96,14 +94,28 @@ def in_full(index: Mapping[str, Any]) -> dict[str, Any]:
     """What the `index` group describes, `kind` and settings, with the defaults of those that are not named.
 
     Raises:
-        FashionError: for an unknown kind or setting.
+        FashionError: for an unknown kind or setting, or a value out of its range.
     """
     settings = dict(index)
     kind = settings.pop("kind")
     if kind == "auto":
-        return {"kind": kind, **AUTO, **settings}
+        return {"kind": kind, **_auto(settings)}
     empty = MilvusIndex(**settings) if kind == "milvus" else FAISSIndex(kind=kind, **settings)
     return {"kind": kind, **empty.settings}
+
+
+def _auto(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `index=auto`, those that are not named among them; errors as of `in_full`."""
+    unknown = [name for name in settings if name not in AUTO]
+    if unknown:
+        raise FashionError(f"index=auto has no setting {unknown[0]!r}; it has {', '.join(AUTO)}.")
+    full = AUTO | dict(settings)
+    recall, memory_mb = full["recall"], full["memory_mb"]
+    if not isinstance(recall, int | float) or not 0 < recall <= 1:
+        raise FashionError(f"index.recall is {recall!r}; it should lie between 0 and 1.")
+    if memory_mb is not None and (not isinstance(memory_mb, int | float) or not memory_mb > 0):
+        raise FashionError(f"index.memory_mb is {memory_mb!r}; it should be above 0, or null for no limit.")
+    return full
 
 
 def built(
@@ -120,10 +132,7 @@ def built(
         before: what the same settings gave for most of the embeddings: it is changed where that is as good.
     """
     if kind == "auto":
-        try:
-            return build_auto(embeddings, ids, dimension, before, **settings)
-        except TypeError as error:
-            raise FashionError(f"index=auto: {error}; it has recall and memory_mb.") from error
+        return build_auto(embeddings, ids, dimension, before, **_auto(settings))
     if kind == "milvus":
         elsewhere = MilvusIndex(dimension, **settings)
         elsewhere.build(embeddings, ids)

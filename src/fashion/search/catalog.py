@@ -102,14 +102,14 @@ class Catalog:
             like: an older one, whose index is taken over if it is what would be built, or changed if most of these
                 items are its own.
         """
-        ids = items["id"].to_numpy()
-        before = like._former(ids, embeddings, in_full(index)) if like is not None else None
+        ids, asked = items["id"].to_numpy(), in_full(index)
+        before = like._former(ids, embeddings, asked) if like is not None else None
         if before is not None and before.kept.all() and len(before.index) == len(ids):
             made = before.index
         else:
             made = built(embeddings, ids, embeddings.shape[1], before=before, **index)
         above = int(ids.max()) + 1 if next_id is None else next_id
-        return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, in_full(index))
+        return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, asked)
 
     def _former(
         self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]

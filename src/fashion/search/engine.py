@@ -168,23 +168,16 @@ class VisualSearchEngine:
         """`more_like`, as a search answers: the query is called what the item is, and named by the item's picture."""
         hits = self.more_like(number, **options)
         assert self.catalog is not None
-        item = self.catalog.item(number)
-        predicted, probability = self.classify_item(number) or (None, None)
-        box, picture = box_of(item.get("bbox")), str(self.item_picture(number))
-        return SearchResult(item["external_id"], predicted, probability, hits, box=box, picture=picture)
-
-    def classify_item(self, number: int) -> tuple[str, float] | None:
-        """The likeliest class of the item's picture, or of its bbox, and how likely; None where it cannot be read."""
-        path, encoder = self.item_picture(number), self.encoder
-        assert self.catalog is not None
-        box = box_of(self.catalog.item(number).get("bbox"))
+        item, encoder = self.catalog.item(number), self.encoder
+        path, box = self.catalog.picture(item), box_of(item.get("bbox"))
+        result = SearchResult(item["external_id"], None, None, hits, box=box, picture=str(path))
         try:
             picture = load_picture(path, encoder.image_size, box, encoder.centre)
         except BadPictureError:  # a catalogue needs no pictures to be searched
-            return None
-        _, probabilities = encoder(picture[None])
-        best = int(probabilities[0].argmax())
-        return encoder.class_names[best], float(probabilities[0, best])
+            return result
+        _, (row,) = encoder(picture[None])
+        best = int(row.argmax())
+        return replace(result, predicted=encoder.class_names[best], probability=float(row[best]))
 
     def nearest(
         self, embeddings: NDArray[np.float32], choice: Choice, filter: str | Filter | NDArray[np.bool_] | None = None

@@ -17,7 +17,7 @@ from fashion.search.table import RESERVED
 
 def added(old: Catalog) -> NDArray[np.bool_]:
     """Which items [N] were added by request."""
-    return np.asarray(old.items["origin"].to_numpy(zero_copy_only=False) == "added")
+    return np.asarray(pc.equal(old.items["origin"], "added"))
 
 
 def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: bool) -> None:
@@ -31,9 +31,10 @@ def check_shrink(old: Catalog | None, left: NDArray[np.int64], allow_shrink: boo
     """
     if old is None or allow_shrink:
         return
+    by_request = added(old)
     for some, what in (
-        (~added(old), "items are no longer in the source, or cannot be read"),
-        (added(old), "added items would be lost, as their pictures are gone or cannot be read"),
+        (~by_request, "items are no longer in the source, or cannot be read"),
+        (by_request, "added items would be lost, as their pictures are gone or cannot be read"),
     ):
         before = old.ids[some]
         gone = int((~np.isin(before, left)).sum())

@@ -16,6 +16,9 @@ from fashion.search.searching import Found
 PASSED_OVER = 0.2
 """Up to this share of the rows may be removed ones, which take up memory and time, before an index is built anew."""
 
+FEW = 200
+"""Vectors of which a changed index is scored, in place of 1,000: else that would be nearly all of a small change."""
+
 
 class FAISSIndex:
     """Unit vectors with stable int64 ids, searched by inner product, which for them is the cosine.
@@ -98,7 +101,7 @@ class FAISSIndex:
     def changed(self, embeddings: ArrayLike, ids: ArrayLike, kept: NDArray[np.bool_]) -> "FAISSIndex":
         """An index over `embeddings` [N,dimension] under `ids` [N], ascending; what this one holds is not added again.
 
-        It is a copy; this one stays as it is, so it may be searched meanwhile.
+        It is a copy; this one stays as it is, so it may be searched meanwhile.  Its `recall` is of fewer vectors.
 
         Args:
             kept: [N], the vectors that this one has under the same ids.  Whatever else it has is found no more.
@@ -116,7 +119,7 @@ class FAISSIndex:
         if not kept.all():
             whole.add_with_ids(vectors[~kept], numbers[~kept])
         other._held = Numbered(whole, self.kind)
-        other.recall = other._held.recall(vectors)
+        other.recall = other._held.recall(vectors, sample=FEW)
         return other
 
     def _numbered(self, embeddings: ArrayLike, ids: ArrayLike | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

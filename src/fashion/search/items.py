@@ -1,12 +1,13 @@
 """Adding, changing and deleting single items of a catalogue folder; each call is one new version, or nothing."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
@@ -48,13 +49,13 @@ def add_items(
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
-        places = _rows(old, names)
+        places = places_of(old, names)
         new = itertools.count(old.next_id)
         ids = [int(old.ids[places[name]]) if name in places else next(new) for name in names]
         next_id = max(old.next_id, *(number + 1 for number in ids))
-        origins = old.items["origin"].to_pylist()
+        origins = {name: old.items["origin"][row].as_py() for name, row in places.items()}
         fresh = [
-            _row(row, Path(path), number, origins[places[name]] if name in places else "added")
+            _row(row, Path(path), number, origins.get(name, "added"))
             for name, row, path, number in zip(names, rows, pictures, ids, strict=True)
         ]
         stay = ~np.isin(old.ids, ids)
@@ -108,7 +109,7 @@ def update_items(
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
-        places = _rows(old, changes, required=True)
+        places = places_of(old, changes, required=True)
         rows = []
         for name, values in changes.items():
             check_settable(name, values)
@@ -138,19 +139,28 @@ def delete_items(engine: VisualSearchEngine, store: Store, external_ids: Sequenc
     with store.writer():
         old = Catalog.open(store.folder)
         old.check_encoder(engine.encoder)
-        gone = list(_rows(old, external_ids, required=True).values())
+        gone = list(places_of(old, external_ids, required=True).values())
         stay = ~np.isin(np.arange(len(old)), gone)
         if not stay.any():
             raise FashionError("No item would be left; delete the catalogue's folder instead.")
         _commit(engine, store, old, old.items.filter(pa.array(stay)), np.asarray(old.embeddings)[stay], old.next_id)
 
 
-def _rows(catalog: Catalog, names: Any, required: bool = False) -> dict[str, int]:
-    place = {name: row for row, name in enumerate(catalog.items["external_id"].to_pylist())}
-    unknown = [name for name in names if name not in place]
+def places_of(catalog: Catalog, external_ids: Collection[str], required: bool = False) -> dict[str, int]:
+    """In which row each of the items stands that the catalogue has.
+
+    Raises:
+        FashionError: if they are `required` and one is unknown.
+    """
+    column = catalog.items["external_id"]
+    # As bytes that are not checked: a file's name may be no text, and then it is just no item's.
+    names = pa.array([name.encode(errors="surrogatepass") for name in external_ids], pa.binary()).view(pa.string())
+    rows = pc.indices_nonzero(pc.is_in(column, value_set=names)).to_pylist()
+    places = {column[row].as_py(): row for row in rows}
+    unknown = [name for name in external_ids if name not in places]
     if required and unknown:
         raise FashionError(f"The catalogue has no item with external_id {unknown[0]!r}.")
-    return {name: place[name] for name in names if name in place}
+    return places
 
 
 def _row(row: Mapping[str, Any], path: Path, number: int, origin: str) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def cut_of(metadata: Path) -> Cut | None:
     return Cut(int(said[b"shards"]), said[b"digest"].decode()) if b"shards" in said and b"digest" in said else None
 
 
-def read_part(folder: Path, number: str, dimension: int = 64) -> tuple[NDArray[np.float32], pa.Table]:
-    """Embeddings [n,dimension] of the part whose files end in `number`, on the disk, and their rows.
+def read_part(folder: Path, number: str) -> tuple[NDArray[np.float32], pa.Table]:
+    """Embeddings [n,64] of the part whose files end in `number`, on the disk, and their rows.
 
     Raises:
         FashionError: if it is damaged, incomplete, or of another dimension.
@@ -114,16 +114,15 @@ def read_part(folder: Path, number: str, dimension: int = 64) -> tuple[NDArray[n
         table = parquet.read_table(folder / "metadata" / f"metadata_{number}.parquet")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise FashionError(f"{path} or its metadata cannot be read ({error}); embed that part again.") from error
-    if array.ndim != 2 or array.shape != (table.num_rows, dimension):
+    if array.ndim != 2 or array.shape != (table.num_rows, 64):
         raise FashionError(
-            f"{path} has shape {array.shape}; for its {table.num_rows} rows it should be "
-            f"({table.num_rows}, {dimension})."
+            f"{path} has shape {array.shape}; for its {table.num_rows} rows it should be ({table.num_rows}, 64)."
         )
     return array, table
 
 
-def read_parts(folder: Path, dimension: int = 64) -> tuple[NDArray[np.float32], pa.Table]:
-    """All parts, in order of their numbers: embeddings [N,dimension] and their rows.
+def read_parts(folder: Path) -> tuple[NDArray[np.float32], pa.Table]:
+    """All parts, in order of their numbers: embeddings [N,64] and their rows.
 
     Raises:
         FashionError: if there is none, one is damaged, incomplete, or of another dimension, or the parts are shards
@@ -133,7 +132,7 @@ def read_parts(folder: Path, dimension: int = 64) -> tuple[NDArray[np.float32], 
     if not numbers:
         raise FashionError(f"{folder} holds no embeddings (metadata/metadata_*.parquet); make them with task=embed.")
     _check_shards(folder, numbers)
-    parts = [part for part in (read_part(folder, number, dimension) for number in numbers) if len(part[1])]
+    parts = [part for part in (read_part(folder, number) for number in numbers) if len(part[1])]
     if not parts:
         raise FashionError(f"All parts in {folder} are empty; embed some pictures.")
     joined = pa.concat_tables([table for _, table in parts], promote_options="permissive")
@@ -161,12 +160,12 @@ def _check_shards(folder: Path, numbers: Sequence[str]) -> None:
         )
 
 
-def listing_of(folder: Path, dimension: int = 64) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
+def listing_of(folder: Path) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     """What the parts hold as a listing to sync a catalogue with, and the embedding of each content.
 
     Pictures need not be there: what was noted of them when they were embedded is taken as it is.
     """
-    embeddings, table = read_parts(folder, dimension)
+    embeddings, table = read_parts(folder)
     columns = tidy(table).to_pydict()
     paths = [Path(path) for path in columns.pop(PATH)]
     root = Path(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.listing import box_of
-from fashion.search.selecting import column_of
+from fashion.search.selecting import column_of, in_numpy
 from fashion.search.values import plain
 
 NEAR_DUPLICATE = 0.999
@@ -144,12 +144,13 @@ class Choice:
 
     def done_with(self, catalog: Catalog, hits: Sequence[Hit], found: Iterable[tuple[float, int]]) -> NDArray[np.bool_]:
         """Which items [N] cannot be further hits: what was found already, and others of the hits' groups or likes."""
-        done = np.isin(catalog.ids, [number for _, number in found])
+        done = np.zeros(len(catalog), np.bool_)
+        done[np.searchsorted(catalog.ids, [number for _, number in found])] = True
         if self.fold_duplicates and hits:
             of_hits = catalog.embeddings[[catalog.row(hit.id) for hit in hits]]
             done |= (np.asarray(catalog.embeddings) @ of_hits.T >= NEAR_DUPLICATE).any(axis=1)
         groups = self.groups(hits)
         if groups:
             column = column_of(str(self.group_by), catalog.items)
-            done |= pc.is_in(column, value_set=pa.array(list(groups), column.type)).to_numpy(zero_copy_only=False)
+            done |= in_numpy(pc.is_in(column, value_set=pa.array(list(groups), column.type)))
         return done

@@ -60,10 +60,11 @@ def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
 def nearest(
     index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, live: Any = None
 ) -> Found:
-    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first; row -1 where there are no k.
+    """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first.
 
     Args:
         index: FAISS's own, of `kind`, without its ids.
+        k: from 1 to as many as may be found.
         rows: the only ones that may be found, ascending; None: all that are live.
         live: a `selector` of most rows, of an index other than flat; None: all are.
     """
@@ -99,7 +100,7 @@ def _exact(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.in
     """`nearest` in a flat index."""
     if rows is not None and len(rows) <= GATHERED * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, np.where(found < 0, -1, rows[found])
+        return scores, rows[found]
     return _searched(index, vectors, k, faiss.SearchParameters(sel=selector(index.ntotal, rows)))
 
 
@@ -107,7 +108,7 @@ def _walked(index: Any, vectors: NDArray[np.float32], k: int, live: Any) -> Foun
     """`nearest` along the graph of an HNSW index; exactly for queries from which it reaches too few."""
     parameters = None if live is None else faiss.SearchParametersHNSW(sel=live, efSearch=index.hnsw.efSearch)
     scores, found = _searched(index, vectors, k, parameters)
-    short = _short(found, min(k, index.ntotal))
+    short = _short(found)
     if short.any():
         storage = faiss.downcast_index(index.storage)
         scores[short], found[short] = _searched(storage, vectors[short], k, faiss.SearchParameters(sel=live))
@@ -117,10 +118,10 @@ def _walked(index: Any, vectors: NDArray[np.float32], k: int, live: Any) -> Foun
 def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, live: Any) -> Found:
     """`nearest` in the lists of an IVF index: in more of them where a filter leaves some out, or they hold too few."""
     among, allowed = (live, index.ntotal) if rows is None else (selector(index.ntotal, rows), len(rows))
-    probes = min(index.nlist, math.ceil(index.nprobe * index.ntotal / max(allowed, 1)))
+    probes = min(index.nlist, math.ceil(index.nprobe * index.ntotal / allowed))
     scores, found = _searched(index, vectors, k, faiss.SearchParametersIVF(sel=among, nprobe=probes))
     # What is allowed may all lie in far lists, such as those of another kind of garment.
-    while probes < index.nlist and (short := _short(found, min(k, allowed))).any():
+    while probes < index.nlist and (short := _short(found)).any():
         probes = min(index.nlist, 4 * probes)
         parameters = faiss.SearchParametersIVF(sel=among, nprobe=probes)
         scores[short], found[short] = _searched(index, vectors[short], k, parameters)
@@ -134,9 +135,9 @@ def _searched(index: Any, vectors: NDArray[np.float32], k: int, parameters: Any)
     return scores, found
 
 
-def _short(found: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Which rows [Q] of the found ones [Q,k], best first, are fewer than `count`."""
-    short: NDArray[np.bool_] = found[:, count - 1] < 0
+def _short(found: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For which queries [Q] FAISS found fewer than k rows [Q,k]: the last of them are -1."""
+    short: NDArray[np.bool_] = found[:, -1] < 0
     return short
 
 

@@ -33,11 +33,16 @@ def select(tree: Filter | str, items: pa.Table) -> NDArray[np.bool_]:
         FashionError: if a column is unknown, or its type is not the value's.
     """
     tree = parse(tree) if isinstance(tree, str) else tree
-    mask: NDArray[np.bool_] = _truth(tree, items).fill_null(False).to_numpy(zero_copy_only=False)
+    mask: NDArray[np.bool_] = in_numpy(_truth(tree, items).fill_null(False))
     return mask
 
 
-def _truth(tree: Filter, items: pa.Table) -> Any:
+def in_numpy(mask: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """The mask in one piece; as it is, Arrow would load all of pandas for it, where that is installed."""
+    return np.asarray(mask.combine_chunks().to_numpy(zero_copy_only=False))
+
+
+def _truth(tree: Filter, items: pa.Table) -> pa.ChunkedArray:
     if isinstance(tree, Not):
         return pc.invert(_truth(tree.part, items))
     if isinstance(tree, Both):
@@ -56,8 +61,8 @@ def _truth(tree: Filter, items: pa.Table) -> Any:
     return compared(_OPERATIONS[tree.operator], tree.column, column, tree.value)
 
 
-def column_of(name: str, items: pa.Table) -> Any:
-    """The column of that name in one piece, its values as they are.
+def column_of(name: str, items: pa.Table) -> pa.ChunkedArray:
+    """The column of that name, its values as they are.
 
     Raises:
         FashionError: if there is none.
@@ -66,8 +71,8 @@ def column_of(name: str, items: pa.Table) -> Any:
         like = [one for one in items.column_names if name in one] or get_close_matches(name, items.column_names)
         hint = f"did you mean {' or '.join(like)}?" if like else f"there are {', '.join(items.column_names)}."
         raise FashionError(f"The filter's column {name!r} is unknown; {hint}")
-    column = items[name].combine_chunks() if items[name].num_chunks != 1 else items[name].chunk(0)
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    column = items[name]
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def compared(operation: Callable[..., Any], name: str, column: Any, value: Value) -> Any:

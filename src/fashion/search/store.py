@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fashion.errors import BusyError, FashionError
+from fashion.errors import BusyError, FashionError, OutageError
 from fashion.files import UMASK, explained, flush, read_json, write_text
 
 NEXT_ID = ".next_id"
@@ -95,6 +95,7 @@ class Store:
 
         Raises:
             BusyError: that names who holds it.
+            OutageError: if the file system has no locks, or cannot be written.
         """
         self.check()
         with explained(self.folder):
@@ -103,12 +104,17 @@ class Store:
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 lock.seek(0)
                 raise BusyError(
                     f"{self.folder} is being written by {lock.read().strip() or 'another process'}; wait until it is "
                     "done, or stop it."
                 ) from None
+            except OSError as error:
+                raise OutageError(
+                    f"{self.folder} cannot be locked ({error.strerror}), so two could write it at a time; put the "
+                    "catalogue on a file system that has locks."
+                ) from error
             lock.truncate(0)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")

@@ -101,7 +101,8 @@ def _embed_missing(
     encoder: Encoder, listing: Listing, planned: Plan, journal: Journal, on_bad_image: str
 ) -> dict[int, NDArray[np.float32]]:
     """Embeddings [64] of the listing's pictures that need one, by position; without those that are skipped."""
-    todo, keys = [*planned.keys()], [*planned.keys().values()]
+    missing = planned.keys()
+    todo, keys = [*missing], [*missing.values()]
     vectors, left_out, why = embed_pictures(
         encoder,
         [listing.paths[at] for at in todo],
@@ -146,9 +147,10 @@ def merged(
         fresh: position in the listing → its new embedding; positions that need one and have none are left out.
         added: id → new embedding of the added items that stay; None: all stay, and keep theirs.
     """
-    kept = np.array([row >= 0 or at in fresh for at, row in enumerate(planned.rows)], dtype=bool)
-    embeddings = np.empty((len(kept), 64), np.float32)
     reused = planned.rows >= 0
+    kept = reused.copy()
+    kept[list(fresh)] = True
+    embeddings = np.empty((len(kept), 64), np.float32)
     if old is not None:
         embeddings[reused] = old.embeddings[planned.rows[reused]]
     for at, vector in fresh.items():

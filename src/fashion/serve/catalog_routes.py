@@ -21,6 +21,7 @@ from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemLis
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
+from fashion.serve.uploads import check_count
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -68,17 +69,17 @@ def reading(service: Service) -> APIRouter:
         # What others embedded may say anything as sha256.
         content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
         lasts = v == content_of(found) and bool(DIGEST.fullmatch(str(found["sha256"])))
-        lasts = lasts and await service.run(lambda: is_as_noted(catalog.picture(found), found))
         tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
-        headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
         known_tags = request.headers.get("if-none-match", "").split(",")
-        if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
-            return Response(status_code=304, headers=headers)
-        try:
-            with service.place():
+        with service.place():
+            lasts = lasts and await service.run(lambda: is_as_noted(catalog.picture(found), found))
+            headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
+            if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
+                return Response(status_code=304, headers=headers)
+            try:
                 data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted, box_of(bbox)))
-        except BadPictureError:
-            raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
+            except BadPictureError:
+                raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
@@ -115,13 +116,13 @@ def writing(service: Service) -> APIRouter:
     @routes.post("/items")
     async def add(wanted: NewItems, request: Request) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
-        check_count(len(wanted.items), service)
+        check_count(len(wanted.items), service.settings.max_pictures)
         return await changed(service, address(request), lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
     async def update(wanted: ChangedItems, request: Request) -> ItemsAnswer:
         """Set columns or pictures of items; what is not named stays as it is."""
-        check_count(sum(item.image is not None for item in wanted.items), service)
+        check_count(sum(item.image is not None for item in wanted.items), service.settings.max_pictures)
         return await changed(service, address(request), lambda engine: updated(engine, service, wanted.items))
 
     @routes.delete("/items")
@@ -132,13 +133,3 @@ def writing(service: Service) -> APIRouter:
         return await changed(service, address(request), lambda engine: deleted(engine, service, external_id))
 
     return routes
-
-
-def check_count(pictures: int, service: Service) -> None:
-    """Refuse changes with too many pictures.
-
-    Raises:
-        ApiError: 422.
-    """
-    if pictures > service.settings.max_pictures:
-        raise ApiError(422, "too_many", f"At most {service.settings.max_pictures} pictures a request; send less.")

@@ -16,7 +16,7 @@ from fashion.files import explained, flush
 from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.items import add_items, check_row, check_settable, delete_items, update_items
+from fashion.search.items import add_items, check_row, check_settable, delete_items, places_of, update_items
 from fashion.search.store import Store
 from fashion.search.table import as_id, typed
 from fashion.serve.errors import ApiError
@@ -37,16 +37,18 @@ async def changed(service: Service, client: str, change: Change) -> ItemsAnswer:
         client: the address that asks for it, for the log.
 
     Raises:
-        ApiError: 409, if the catalogue has a newer version that is not of this server's model.
+        ApiError: 409, if the catalogue has a newer version that this server cannot use.
+        FashionError: the same, said by `Service.reload`, which was the first to see it.
     """
-    if service.unused_version is not None:
-        raise ApiError(
-            409, "newer_version",
-            f"This server cannot use the catalogue's newer version {service.unused_version}, so changes nothing; its "
-            "log says why.",
-        )  # fmt: skip
     async with service.writing:
         started = time.perf_counter()
+        await asyncio.to_thread(service.reload)  # items are judged by what others wrote meanwhile
+        if service.unused_version is not None:
+            raise ApiError(
+                409, "newer_version",
+                f"This server cannot use the catalogue's newer version {service.unused_version}, so changes nothing; "
+                "its log says why.",
+            )  # fmt: skip
         engine = VisualSearchEngine(service.engine.encoder, service.catalog)
         statuses = await asyncio.to_thread(change, engine)
         if engine.catalog is not service.catalog:
@@ -62,8 +64,8 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
     """Store the pictures and add the items; if that fails, no picture stays."""
     statuses: list[ItemStatus] = []
     rows: dict[str, dict[str, Any]] = {}
-    here = Catalog.open(service.store.folder, items_only=True).items
-    before = set(here["external_id"].to_pylist())
+    here = service.catalog.items
+    before = places_of(service.catalog, [item.external_id for item in items])
     with pictures_kept(service.store) as paths:
         for item in items:
             row = as_row(item)
@@ -112,8 +114,7 @@ def flush_all(paths: Sequence[Path]) -> None:
 
 def updated(engine: VisualSearchEngine, service: Service, items: Sequence[ChangedItem]) -> list[ItemStatus]:
     """Set columns and pictures of the items that are known; if that fails, no new picture stays."""
-    here = Catalog.open(service.store.folder, items_only=True).items
-    known = set(here["external_id"].to_pylist())
+    known = places_of(service.catalog, [item.external_id for item in items])
     rows: dict[int, dict[str, Any]] = {}
     seen: set[str] = set()
     wrong: dict[int, Exception] = {}
@@ -129,7 +130,7 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
             rows[at] = as_row(item)
         except FashionError as error:
             wrong[at] = error
-    wrong |= misfits(rows, here)
+    wrong |= misfits(rows, service.catalog.items)
     pictures: dict[str, Path] = {}
     with pictures_kept(service.store) as paths:
         for at in rows.keys() - wrong.keys():
@@ -184,17 +185,12 @@ def refused(item: NewItem | ChangedItem, error: Exception) -> ItemStatus:
 
 def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) -> list[ItemStatus]:
     """Delete the items that are known."""
-    here = known_names(service.store)
     wanted = list(dict.fromkeys(names))
+    here = places_of(service.catalog, wanted)
     gone = [name for name in wanted if name in here]
     if gone:
         delete_items(engine, service.store, gone)
     return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in wanted]
-
-
-def known_names(store: Store) -> set[str]:
-    """The external ids of the catalogue's current version."""
-    return set(Catalog.open(store.folder, items_only=True).items["external_id"].to_pylist())
 
 
 def check_columns(columns: Mapping[str, Any]) -> None:

@@ -88,8 +88,11 @@ def items_after(
     if filter is None:
         found, more = left.slice(0, limit), len(left) > limit
     else:
-        rows = np.flatnonzero(select(filter, left))
-        found, more = left.take(pa.array(rows[:limit])), len(rows) > limit
+        mask = select(filter, left)
+        rows = np.flatnonzero(mask)
+        end = int(rows[:limit].max(initial=-1)) + 1
+        # Not by `take`, which would put all texts into one piece first.
+        found, more = left.slice(0, end).filter(pa.array(mask[:end])), len(rows) > limit
     items = found.to_pylist()
     return items, items[-1]["id"] if more else None
 

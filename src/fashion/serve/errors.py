@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -50,8 +51,12 @@ def address(request: Request) -> str:
     return request.client.host if request.client else "nobody"
 
 
-def bad_json(reason: str) -> ApiError:
-    return ApiError(400, "bad_json", f"The request is not JSON: {reason}.")
+def misfit(found: Mapping[str, Any], skip: int = 0) -> ApiError:
+    """What pydantic found wrong with a request; `skip`: parts of its place that whoever asked does not know of."""
+    if found["type"] == "json_invalid":
+        return ApiError(400, "bad_json", f"The request is not JSON: {found['ctx']['error']}.")
+    where = ".".join(str(part) for part in found["loc"][skip:]) or "the request"
+    return ApiError(422, "invalid", f"{where}: {found['msg']}.")
 
 
 def methods(app: FastAPI, path: str) -> list[str]:
@@ -96,11 +101,7 @@ def add_handlers(app: FastAPI, root_path: str) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            return respond(bad_json(first["ctx"]["error"]))
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-        return respond(ApiError(422, "invalid", f"{where}: {first['msg']}."))
+        return respond(misfit(error.errors()[0], skip=1))  # body, query or path
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

@@ -1,7 +1,6 @@
 """/v1/search, /v1/embed, /v1/classify: what is asked with pictures."""
 
 import time
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.results import Hit
+from fashion.search.results import SearchResult
 from fashion.serve.bodies import bounded
 from fashion.serve.describing import check_columns, image_url, payload
 from fashion.serve.errors import ApiError
@@ -43,13 +42,8 @@ def router(service: Service) -> APIRouter:
 
     async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
         started, settings = time.perf_counter(), service.settings
-
-        def found() -> tuple[list[Hit], tuple[str, float] | None]:
-            return engine.more_like(number, **limited(engine, settings, wanted)), engine.classify_item(number)
-
-        hits, named = await service.run(found)
-        predicted = ClassProbability(label=named[0], probability=named[1]) if named else None
-        return answer(engine, settings, hits, predicted, None, started)
+        result = await service.run(lambda: engine.like_item(number, **limited(engine, settings, wanted)))
+        return answer(engine, settings, result, started)
 
     @routes.post("/search", openapi_extra=both_forms(SearchRequest, How.model_json_schema()["properties"]))
     async def search(request: Request) -> SearchAnswer:
@@ -60,10 +54,7 @@ def router(service: Service) -> APIRouter:
         (result,) = await service.run(
             lambda: engine.search(pictures(), together=True, **limited(engine, settings, wanted))
         )
-        assert result.predicted is not None
-        assert result.probability is not None
-        predicted = ClassProbability(label=result.predicted, probability=result.probability)
-        return answer(engine, settings, result.hits, predicted, result.match, started)
+        return answer(engine, settings, result, started)
 
     @routes.get("/items/{number}/similar", dependencies=[once(How.model_fields)])
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
@@ -153,26 +144,22 @@ def named(engine: VisualSearchEngine, external_id: str) -> int:
         raise ApiError(404, "no_such_item", str(error)) from None
 
 
-def answer(
-    engine: VisualSearchEngine,
-    settings: Settings,
-    hits: Sequence[Hit],
-    predicted: ClassProbability | None,
-    match: bool | None,
-    started: float,
-) -> SearchAnswer:
+def answer(engine: VisualSearchEngine, settings: Settings, result: SearchResult, started: float) -> SearchAnswer:
     catalog = engine.catalog
     assert catalog is not None
+    predicted = None
+    if result.predicted is not None and result.probability is not None:
+        predicted = ClassProbability(label=result.predicted, probability=result.probability)
     return SearchAnswer(
         hits=[
             HitBody(
                 rank=hit.rank, score=hit.score, id=hit.id, label=hit.label, payload=payload(hit.item, settings),
                 image_url=image_url(hit.item, settings),
             )
-            for hit in hits
+            for hit in result.hits
         ],
         predicted=predicted,
-        match=match,
+        match=result.match,
         processing_time_ms=round(1000 * (time.perf_counter() - started), 3),
         model=engine.encoder.fingerprint,
         catalog_version=catalog.version,

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from fashion.data.images import FORMATS, JPEGS, MAX_PIXELS
 from fashion.serve.bodies import content_type
-from fashion.serve.errors import ApiError, bad_json
+from fashion.serve.errors import ApiError, misfit
 from fashion.serve.pictures import reduced
 from fashion.serve.schemas import Pictures
 from fashion.serve.settings import Settings
@@ -43,7 +43,7 @@ async def read_request(
         values = checked(json_model, fields | {"images": ["-"]})
     elif kind == "application/json":
         values = checked(json_model, await request.body())
-        _check_count(len(values.images), settings.max_pictures)
+        check_count(len(values.images), settings.max_pictures)
     else:
         raise ApiError(
             415, "unsupported", "Send multipart/form-data with a file named `file`, or JSON with base64 in `images`."
@@ -63,7 +63,7 @@ async def _read_form(request: Request, most: int) -> tuple[list[bytes], dict[str
         form = await request.form(max_files=most, max_fields=20)
     except HTTPException as error:
         if str(error.detail).startswith("Too many files"):
-            _check_count(most + 1, most)
+            check_count(most + 1, most)
         raise
     files = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
     if not files:
@@ -76,7 +76,12 @@ async def _read_form(request: Request, most: int) -> tuple[list[bytes], dict[str
     return [await file.read() for file in files], {name: value for name, (value,) in fields.items() if value != ""}
 
 
-def _check_count(count: int, most: int) -> None:
+def check_count(count: int, most: int) -> None:
+    """Refuse too many pictures.
+
+    Raises:
+        ApiError: 422.
+    """
     if count > most:
         raise ApiError(422, "too_many", f"At most {most} pictures a request; send less.")
 
@@ -90,11 +95,7 @@ def checked(model: type[Model], content: bytes | dict[str, Any]) -> Model:
     try:
         return model.model_validate_json(content) if isinstance(content, bytes) else model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            raise bad_json(first["ctx"]["error"]) from None
-        where = ".".join(str(part) for part in first["loc"]) or "the request"
-        raise ApiError(422, "invalid", f"{where}: {first['msg']}.") from None
+        raise misfit(error.errors()[0]) from None
 
 
 def check_pixels(pictures: Sequence[bytes], most: int, longest: int | None = None) -> None:

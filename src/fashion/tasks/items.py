@@ -48,10 +48,9 @@ def run(cfg: DictConfig) -> int:
             raise FashionError(f"external_id={options.external_id} is one item's, and add names {len(pictures)}.")
         names = [options.external_id] if options.external_id else [str(Path(p).resolve()) for p in pictures]
         assert before is not None
-        known = set(before.ids.tolist())
         ids = add_items(engine, store, pictures, [{**options.columns, "external_id": name} for name in names])
         for name, number in zip(names, ids, strict=True):
-            log.info("%s: %s (id %d)", "Replaced" if number in known else "Added", name, number)
+            log.info("%s: %s (id %d)", "Replaced" if number in before else "Added", name, number)
     elif options.update is not None:
         names = [options.update]
         update_items(engine, store, {options.update: options.columns})
