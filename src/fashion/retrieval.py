@@ -52,13 +52,13 @@ class Retrieval:
 
         Queries with nothing to find are left out and counted as `unanswerable`; where all are, there are no figures.
         """
-        labels = self.labels[self.relevant > 0]
+        _, number, count = np.unique(self.labels[self.relevant > 0], return_inverse=True, return_counts=True)
         found: dict[str, float] = {}
         for name, values in self.per_query().items():
             if not len(values):
                 continue
             found[f"{prefix}{name}"] = float(values.mean())
-            found[f"{prefix}macro_{name}"] = float(np.mean([values[labels == one].mean() for one in np.unique(labels)]))
+            found[f"{prefix}macro_{name}"] = float((np.bincount(number, values) / count).mean())
         found[f"{prefix}unanswerable"] = float((self.relevant == 0).sum())
         return found
 
@@ -155,7 +155,10 @@ def _search_chunk(
     result["nearest"] = scores.max(axis=1).astype(np.float64)
     result["average_precision"] = (found / place * (relevant & within)).sum(axis=1) / share
     result["r_precision"] = (relevant & within).sum(axis=1) / share
-    result["reciprocal_rank"] = np.where(same.any(axis=1), 1 / _first_rank(scores, same), 0.0)
+    rank = relevant.argmax(axis=1) + 1
+    far = same.any(axis=1) & ~relevant.any(axis=1)
+    rank[far] = _first_rank(scores[far], same[far])
+    result["reciprocal_rank"] = np.where(same.any(axis=1), 1 / rank, 0.0)
     return result
 
 
