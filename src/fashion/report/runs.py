@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
 
 FIGURES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/map", "recall@10",
            "search_ms", "train_seconds")  # fmt: skip
+SMALLER_IS_BETTER = ("search_ms", "train_seconds")
+
+BEST = {"triplet": "gallery/map", "index": "recall@10"}
+"""Task → the figure by which its runs are ordered; accuracy for all others, or what they have instead."""
 
 
 def read_runs(folder: Path) -> list[Row]:
@@ -104,13 +109,24 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float | str | bool) else json.dumps(value, default=str)
 
 
-SMALLER_IS_BETTER = ("search_ms", "train_seconds")
+def best_figure(rows: Sequence[Row], task: str) -> str | None:
+    """The figure that orders the task's runs: its own, else the first that there is; None where there is none."""
+    names = (BEST.get(task, "accuracy"), *FIGURES)
+    return next((name for name in names if any(name in row for row in rows)), None)
 
 
-def over_seeds(rows: Sequence[Row], best: str = "gallery/map") -> list[Row]:
+def by_merit(rows: Sequence[Row], figure: str | None) -> list[Row]:
+    """Best first by a figure; rows without it last, as they came."""
+    having = [row for row in rows if figure in row]
+    having.sort(key=itemgetter(figure), reverse=figure not in SMALLER_IS_BETTER)
+    return having + [row for row in rows if figure not in row]
+
+
+def over_seeds(rows: Sequence[Row], best: str | None = None) -> list[Row]:
     """One row for each setting: figures as mean over seeds, `… sd` (of two seeds and more), and `seeds`.
 
-    Its `run` is the folder of the run that is best by the figure `best`.  Several runs of one seed count as their mean.
+    Its `run` is the folder of the run that is best by the figure `best`, or by the task's where that is none of its
+    figures.  Several runs of one seed count as their mean.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -120,9 +136,11 @@ def over_seeds(rows: Sequence[Row], best: str = "gallery/map") -> list[Row]:
     return [_mean(group, best) for group in groups.values()]
 
 
-def _mean(group: Sequence[Row], best: str) -> Row:
+def _mean(group: Sequence[Row], best: str | None) -> Row:
     first = {key: value for key, value in group[0].items() if key not in (*FIGURES, "seed", "run")}
-    mean: Row = {"run": group[0]["run"], **first, "seeds": len({row.get("seed") for row in group})}
+    known = best in FIGURES and any(best in row for row in group)
+    by = best if known else best_figure(group, str(first.get("task.name")))
+    mean: Row = {"run": by_merit(group, by)[0]["run"], **first, "seeds": len({row.get("seed") for row in group})}
     for name in FIGURES:
         by_seed: dict[Any, list[float]] = {}
         for row in group:
@@ -133,10 +151,6 @@ def _mean(group: Sequence[Row], best: str) -> Row:
             mean[name] = float(np.mean(values))
             if len(values) > 1:
                 mean[f"{name} sd"] = float(np.std(values, ddof=1))
-    by = next((name for name in (best, "gallery/map", *FIGURES) if name in FIGURES and name in mean), None)
-    if by is not None:
-        sign = -1 if by in SMALLER_IS_BETTER else 1
-        mean["run"] = max((row for row in group if by in row), key=lambda row: sign * float(row[by]))["run"]
     return mean
 
 

@@ -11,13 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
-from fashion.report.runs import FIGURES, SMALLER_IS_BETTER, UNFINISHED, Row, cells, columns_of, outcome
+from fashion.report.runs import UNFINISHED, Row, best_figure, by_merit, cells, columns_of, outcome
 from fashion.report.tables import plain_table, show
 
 log = logging.getLogger(__name__)
-
-BEST = {"triplet": "gallery/map", "index": "recall@10"}
-"""Task → the figure by which its runs are ordered; accuracy for all others, or what they have instead."""
 
 
 class RunsTable(Callback):
@@ -29,10 +26,8 @@ class RunsTable(Callback):
         if not rows:
             return
         task = OmegaConf.select(config, "task.name", default="")
-        names = (BEST.get(task, "accuracy"), *FIGURES)
-        best = next((name for name in names if any(name in row for row in rows)), "")
-        sign = 1 if best in SMALLER_IS_BETTER else -1
-        rows.sort(key=lambda row: (best not in row, sign * row.get(best, 0)))
+        best = best_figure(rows, task)
+        rows = by_merit(rows, best)
         write_text(folder / "runs.json", json.dumps(rows, indent=2) + "\n")
         columns = columns_of(rows)
         title = f"{len(rows)} runs" + (f", best {best} first" if best else "")
