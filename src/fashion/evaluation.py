@@ -172,7 +172,7 @@ def relevant_numbers(
 def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:
     """When the nearest picture of the gallery is no answer; taken on this split, as everything here is."""
     found = result.retrievals.get("gallery")
-    return no_match_threshold(found.nearest, found.hit[1], precision) if found else None
+    return no_match_threshold(found.nearest, found.figures["top1"], precision) if found else None
 
 
 def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], match_precision: float = 0.9) -> None:

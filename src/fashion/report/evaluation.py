@@ -71,7 +71,7 @@ def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
     Those that have nothing to find are none of them.
     """
     found = result.retrievals["gallery"]
-    order = np.argsort(found.average_precision, kind="stable")
+    order = np.argsort(found.figures["map"], kind="stable")
     return order[found.relevant[order] > 0][:count]
 
 
