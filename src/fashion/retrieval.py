@@ -129,10 +129,10 @@ def _search_chunk(
     place = np.arange(1, depth + 1)
     within = relevant & (place <= total[:, None])
     share = np.maximum(total, 1)
-    figures: dict[str, Floats] = {f"top{k}": relevant[:, :k].any(axis=1).astype(np.float64) for k in (1, 5)}
+    among_first = {k: found[:, min(k, depth) - 1] for k in (1, 5, 10)}
+    figures: dict[str, Floats] = {f"top{k}": (among_first[k] > 0).astype(np.float64) for k in (1, 5)}
     for k in (5, 10):
-        among = relevant[:, :k].sum(axis=1)
-        figures |= {f"precision@{k}": among / k, f"recall@{k}": among / share}
+        figures |= {f"precision@{k}": among_first[k] / k, f"recall@{k}": among_first[k] / share}
     figures["r_precision"] = within.sum(axis=1) / share
     figures["map"] = (found / place * within).sum(axis=1) / share
     rank = relevant.argmax(axis=1) + 1
