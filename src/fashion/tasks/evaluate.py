@@ -18,7 +18,7 @@ from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
 from fashion.metrics import SEARCH, check_names, select
 from fashion.report.confusion import confusion_picture
-from fashion.report.evaluation import evaluation_sections, gallery_name, per_class_rows
+from fashion.report.evaluation import Searches, evaluation_sections, gallery_name, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
@@ -83,7 +83,8 @@ def run(cfg: DictConfig) -> float:
         show(search_table(shown, result.intervals, gallery_name(gallery)))
     if options.metrics is None and result.per_class:
         show(plain_table("Per class", *per_class_rows(result.per_class)))
-    sections = evaluation_sections(result, queries, gallery, data.source.root, confusion, shown, options.relevance)
+    searches = Searches(result, queries, gallery, data.source.root, options.relevance)
+    sections = evaluation_sections(searches, confusion, shown)
     beside_them = SHOWN_OF_BASELINES if options.metrics is None else SEARCH
     own = {name: value for name, value in shown.items() if name.partition("/")[2] in beside_them}
     if compared and own:

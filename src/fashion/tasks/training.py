@@ -154,9 +154,9 @@ def conclude(
     confusion = confusion_picture(result.confusion, result.class_names)
     log_results(logger, named, result, int(done["steps"]), confusion)
     searches = Searches(result, queries, gallery, images.source.root)
-    log_searches(logger, result, queries, searches)
+    log_searches(logger, searches)
     sections = [Section("Leaks", text=leaked)] if leaked else []
-    sections += evaluation_sections(result, queries, gallery, images.source.root, confusion)
+    sections += evaluation_sections(searches, confusion)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
