@@ -66,8 +66,6 @@ def train(
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
-    if resume is not None:
-        data.epochs_done = int(done_by(Path(resume))["epochs"])
     module.started_from = options.pretrained  # of a run that goes on its checkpoint says it, and has the weights
     if options.pretrained and resume is None:
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
