@@ -73,6 +73,10 @@ class ClassifierModule(EncoderModule):
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch
         mixed, targets = mix(
