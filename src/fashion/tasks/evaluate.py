@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import Embed, baseline
@@ -24,7 +24,7 @@ from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
 from fashion.retrieval import retrieval
-from fashion.tasks.options import Options, note_unused, read_options
+from fashion.tasks.options import Options, as_dict, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
 
@@ -93,8 +93,7 @@ def run(cfg: DictConfig) -> float:
                 for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
         show(plain_table("Beside what nobody trained", ["", *columns], rows))
         sections.insert(1, Section("Beside what nobody trained", table=(["", *columns], rows)))
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    sections.append(settings_section(flat(settings)))
+    sections.append(settings_section(flat(as_dict(cfg))))
     write_page(folder / "report.html", f"Evaluation: {title}", sections)
     log.info("Written to %s: report.html, metrics.json, confusion.png", folder)
     return next(iter(result.metrics.values()))

@@ -10,11 +10,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.tasks import run_task
+from fashion.tasks.options import as_dict
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def run_job(cfg: DictConfig) -> Any:
     """Run the job's task, unless a multirun of the same `sweep_name` finished it with the same settings."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    settings = OmegaConf.to_container(cfg, resolve=False)
+    settings = as_dict(cfg, resolve=False)
     before = finished(folder)
     if before and before["settings"] == json.loads(json.dumps(settings, default=str)):
         log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
@@ -84,7 +85,7 @@ def settings_key(_root_: DictConfig) -> str:
     varies = dict.fromkeys(map(str, _root_.hydra.sweeper.params), True)
     varies |= {one.key_or_group: one.is_sweep_override() for one in given}  # what is given one value varies no more
     swept = sorted(name for name, is_swept in varies.items() if is_swept)
-    settings: dict[str, Any] = OmegaConf.to_container(_root_, resolve=False)  # type: ignore[assignment]
+    settings = as_dict(_root_, resolve=False)
     del settings["hydra"]
     kept = {name: value for name, value in flat(settings).items() if name not in (*swept, *UNTOLD)}
     text = json.dumps([swept, kept], sort_keys=True, default=str)

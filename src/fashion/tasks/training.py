@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -33,6 +33,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
+from fashion.tasks.options import as_dict
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.shown import note_splits
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
@@ -144,9 +145,7 @@ def conclude(
     noted["data_audit"] = audit(seen, images.class_names).summary() if few else copied(seen)
     leaked = leaks(noted["data_audit"])
     write_metrics(folder / "metrics.json", result, {**noted, **facts}, options.match_precision)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
-    named = flat({str(key): value for key, value in settings.items()})
+    named = flat(as_dict(cfg))
     logger = trainer.logger
     assert isinstance(logger, TensorBoardLogger)
     confusion = confusion_picture(result.confusion, result.class_names)
