@@ -44,6 +44,7 @@ def read_runs(folder: Path) -> list[Row]:
     rows = []
     for config in sorted(folder.rglob(".hydra/config.yaml")):
         run = config.parents[1]
+        content = read_json(run / "metrics.json")
         row: Row = {"run": run.relative_to(folder).as_posix()}
         try:
             settings = OmegaConf.to_container(OmegaConf.load(config))
@@ -51,8 +52,8 @@ def read_runs(folder: Path) -> list[Row]:
             settings = None
             row["error"] = ".hydra/config.yaml cannot be read"
         if isinstance(settings, dict):
-            row |= told({str(key): value for key, value in settings.items()}, read_json(run / "metrics.json"))
-        row = outcome(run) | row
+            row |= told({str(key): value for key, value in settings.items()}, content)
+        row = outcome(run, content) | row
         measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: it cannot be told
         if "error" in row and row.get("task.name") not in measured:
             continue  # a task that gives no figures
@@ -86,15 +87,14 @@ def _followed(value: Any, named: Mapping[str, Any], most: int = 10) -> Any:
     return value
 
 
-def outcome(run: Path) -> Row:
-    """The figures of a run's `metrics.json`, or the `error` for which it has none."""
+def outcome(run: Path, content: Any) -> Row:
+    """The figures in the content of a run's `metrics.json`, or the `error` for which it has none."""
     error = run / "error.txt"
     if error.exists():  # also where figures had been written before it failed
         return {"error": error.read_text(encoding="utf-8")}
     try:
-        content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         values = {**content, **content.get("metrics", {})}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (AttributeError, TypeError):
         return {"error": UNFINISHED}
     figures = {name: values[name] for name in FIGURES if is_figure(values.get(name))}
     return figures or {"error": "metrics.json holds no figure"}

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fashion.files import write_text
+from fashion.files import read_json, write_text
 from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.runs import UNFINISHED, Row, best_figure, by_merit, cells, columns_of, outcome
 from fashion.report.tables import plain_table, show
@@ -50,7 +50,7 @@ def read_jobs(folder: Path) -> list[Row]:
     for overrides in sorted(folder.glob("*/.hydra/overrides.yaml")):
         run = overrides.parents[1]
         pairs = (str(override).partition("=") for override in OmegaConf.load(overrides))
-        figures = outcome(run)
+        figures = outcome(run, read_json(run / "metrics.json"))
         if figures.get("error") == UNFINISHED and (run / "finished.json").exists():
             figures = {}  # of a task that gives none
         rows.append({"run": run.name} | {key: value for key, _, value in pairs} | figures)

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from fashion.errors import FashionError
-from fashion.files import write_text
+from fashion.files import read_json, write_text
 from fashion.tasks import run_task
 from fashion.tasks.options import as_dict
 
@@ -29,11 +29,11 @@ def run_job(cfg: DictConfig) -> Any:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     settings = as_dict(cfg, resolve=False)
-    before = finished(folder)
-    if before and before["settings"] == json.loads(json.dumps(settings, default=str)):
-        log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
-        return before["value"]
-    if before:
+    before = read_json(folder / "finished.json")
+    if isinstance(before, dict):
+        if before["settings"] == json.loads(json.dumps(settings, default=str)):
+            log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
+            return before["value"]
         raise FashionError(
             f"{folder} holds a finished job of other settings, which would be overwritten; choose another sweep_name, "
             "or delete that folder."
@@ -63,14 +63,6 @@ def reason(error: BaseException) -> str:
     while first.__context__ and not first.__suppress_context__ and not isinstance(first, FashionError):
         first = first.__context__
     return said if first is error else f"{type(first).__name__}: {first} (and then: {said})"
-
-
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The `settings` and the `value` of the job that ended well in that folder, if one did."""
-    try:
-        return dict(json.loads((folder / "finished.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
 
 
 def settings_key(_root_: DictConfig) -> str:
