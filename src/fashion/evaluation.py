@@ -18,7 +18,7 @@ from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
-from fashion.retrieval import Retrieval, retrieval
+from fashion.retrieval import Retrieval, leave_one_out, retrieval
 from fashion.versions import installed, versions
 
 PROTOCOLS = ("gallery", "leave-one-out")
@@ -103,7 +103,7 @@ def evaluate(
     retrievals: dict[str, Retrieval] = {}
     for protocol in protocols:
         if protocol == "leave-one-out":
-            found = retrieval(embeddings, wanted, embeddings, wanted, exclude=np.arange(len(wanted)))
+            found = leave_one_out(embeddings, wanted)
         else:
             assert searched is not None
             only = (predicted, gallery.labels) if protocol == "filtered" else None

@@ -103,6 +103,11 @@ def retrieval(
     return Retrieval(query_labels, np.concatenate(relevant), np.concatenate(nearest), joined)
 
 
+def leave_one_out(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> Retrieval:
+    """Search each of the vectors [N,D] among the others."""
+    return retrieval(vectors, labels, vectors, labels, exclude=np.arange(len(labels)))
+
+
 def _search_chunk(
     queries: NDArray[np.float32],
     labels: NDArray[np.int64],

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,11 +13,9 @@ from fashion.data.transforms import shrunk
 from fashion.errors import FashionError
 from fashion.losses import TripletLoss
 from fashion.module import EncoderModule
-from fashion.network import SiameseEncoder, network_from
+from fashion.network import network_from
 from fashion.optim import check_settings
-from fashion.retrieval import retrieval
-
-__all__ = ["SiameseEncoder", "TripletModule"]
+from fashion.retrieval import leave_one_out, retrieval
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +159,7 @@ class TripletModule(EncoderModule):
         if gallery:
             scores = retrieval(queries, truth, gallery[0], gallery_labels[0]).summary()
         else:
-            scores = retrieval(queries, truth, queries, truth, exclude=np.arange(len(truth))).summary()
+            scores = leave_one_out(queries, truth).summary()
         for name in (one for one in SEARCHED if one in scores):
             self.log(f"{split}/{name}", scores[name], prog_bar=name in ("top1", "map"))
         if "map" not in scores and not self.trainer.sanity_checking:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
@@ -23,7 +22,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
-from fashion.retrieval import retrieval
+from fashion.retrieval import leave_one_out, retrieval
 from fashion.tasks.options import Options, as_dict, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
@@ -125,6 +124,6 @@ def compare_baselines(
             if protocol == "gallery":
                 found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted, exclude=themselves)
             else:
-                found = retrieval(asked, wanted, asked, wanted, exclude=np.arange(len(wanted)))
+                found = leave_one_out(asked, wanted)
             table[name] |= found.summary(f"{PREFIX[protocol]}/")
     return table
