@@ -36,8 +36,8 @@ class ClassifierModule(EncoderModule):
         teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
 
-    monitor, mode = "val/acc", "max"
-    """The metric by which the best epoch is chosen, logged by `log_scores`."""
+    monitor, figure = "val/acc", "accuracy"
+    """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
         self,

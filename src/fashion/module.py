@@ -31,7 +31,10 @@ class EncoderModule(LightningModule):
     network: SiameseEncoder
 
     monitor: str
-    """The metric by which the best epoch is chosen."""
+    """The metric by which the best epoch is chosen: the highest is."""
+
+    figure: str
+    """The figure of a run's evaluation that says what the run is worth."""
 
     started_from: str | None = None
     """The model whose weights the training started from, by the name it was given; None: from scratch."""

@@ -47,8 +47,8 @@ class TripletModule(EncoderModule):
         class_weights: weight of each class in the cross-entropy, or None for equal ones.
     """
 
-    monitor, mode = "val/map", "max"
-    """The metric by which the best epoch is chosen, logged by `log_scores`."""
+    monitor, figure = "val/map", "gallery/map"
+    """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         "auto_insert_metric_name": False,
     }
     callbacks: list[Callback] = [
-        BestCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
+        BestCheckpoint(filename="best", monitor=module.monitor, mode="max", **common),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
         LearningRateMonitor("step"),
         progress(),
@@ -144,7 +144,7 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         # First, so that it has put its average into the network when others validate or save.
         callbacks.insert(0, Averaging(options.ema))
     if options.early_stopping:
-        callbacks.append(EarlyStopping(module.monitor, mode=module.mode, patience=options.early_stopping))
+        callbacks.append(EarlyStopping(module.monitor, mode="max", patience=options.early_stopping))
     return callbacks
 
 

@@ -100,8 +100,7 @@ def train(
         )
     chosen = best if options.early_stopping and best.exists() else last
     facts = {"pretrained": module.started_from, "collapsed": getattr(module, "collapsed", False)}
-    figures = conclude(cfg, options, trainer, images, chosen, facts)
-    return figures[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
+    return conclude(cfg, options, trainer, images, chosen, facts)[module.figure]
 
 
 def _lightnings(error: Exception) -> bool:
