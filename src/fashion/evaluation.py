@@ -175,7 +175,7 @@ def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:
     return no_match_threshold(found.nearest, found.figures["top1"], precision) if found else None
 
 
-def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], match_precision: float = 0.9) -> None:
+def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], match_precision: float) -> None:
     """`metrics.json`: the figures with their intervals, what they were taken on, and with which versions.
 
     Args:
