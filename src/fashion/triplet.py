@@ -13,9 +13,11 @@ from fashion.data.transforms import shrunk
 from fashion.errors import FashionError
 from fashion.losses import TripletLoss
 from fashion.module import EncoderModule
-from fashion.network import network_from
+from fashion.network import SiameseEncoder, network_from
 from fashion.optim import check_settings
 from fashion.retrieval import leave_one_out, retrieval
+
+__all__ = ["SiameseEncoder", "TripletModule"]
 
 log = logging.getLogger(__name__)
 
