@@ -32,7 +32,7 @@ class PutIn(ClassifierModule):
 class JsonLines(ImageDataModule):
     """Pictures that a file of JSON lines lists: {"file": "a/1.jpg", "is": "dress", "part": "train"}."""
 
-    def read(self, labels: bool = True) -> Source:
+    def read(self) -> Source:
         path = Path(str(self.location)).resolve()
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         items = tuple(Item(row["file"], row["is"], row["part"]) for row in rows)

@@ -28,10 +28,11 @@ def by_hand(query, label, gallery, gallery_labels, itself=-1):
     relevant = [bool(gallery_labels[at] == label) for _, at in order]
     total = sum(relevant)
     found = {}
-    for k in (1, 5, 10):
-        found[f"hit{k}"] = float(any(relevant[:k]))
-        found[f"precision{k}"] = sum(relevant[:k]) / k
-        found[f"recall{k}"] = sum(relevant[:k]) / total if total else 0
+    for k in (1, 5):
+        found[f"top{k}"] = float(any(relevant[:k]))
+    for k in (5, 10):
+        found[f"precision@{k}"] = sum(relevant[:k]) / k
+        found[f"recall@{k}"] = sum(relevant[:k]) / total if total else 0
     found["map"] = sum(sum(relevant[: i + 1]) / (i + 1) for i in range(total) if relevant[i]) / total if total else 0
     found["r_precision"] = sum(relevant[:total]) / total if total else 0
     found["mrr"] = 1 / (relevant.index(True) + 1) if total else 0
@@ -54,13 +55,7 @@ def test_retrieval_agrees_with_loops(gallery_size, classes, leave_one_out):
                                   np.c_[scores[at], np.zeros((len(gallery), len(gallery) - 1))],
                                   gallery_labels, at if leave_one_out else -1)  # fmt: skip
         assert found.relevant[at] == total
-        for k in (1, 5, 10):
-            assert found.hit[k][at] == expected[f"hit{k}"]
-            assert found.precision[k][at] == pytest.approx(expected[f"precision{k}"])
-            assert found.recall[k][at] == pytest.approx(expected[f"recall{k}"])
-        assert found.average_precision[at] == pytest.approx(expected["map"])
-        assert found.r_precision[at] == pytest.approx(expected["r_precision"])
-        assert found.reciprocal_rank[at] == pytest.approx(expected["mrr"])
+        assert {name: values[at] for name, values in found.figures.items()} == pytest.approx(expected)
 
 
 def test_an_example_worked_by_hand():
@@ -234,11 +229,11 @@ def test_a_filtered_search_misses_what_the_filter_hides():
     named = np.where(random.random(40) < 0.7, truth, (truth + 1) % 3)
     found = retrieval(queries, truth, gallery, gallery_labels, only=(named, gallery_labels))
     right = named == truth
-    assert (found.hit[1] == right).all()  # a query that is named right sees nothing but its own class
-    assert (found.average_precision[right] == 1).all()
-    assert (found.average_precision[~right] == 0).all()
-    assert (found.reciprocal_rank[~right] == 0).all()
-    assert (found.recall[10][~right] == 0).all()
+    assert (found.figures["top1"] == right).all()  # a query that is named right sees nothing but its own class
+    assert (found.figures["map"][right] == 1).all()
+    assert (found.figures["map"][~right] == 0).all()
+    assert (found.figures["mrr"][~right] == 0).all()
+    assert (found.figures["recall@10"][~right] == 0).all()
     unfiltered = retrieval(queries, truth, gallery, gallery_labels)
     assert (found.relevant == unfiltered.relevant).all()
     halves = np.where(np.arange(90) % 2, 0, 1)  # a filter on something else than what is relevant
@@ -250,7 +245,7 @@ def test_a_filtered_search_misses_what_the_filter_hides():
         total = (gallery_labels == truth[row]).sum()
         places = np.arange(1, len(order) + 1)
         expected = ((relevant.cumsum() / places) * relevant)[:total].sum() / total
-        assert mixed.average_precision[row] == pytest.approx(expected)
+        assert mixed.figures["map"][row] == pytest.approx(expected)
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def check_table(blocks: Sequence[Sequence[int]]) -> None:
     """Raise FashionError unless `blocks` is a table that `Backbone` can build."""
     stride = 1
     for row in blocks:
-        if len(row) != 4 or any(not isinstance(value, int) or value < 1 for value in row):
+        if len(row) != 4 or min(row) < 1:
             raise FashionError(
                 f"model.blocks: the row {list(row)} should be four whole numbers above 0: "
                 "expand, channels, repeats, stride."

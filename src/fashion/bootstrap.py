@@ -36,9 +36,8 @@ def bootstrap_intervals(
     groups: NDArray[Any] | None = None,
     samples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Name → percentile bootstrap interval of the mean of that name's `values` [N].
+    """Name → 95% percentile bootstrap interval of the mean of that name's `values` [N].
 
     Args:
         groups: [N]: values of the same group (a photographer, a product) are not independent; whole groups are drawn.
@@ -46,9 +45,8 @@ def bootstrap_intervals(
     Returns:
         {} where there are fewer than two values or groups.
     """
-    tail = (1 - level) / 2
     means = resampled_means(np.array(list(values.values()), float), groups, samples, seed)
     if not means.size:
         return {}
-    limits = np.quantile(means, [tail, 1 - tail], axis=1)
+    limits = np.quantile(means, [0.025, 0.975], axis=1)
     return {name: (float(low), float(high)) for name, low, high in zip(values, *limits, strict=True)}

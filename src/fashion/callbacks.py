@@ -94,7 +94,8 @@ class OneFolder(Callback):
 class Draws(Callback):
     """Random numbers of its own for each process, and for a run that goes on.
 
-    Else every process would draw the same crops, and a resumed run those of its first epochs once more.
+    Else every process would draw the same crops, and a resumed run those of its first epochs once more.  The data
+    module is told how many epochs there were, before it is asked for its loaders.
     """
 
     epoch = 0
@@ -103,8 +104,8 @@ class Draws(Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.epoch = epochs_begun(checkpoint)
+    def on_load_checkpoint(self, trainer: Any, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.epoch = trainer.datamodule.epochs_done = epochs_begun(checkpoint)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # before loaders draw their order
         if self.epoch or trainer.global_rank:

@@ -36,8 +36,8 @@ class ClassifierModule(EncoderModule):
         teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
 
-    monitor, mode = "val/acc", "max"
-    """The metric by which the best epoch is chosen, logged by `log_scores`."""
+    monitor, figure = "val/acc", "accuracy"
+    """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
         self,
@@ -72,6 +72,10 @@ class ClassifierModule(EncoderModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pictures, labels = batch

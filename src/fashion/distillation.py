@@ -34,12 +34,16 @@ class Teacher:
         self.networks = [fused(network).to(memory_format=torch.channels_last) for network in networks]
         self.bf16 = bf16
 
+    def to(self, device: torch.device) -> None:
+        """Move the networks to where the pictures will be."""
+        for network in self.networks:
+            network.to(device)
+
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pictures [N,3,S,S] of values 0…255 → logarithms of the classes' softened probabilities [N,classes]."""
         said = []
         for network in self.networks:
-            network.to(pictures.device)
             with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.bf16):
                 logits = network.logits(network.parts(pictures)[0])
             said.append(F.log_softmax(logits.float() / TEMPERATURE, dim=1))

@@ -18,7 +18,7 @@ from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
-from fashion.retrieval import Retrieval, retrieval
+from fashion.retrieval import Retrieval, leave_one_out, retrieval
 from fashion.versions import installed, versions
 
 PROTOCOLS = ("gallery", "leave-one-out")
@@ -103,7 +103,7 @@ def evaluate(
     retrievals: dict[str, Retrieval] = {}
     for protocol in protocols:
         if protocol == "leave-one-out":
-            found = retrieval(embeddings, wanted, embeddings, wanted, exclude=np.arange(len(wanted)))
+            found = leave_one_out(embeddings, wanted)
         else:
             assert searched is not None
             only = (predicted, gallery.labels) if protocol == "filtered" else None
@@ -172,10 +172,10 @@ def relevant_numbers(
 def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:
     """When the nearest picture of the gallery is no answer; taken on this split, as everything here is."""
     found = result.retrievals.get("gallery")
-    return no_match_threshold(found.nearest, found.hit[1], precision) if found else None
+    return no_match_threshold(found.nearest, found.figures["top1"], precision) if found else None
 
 
-def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], match_precision: float = 0.9) -> None:
+def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], match_precision: float) -> None:
     """`metrics.json`: the figures with their intervals, what they were taken on, and with which versions.
 
     Args:

@@ -73,38 +73,37 @@ def mine_semihard(distances: Tensor, labels: Tensor) -> Triplets:
 
     Where no negative is farther, the farthest one: the least wrong (as FaceNet's published code does).
     """
-    pairs, anchors, negative = _pairs(labels)
-    to_positive = distances[pairs]
+    anchors, positives, negative = _pairs(labels)
+    to_positive = distances[anchors, positives]
     to_negatives = distances[anchors]
-    allowed = negative[anchors]
-    farther = allowed & (to_negatives > to_positive.unsqueeze(1))
+    farther = negative & (to_negatives > to_positive.unsqueeze(1))
     nearest_farther = to_negatives.masked_fill(~farther, torch.inf).amin(dim=1)
-    farthest = to_negatives.masked_fill(~allowed, -1).amax(dim=1)
-    usable = allowed.any(dim=1)
-    return Triplets(to_positive[usable], torch.where(farther.any(dim=1), nearest_farther, farthest)[usable])
+    farthest = to_negatives.masked_fill(~negative, -1).amax(dim=1)
+    return Triplets(to_positive, torch.where(farther.any(dim=1), nearest_farther, farthest))
 
 
 def mine_random(distances: Tensor, labels: Tensor) -> Triplets:
     """For each (anchor, positive) one negative, drawn at random from the batch."""
-    pairs, anchors, negative = _pairs(labels)
-    allowed = negative[anchors]
-    usable = allowed.any(dim=1)
-    to_negatives = distances[anchors][usable]
-    chosen = torch.multinomial(allowed[usable].float(), 1) if usable.any() else anchors.new_zeros((0, 1))
-    return Triplets(distances[pairs][usable], to_negatives.gather(1, chosen).squeeze(1))
+    anchors, positives, negative = _pairs(labels)
+    chosen = torch.multinomial(negative.float(), 1) if len(negative) else anchors.new_zeros((0, 1))
+    return Triplets(distances[anchors, positives], distances[anchors].gather(1, chosen).squeeze(1))
 
 
 def _pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mask of (anchor, positive) pairs [N,N], the anchors [P] of its pairs in order, the negatives' mask [N,N]."""
+    """Anchors [P] and positives [P] of the pairs whose anchor has a negative, in order; its negatives' mask [P,N].
+
+    A GPU is waited for once, to count the pairs.
+    """
     positive, negative = _masks(labels)
-    return positive, positive.nonzero()[:, 0], negative
+    anchors, positives = (positive & negative.any(dim=1, keepdim=True)).nonzero(as_tuple=True)
+    return anchors, positives, negative[anchors]
 
 
 def take_given(distances: Tensor, labels: Tensor) -> Triplets:
     """The triplets that the batch itself lists: a third anchors, a third positives, a third negatives."""
     count = len(labels) // 3
     anchors, positives, negatives = labels[: 3 * count].view(3, count)
-    if len(labels) % 3 or not bool((anchors == positives).all() and (anchors != negatives).all()):
+    if len(labels) % 3 or not bool(((anchors == positives) & (anchors != negatives)).all()):
         raise FashionError("loss.miner=given needs batches of triplets; set task.batches.mode=explicit.")
     rows = torch.arange(count, device=labels.device)
     return Triplets(distances[rows, rows + count], distances[rows, rows + 2 * count])

@@ -31,7 +31,10 @@ class EncoderModule(LightningModule):
     network: SiameseEncoder
 
     monitor: str
-    """The metric by which the best epoch is chosen."""
+    """The metric by which the best epoch is chosen: the highest is."""
+
+    figure: str
+    """The figure of a run's evaluation that says what the run is worth."""
 
     started_from: str | None = None
     """The model whose weights the training started from, by the name it was given; None: from scratch."""
@@ -53,19 +56,7 @@ class EncoderModule(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validation_step(batch, batch_idx, dataloader_idx)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        self._look_at(batch, batch_idx)
-
-    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._look_at(batch, batch_idx)
-
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._look_at(batch, batch_idx)
-
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._look_at(batch, batch_idx)
-
-    def _look_at(self, batch: Any, batch_idx: int) -> None:
+    def _look_at(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Warn if the pictures of a first batch seem to be scaled: the network does that itself."""
         pictures = pictures_of(batch)
         if batch_idx == 0 and isinstance(pictures, Tensor) and pictures.is_floating_point():
@@ -75,6 +66,8 @@ class EncoderModule(LightningModule):
                     f"A batch of pictures has values of {most:.3g} at most, and the network takes 0…255: give them as "
                     "they are, neither scaled (as ToDtype(scale=True) does) nor normalised."
                 )
+
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _look_at
 
     def warn_once(self, text: str) -> None:
         if text not in self._warned:

@@ -87,7 +87,7 @@ def optimizer(
     others = [p for p in learned if p.ndim > 1 and not _mixes(p)]
     # Their names are what TensorBoard calls their rates.
     plain = [
-        {"name": "depthwise", "params": others, "weight_decay": weight_decay},
+        {"name": "others", "params": others, "weight_decay": weight_decay},
         {"name": "vectors", "params": vectors, "weight_decay": 0.0},
     ]
     matrices = {"name": "mixing", "params": mixing, "weight_decay": weight_decay}

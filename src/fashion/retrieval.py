@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
-from fashion.metrics import Floats
-
-KS = (1, 5, 10)
+from fashion.metrics import SEARCH, Floats
 
 ENTRIES = 5_000_000
 """Scores held at once; what is computed of each takes up about 60 bytes at its peak."""
@@ -23,42 +21,33 @@ ENTRIES = 5_000_000
 class Retrieval:
     """What each query found; arrays of one value a query [Q].
 
-    labels: the queries' classes.  relevant: R.  hit[k]: any relevant item among the first k.  precision[k],
-    recall[k]: relevant among the first k, over k and over R.  average_precision, r_precision: at R.
-    reciprocal_rank: 1 / rank of the first relevant item.  nearest: the first item's score.  Where R is 0 all but
-    that are 0 and mean nothing.
+    labels: the queries' classes.  relevant: R.  nearest: the first item's score.  figures: metric → values, which are
+    0 and mean nothing where R is 0.  top1, top5: any relevant item among the first.  precision@k, recall@k: relevant
+    among the first k, over k and over R.  r_precision, map: at R, the latter the average precision.  mrr: 1 / rank of
+    the first relevant item.
     """
 
     labels: NDArray[np.int64]
     relevant: NDArray[np.int64]
-    hit: dict[int, Floats]
-    precision: dict[int, Floats]
-    recall: dict[int, Floats]
-    average_precision: Floats
-    r_precision: Floats
-    reciprocal_rank: Floats
     nearest: Floats
+    figures: dict[str, Floats]
 
     def per_query(self) -> dict[str, Floats]:
         """Metric → one value for each query that has anything to find (R > 0)."""
-        values = {f"top{k}": self.hit[k] for k in (1, 5)}
-        for k in (5, 10):
-            values |= {f"precision@{k}": self.precision[k], f"recall@{k}": self.recall[k]}
-        values |= {"r_precision": self.r_precision, "map": self.average_precision, "mrr": self.reciprocal_rank}
-        return {name: value[self.relevant > 0] for name, value in values.items()}
+        return {name: values[self.relevant > 0] for name, values in self.figures.items()}
 
     def summary(self, prefix: str = "") -> dict[str, float]:
         """Metric → mean over queries, and `macro_…`: mean over classes of the class means.
 
         Queries with nothing to find are left out and counted as `unanswerable`; where all are, there are no figures.
         """
-        labels = self.labels[self.relevant > 0]
+        _, number, count = np.unique(self.labels[self.relevant > 0], return_inverse=True, return_counts=True)
         found: dict[str, float] = {}
         for name, values in self.per_query().items():
             if not len(values):
                 continue
             found[f"{prefix}{name}"] = float(values.mean())
-            found[f"{prefix}macro_{name}"] = float(np.mean([values[labels == one].mean() for one in np.unique(labels)]))
+            found[f"{prefix}macro_{name}"] = float((np.bincount(number, values) / count).mean())
         found[f"{prefix}unanswerable"] = float((self.relevant == 0).sum())
         return found
 
@@ -109,18 +98,14 @@ def retrieval(
         )
         for at in range(0, len(queries), chunk)
     ]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Retrieval(
-        query_labels,
-        joined["relevant"].astype(np.int64),
-        {k: joined[f"hit{k}"] for k in KS},
-        {k: joined[f"precision{k}"] for k in KS},
-        {k: joined[f"recall{k}"] for k in KS},
-        joined["average_precision"],
-        joined["r_precision"],
-        joined["reciprocal_rank"],
-        joined["nearest"],
-    )
+    relevant, nearest, figures = zip(*parts, strict=True)
+    joined = {name: np.concatenate([part[name] for part in figures]) for name in SEARCH}
+    return Retrieval(query_labels, np.concatenate(relevant), np.concatenate(nearest), joined)
+
+
+def leave_one_out(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> Retrieval:
+    """Search each of the vectors [N,D] among the others."""
+    return retrieval(vectors, labels, vectors, labels, exclude=np.arange(len(labels)))
 
 
 def _search_chunk(
@@ -130,7 +115,8 @@ def _search_chunk(
     gallery_labels: NDArray[np.int64],
     exclude: NDArray[np.int64] | None,
     only: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
-) -> dict[str, Floats]:
+) -> tuple[NDArray[np.int64], Floats, dict[str, Floats]]:
+    """Of some queries: how many items are relevant, the nearest one's score, and the figures."""
     scores = queries @ gallery.T
     same = labels[:, None] == gallery_labels[None, :]
     if exclude is not None:
@@ -142,21 +128,23 @@ def _search_chunk(
         hidden = only[0][:, None] != only[1][None, :]
         scores[hidden] = -np.inf
         same &= ~hidden
-    depth = min(max(int(total.max(initial=0)), *KS), scores.shape[1])
+    depth = min(max(int(total.max(initial=0)), 10), scores.shape[1])
     relevant = np.take_along_axis(same, _first(scores, depth), axis=1)
     found = relevant.cumsum(axis=1)
     place = np.arange(1, depth + 1)
-    within = place <= total[:, None]
+    within = relevant & (place <= total[:, None])
     share = np.maximum(total, 1)
-    result: dict[str, Floats] = {"relevant": total.astype(np.float64)}
-    for k in KS:
-        at_k = found[:, min(k, depth) - 1].astype(np.float64)
-        result |= {f"hit{k}": (at_k > 0).astype(np.float64), f"precision{k}": at_k / k, f"recall{k}": at_k / share}
-    result["nearest"] = scores.max(axis=1).astype(np.float64)
-    result["average_precision"] = (found / place * (relevant & within)).sum(axis=1) / share
-    result["r_precision"] = (relevant & within).sum(axis=1) / share
-    result["reciprocal_rank"] = np.where(same.any(axis=1), 1 / _first_rank(scores, same), 0.0)
-    return result
+    among_first = {k: found[:, min(k, depth) - 1] for k in (1, 5, 10)}
+    figures: dict[str, Floats] = {f"top{k}": (among_first[k] > 0).astype(np.float64) for k in (1, 5)}
+    for k in (5, 10):
+        figures |= {f"precision@{k}": among_first[k] / k, f"recall@{k}": among_first[k] / share}
+    figures["r_precision"] = within.sum(axis=1) / share
+    figures["map"] = (found / place * within).sum(axis=1) / share
+    rank = relevant.argmax(axis=1) + 1
+    far = same.any(axis=1) & ~relevant.any(axis=1)
+    rank[far] = _first_rank(scores[far], same[far])
+    figures["mrr"] = np.where(same.any(axis=1), 1 / rank, 0.0)
+    return total, scores.max(axis=1).astype(np.float64), figures
 
 
 def _first(scores: NDArray[np.float32], depth: int) -> NDArray[np.int64]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +15,7 @@ from fashion.losses import TripletLoss
 from fashion.module import EncoderModule
 from fashion.network import SiameseEncoder, network_from
 from fashion.optim import check_settings
-from fashion.retrieval import retrieval
+from fashion.retrieval import leave_one_out, retrieval
 
 __all__ = ["SiameseEncoder", "TripletModule"]
 
@@ -50,8 +49,8 @@ class TripletModule(EncoderModule):
         class_weights: weight of each class in the cross-entropy, or None for equal ones.
     """
 
-    monitor, mode = "val/map", "max"
-    """The metric by which the best epoch is chosen, logged by `log_scores`."""
+    monitor, figure = "val/map", "gallery/map"
+    """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
         self,
@@ -162,7 +161,7 @@ class TripletModule(EncoderModule):
         if gallery:
             scores = retrieval(queries, truth, gallery[0], gallery_labels[0]).summary()
         else:
-            scores = retrieval(queries, truth, queries, truth, exclude=np.arange(len(truth))).summary()
+            scores = leave_one_out(queries, truth).summary()
         for name in (one for one in SEARCHED if one in scores):
             self.log(f"{split}/{name}", scores[name], prog_bar=name in ("top1", "map"))
         if "map" not in scores and not self.trainer.sanity_checking:

@@ -114,3 +114,7 @@ def test_jobs_without_figures_are_no_failures_and_are_skipped_too(tmp_path):
         assert done.returncode == 0, done.stderr
         assert words in done.stdout
         assert "best" not in done.stdout
+    (tmp_path / "outputs/sweeps/s/0/finished.json").write_text("3")  # tells of no job
+    done = command(*run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Job 0 had finished already" not in done.stdout

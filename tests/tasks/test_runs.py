@@ -73,7 +73,8 @@ def test_the_best_run_is_the_best_by_what_is_sorted_and_a_seed_counts_once():
     assert over_seeds(rows, "accuracy")[0]["run"] == "a"
     assert over_seeds(rows, "gallery/map")[0]["run"] == "b"
     (row,) = over_seeds(rows, "seed")
-    assert row["run"] == "b"  # no figure: by the map
+    assert row["run"] == "a"  # no figure: by the task's own
+    assert over_seeds([row | {"task.name": "triplet"} for row in rows], "seed")[0]["run"] == "b"
     assert row["accuracy"] == pytest.approx((0.90 + 0.81) / 2)
     (twice,) = over_seeds(rows[1:])
     assert (twice["seeds"], "accuracy sd" in twice) == (1, False)
@@ -121,6 +122,18 @@ def test_settings_are_sorted_ascending_and_figures_best_first(run_here, tmp_path
         assert [row["run"] for row in csv.DictReader((tmp_path / "table/runs.csv").open())] == [*order]
     with pytest.raises(FashionError, match="sort is 'lr', which no run has; choose from module.lr."):
         run_here("task=runs", "folder=runs", "sort=lr")
+
+
+def test_triplet_runs_are_ordered_by_their_searches_as_their_sweeps_are(run_here, tmp_path, capsys):
+    searches = {("a", 1): 0.70, ("a", 2): 0.72, ("b", 1): 0.80, ("b", 2): 0.82}
+    for (model, seed), value in searches.items():  # without classification, accuracy is of logits that nobody taught
+        folder = tmp_path / f"runs/{model}{seed}"
+        write_run(folder, f"seed: {seed}\nmodel: {{name: {model}}}", None)
+        (folder / ".hydra/config.yaml").write_text(f"task: {{name: triplet}}\nseed: {seed}\nmodel: {{name: {model}}}")
+        (folder / "metrics.json").write_text(json.dumps({"metrics": {"accuracy": 1 - value, "gallery/map": value}}))
+    assert run_here("task=runs", "folder=runs") == 2
+    assert "triplet: 2 rows, best gallery/map first" in capsys.readouterr().out
+    assert [row["run"] for row in csv.DictReader((tmp_path / "out/runs.csv").open())] == ["b2", "a2"]
 
 
 def test_a_sweep_without_accuracy_is_ordered_by_what_there_is(tmp_path, capsys):

@@ -28,11 +28,11 @@ LABELS = 10
 Rows = list[tuple[str, str]]
 
 
-def synthetic_embeddings(count: int, seed: int = 0, centres: int = 2000) -> NDArray[np.float32]:
-    """[count,64] of length 1, scattered around centres as the embeddings of products are."""
+def synthetic_embeddings(count: int, seed: int = 0) -> NDArray[np.float32]:
+    """[count,64] of length 1, scattered around 2000 centres as the embeddings of products are."""
     random = np.random.default_rng(seed)
-    around = np.random.default_rng(99).normal(size=(centres, 64)).astype(np.float32)
-    vectors = around[random.integers(centres, size=count)]
+    around = np.random.default_rng(99).normal(size=(2000, 64)).astype(np.float32)
+    vectors = around[random.integers(len(around), size=count)]
     vectors += 0.6 * random.standard_normal((count, 64), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
@@ -157,11 +157,9 @@ def _syncing(bundle: Path, folder: Path, items: int) -> dict[str, float]:
     return {f"syncing 100 changes into {items:,} items s": time.perf_counter() - started}
 
 
-def approximate(
-    items: int, ef_searches: tuple[int, ...] = (16, 32, 64, 128, 256), rounds: int = 100
-) -> list[dict[str, Any]]:
+def approximate(items: int) -> list[dict[str, Any]]:
     """HNSW beside flat: rows of index, recall@10 on new queries, and the median time of one search in ms."""
-    vectors, queries = synthetic_embeddings(items), synthetic_embeddings(rounds, seed=1)
+    vectors, queries = synthetic_embeddings(items), synthetic_embeddings(100, seed=1)
     flat = FAISSIndex(64)
     flat.build(vectors)
     truth = flat.search(queries, 10)[1]
@@ -170,7 +168,7 @@ def approximate(
     graph.build(vectors)
     built = time.perf_counter() - started
     rows = []
-    for ef in (None, *ef_searches):
+    for ef in (None, 16, 32, 64, 128, 256):
         index = flat if ef is None else graph
         if ef is not None:
             graph.look(ef_search=ef)

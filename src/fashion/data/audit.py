@@ -1,7 +1,7 @@
 """What is wrong with a dataset: damage, duplicates, leaks between splits, imbalance, labels that look mistaken."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -183,11 +183,9 @@ def _exact(pictures: NDArray[np.uint8]) -> dict[tuple[int, int], float]:
     return pairs
 
 
-def _near(
-    bits: NDArray[np.float32], embeddings: NDArray[np.float32] | None, chunk: int = 1024
-) -> dict[tuple[int, int], float]:
+def _near(bits: NDArray[np.float32], embeddings: NDArray[np.float32] | None) -> dict[tuple[int, int], float]:
     """Pairs that are nearly the same, and how alike their bits are."""
-    pairs = {}
+    pairs, chunk = {}, 1024
     for at in range(0, len(bits), chunk):
         equal = (bits[at : at + chunk] @ bits.T / bits.shape[1] + 1) / 2
         hit = equal >= NEAR
@@ -210,7 +208,7 @@ def _leaks(splits: Mapping[str, PictureArray]) -> list[str]:
     """Values of `group` that are in more than one split."""
     where: dict[str, set[str]] = defaultdict(set)
     for split, array in splits.items():
-        for value, _ in Counter(item.extra.get("group") for item in array.items).items():
+        for value in {item.extra.get("group") for item in array.items}:
             if value not in (None, ""):
                 where[str(value)].add(split)
     return sorted(value for value, found in where.items() if len(found) > 1)

@@ -99,8 +99,8 @@ class ImageDataModule(AugmentingDataModule):
             self._source = self.read()
         return self._source
 
-    def read(self, labels: bool = True) -> Source:
-        """The items anew; labels: as for `read_source`."""
+    def read(self) -> Source:
+        """The items anew."""
         return read_source(
             self.kind,
             self.location,
@@ -109,7 +109,6 @@ class ImageDataModule(AugmentingDataModule):
             classes=self.classes,
             validation_fraction=self.validation_fraction,
             fold=self.fold,
-            labels=labels,
         )
 
     @property

@@ -1,6 +1,7 @@
 """What a report shows of an evaluation: tables with intervals, confusion, searches that went well and badly, a map."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,10 @@ COLOURS = 20
 
 
 def evaluation_sections(
-    result: Evaluation,
-    queries: PictureArray,
-    gallery: PictureArray,
-    root: Path,
-    confusion: Image.Image,
-    metrics: Mapping[str, float] | None = None,
-    relevance: str = "class",
+    searches: "Searches", confusion: Image.Image, metrics: Mapping[str, float] | None = None
 ) -> list[Section]:
     """The sections of one evaluation; `confusion`: its matrix as a picture; `metrics`: only these figures."""
+    result, queries, gallery = searches.result, searches.queries, searches.gallery
     counts = f"{len(queries.labels)} {result.split} pictures"
     if result.gallery is not None:
         counts += f", searched in the {gallery_name(gallery)} of {len(gallery.labels)}"
@@ -45,13 +41,12 @@ def evaluation_sections(
     if result.per_class:
         sections.insert(1, Section("Per class", table=per_class_rows(result.per_class)))
     if result.gallery is not None and "gallery" in result.retrievals:
-        searches = Searches(result, queries, gallery, root, relevance)
         spread = np.linspace(0, len(queries.labels) - 1, min(SHOWN, len(queries.labels))).astype(int)
-        right = f"Green and ✓: the query's {relevance}."
+        right = f"Green and ✓: the query's {searches.relevance}."
         sections.append(Section("Searches", picture=searches.grid(spread), caption=f"Evenly spread queries. {right}"))
-        if len(lowest := worst(result)):
+        if searches.worst_grid is not None:
             caption = f"Lowest average precision. {right}"
-            sections.append(Section("Worst queries", picture=searches.grid(lowest), caption=caption))
+            sections.append(Section("Worst queries", picture=searches.worst_grid, caption=caption))
     caption = (
         "Each dot is a picture, in the colour of its class; crosses are named wrongly. Shown are the two directions in "
         "which embeddings differ most (PCA)."
@@ -71,7 +66,7 @@ def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
     Those that have nothing to find are none of them.
     """
     found = result.retrievals["gallery"]
-    order = np.argsort(found.average_precision, kind="stable")
+    order = np.argsort(found.figures["map"], kind="stable")
     return order[found.relevant[order] > 0][:count]
 
 
@@ -94,6 +89,12 @@ class Searches:
 
     def grid(self, rows: NDArray[np.int64], k: int = 6) -> Image.Image:
         return search_grid([self.of(int(row), k) for row in rows], self.class_names, tile=96)
+
+    @cached_property
+    def worst_grid(self) -> Image.Image | None:
+        """The worst queries; None where no query has anything to find."""
+        lowest = worst(self.result)
+        return self.grid(lowest) if len(lowest) else None
 
     def of(self, row: int, k: int) -> SearchResult:
         """What the query in that row finds."""

@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ UNTOLD = ("cache_dir", "sweep_name", "resume", "data.cache_dir")
 
 FIGURES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/map", "recall@10",
            "search_ms", "train_seconds")  # fmt: skip
+SMALLER_IS_BETTER = ("search_ms", "train_seconds")
+
+BEST = {"triplet": "gallery/map", "index": "recall@10"}
+"""Task → the figure by which its runs are ordered; accuracy for all others, or what they have instead."""
 
 
 def read_runs(folder: Path) -> list[Row]:
@@ -39,6 +44,7 @@ def read_runs(folder: Path) -> list[Row]:
     rows = []
     for config in sorted(folder.rglob(".hydra/config.yaml")):
         run = config.parents[1]
+        content = read_json(run / "metrics.json")
         row: Row = {"run": run.relative_to(folder).as_posix()}
         try:
             settings = OmegaConf.to_container(OmegaConf.load(config))
@@ -46,8 +52,8 @@ def read_runs(folder: Path) -> list[Row]:
             settings = None
             row["error"] = ".hydra/config.yaml cannot be read"
         if isinstance(settings, dict):
-            row |= told({str(key): value for key, value in settings.items()}, read_json(run / "metrics.json"))
-        row = outcome(run) | row
+            row |= told({str(key): value for key, value in settings.items()}, content)
+        row = outcome(run, content) | row
         measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: it cannot be told
         if "error" in row and row.get("task.name") not in measured:
             continue  # a task that gives no figures
@@ -81,15 +87,14 @@ def _followed(value: Any, named: Mapping[str, Any], most: int = 10) -> Any:
     return value
 
 
-def outcome(run: Path) -> Row:
-    """The figures of a run's `metrics.json`, or the `error` for which it has none."""
+def outcome(run: Path, content: Any) -> Row:
+    """The figures in the content of a run's `metrics.json`, or the `error` for which it has none."""
     error = run / "error.txt"
     if error.exists():  # also where figures had been written before it failed
         return {"error": error.read_text(encoding="utf-8")}
     try:
-        content = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         values = {**content, **content.get("metrics", {})}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (AttributeError, TypeError):
         return {"error": UNFINISHED}
     figures = {name: values[name] for name in FIGURES if is_figure(values.get(name))}
     return figures or {"error": "metrics.json holds no figure"}
@@ -104,13 +109,24 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float | str | bool) else json.dumps(value, default=str)
 
 
-SMALLER_IS_BETTER = ("search_ms", "train_seconds")
+def best_figure(rows: Sequence[Row], task: str) -> str | None:
+    """The figure that orders the task's runs: its own, else the first that there is; None where there is none."""
+    names = (BEST.get(task, "accuracy"), *FIGURES)
+    return next((name for name in names if any(name in row for row in rows)), None)
 
 
-def over_seeds(rows: Sequence[Row], best: str = "gallery/map") -> list[Row]:
+def by_merit(rows: Sequence[Row], figure: str | None) -> list[Row]:
+    """Best first by a figure; rows without it last, as they came."""
+    having = [row for row in rows if figure in row]
+    having.sort(key=itemgetter(figure), reverse=figure not in SMALLER_IS_BETTER)
+    return having + [row for row in rows if figure not in row]
+
+
+def over_seeds(rows: Sequence[Row], best: str | None = None) -> list[Row]:
     """One row for each setting: figures as mean over seeds, `… sd` (of two seeds and more), and `seeds`.
 
-    Its `run` is the folder of the run that is best by the figure `best`.  Several runs of one seed count as their mean.
+    Its `run` is the folder of the run that is best by the figure `best`, or by the task's where that is none of its
+    figures.  Several runs of one seed count as their mean.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -120,9 +136,11 @@ def over_seeds(rows: Sequence[Row], best: str = "gallery/map") -> list[Row]:
     return [_mean(group, best) for group in groups.values()]
 
 
-def _mean(group: Sequence[Row], best: str) -> Row:
+def _mean(group: Sequence[Row], best: str | None) -> Row:
     first = {key: value for key, value in group[0].items() if key not in (*FIGURES, "seed", "run")}
-    mean: Row = {"run": group[0]["run"], **first, "seeds": len({row.get("seed") for row in group})}
+    known = best in FIGURES and any(best in row for row in group)
+    by = best if known else best_figure(group, str(first.get("task.name")))
+    mean: Row = {"run": by_merit(group, by)[0]["run"], **first, "seeds": len({row.get("seed") for row in group})}
     for name in FIGURES:
         by_seed: dict[Any, list[float]] = {}
         for row in group:
@@ -133,10 +151,6 @@ def _mean(group: Sequence[Row], best: str) -> Row:
             mean[name] = float(np.mean(values))
             if len(values) > 1:
                 mean[f"{name} sd"] = float(np.std(values, ddof=1))
-    by = next((name for name in (best, "gallery/map", *FIGURES) if name in FIGURES and name in mean), None)
-    if by is not None:
-        sign = -1 if by in SMALLER_IS_BETTER else 1
-        mean["run"] = max((row for row in group if by in row), key=lambda row: sign * float(row[by]))["run"]
     return mean
 
 

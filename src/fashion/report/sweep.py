@@ -9,15 +9,12 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fashion.files import write_text
+from fashion.files import read_json, write_text
 from fashion.report.pictures import recall_plot, save_picture
-from fashion.report.runs import FIGURES, SMALLER_IS_BETTER, UNFINISHED, Row, cells, columns_of, outcome
+from fashion.report.runs import UNFINISHED, Row, best_figure, by_merit, cells, columns_of, outcome
 from fashion.report.tables import plain_table, show
 
 log = logging.getLogger(__name__)
-
-BEST = {"triplet": "gallery/map", "index": "recall@10"}
-"""Task → the figure by which its runs are ordered; accuracy for all others, or what they have instead."""
 
 
 class RunsTable(Callback):
@@ -29,10 +26,8 @@ class RunsTable(Callback):
         if not rows:
             return
         task = OmegaConf.select(config, "task.name", default="")
-        names = (BEST.get(task, "accuracy"), *FIGURES)
-        best = next((name for name in names if any(name in row for row in rows)), "")
-        sign = 1 if best in SMALLER_IS_BETTER else -1
-        rows.sort(key=lambda row: (best not in row, sign * row.get(best, 0)))
+        best = best_figure(rows, task)
+        rows = by_merit(rows, best)
         write_text(folder / "runs.json", json.dumps(rows, indent=2) + "\n")
         columns = columns_of(rows)
         title = f"{len(rows)} runs" + (f", best {best} first" if best else "")
@@ -55,7 +50,7 @@ def read_jobs(folder: Path) -> list[Row]:
     for overrides in sorted(folder.glob("*/.hydra/overrides.yaml")):
         run = overrides.parents[1]
         pairs = (str(override).partition("=") for override in OmegaConf.load(overrides))
-        figures = outcome(run)
+        figures = outcome(run, read_json(run / "metrics.json"))
         if figures.get("error") == UNFINISHED and (run / "finished.json").exists():
             figures = {}  # of a task that gives none
         rows.append({"run": run.name} | {key: value for key, _, value in pairs} | figures)

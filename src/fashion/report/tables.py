@@ -62,15 +62,13 @@ def add(table: Table, *cells: str) -> None:
     table.add_row(*map(Text, cells))
 
 
-def metrics_table(
-    title: str, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
-) -> Table:
+def metrics_table(title: str, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Table:
     """Figures with their 95% intervals where they have one."""
     table = Table(title=Text(title), title_justify="left")
     table.add_column("metric")
     table.add_column("value (95% interval)", justify="right")
     for name, value in metrics.items():
-        interval = (intervals or {}).get(name)
+        interval = intervals.get(name)
         table.add_row(name, _with_interval(value, interval) if interval else f"{value:.3f}")
     return table
 

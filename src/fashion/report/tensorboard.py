@@ -14,9 +14,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.data.arrays import PictureArray
 from fashion.evaluation import HEADLINES, Evaluation
-from fashion.report.evaluation import Searches, worst
+from fashion.report.evaluation import Searches
 from fashion.report.runs import HYDRAS
 
 log = logging.getLogger(__name__)
@@ -68,14 +67,13 @@ def log_results(
     columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and not HYDRAS.search(key)}
     logger.log_hyperparams(columns, figures, step=step)
     logger.experiment.add_image("final/confusion", np.asarray(confusion), 0, dataformats="HWC")
-    logger.save()
 
 
-def log_searches(logger: TensorBoardLogger, result: Evaluation, queries: PictureArray, searches: Searches) -> None:
+def log_searches(logger: TensorBoardLogger, searches: Searches) -> None:
     """The worst queries, and the Projector's embeddings with their thumbnails."""
-    writer = logger.experiment
-    if len(lowest := worst(result)):
-        writer.add_image("final/worst_queries", np.asarray(searches.grid(lowest)), 0, dataformats="HWC")
+    writer, result, queries = logger.experiment, searches.result, searches.queries
+    if searches.worst_grid is not None:
+        writer.add_image("final/worst_queries", np.asarray(searches.worst_grid), 0, dataformats="HWC")
     some = np.linspace(0, len(queries.labels) - 1, min(PROJECTED, len(queries.labels))).astype(int)
     thumbnails = torch.from_numpy(np.array(queries.pictures[some])).float() / 255
     small = torch.nn.functional.interpolate(thumbnails, size=(THUMBNAIL, THUMBNAIL), mode="area")

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.encoder import load_encoder
 from fashion.files import write_text
 from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, note_unused, read_options
+from fashion.tasks.options import Options, as_dict, note_unused, read_options
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,7 @@ def _models(options: BenchmarkOptions, folder: Path) -> Any:
 
 
 def _backbone(name: str) -> dict[str, Any]:
-    with_it = compose("config", ["task=summary", f"model={name}"])
-    return {str(key): value for key, value in OmegaConf.to_container(with_it.model).items()}  # type: ignore[union-attr]
+    return as_dict(compose("config", ["task=summary", f"model={name}"]).model)
 
 
 def _embedding(options: BenchmarkOptions, folder: Path) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fashion.checkpoints import load_network
 from fashion.data.datamodules import ImageDataModule
@@ -14,7 +14,7 @@ from fashion.data.folders import class_name
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.model_files import find_model
-from fashion.tasks.options import note_unused, read_options
+from fashion.tasks.options import as_dict, note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> float:
     images = data_of(cfg)
     module = instantiate(
         cfg.task.module,
-        backbone=OmegaConf.to_container(cfg.model),
+        backbone=as_dict(cfg.model),
         class_names=list(images.class_names),
         image_size=images.image_size,
         centre=images.centre,

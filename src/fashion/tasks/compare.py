@@ -15,7 +15,7 @@ from fashion.comparison import mcnemar, paired_bootstrap
 from fashion.data.datamodules import ImageDataModule, asked_and_searched
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import Evaluation, evaluate, groups_of
+from fashion.evaluation import PREFIX, PROTOCOLS, Evaluation, evaluate, groups_of
 from fashion.files import write_text
 from fashion.quoting import as_typed_list
 from fashion.report.evaluation import Searches
@@ -85,11 +85,11 @@ def compared(
 ) -> dict[str, dict[str, float]]:
     """figure → the two means, their difference (second − first), and what `paired_bootstrap` says of it."""
     values = {"accuracy": (rights[0].astype(float), rights[1].astype(float), groups)}
-    for protocol, prefix in (("gallery", "gallery"), ("leave-one-out", "loo")):
+    for protocol in PROTOCOLS:
         found = [result.retrievals[protocol] for result in results]
         first, second = (retrieval.per_query() for retrieval in found)
         own = None if groups is None else groups[found[0].relevant > 0]  # of the queries that have an answer
-        values |= {f"{prefix}/{name}": (first[name], second[name], own) for name in ("top1", "top5", "map")}
+        values |= {f"{PREFIX[protocol]}/{name}": (first[name], second[name], own) for name in ("top1", "top5", "map")}
     table = {}
     for name, (one, other, own) in values.items():
         if not len(one):  # no query has an answer

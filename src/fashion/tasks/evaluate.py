@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import Embed, baseline
@@ -18,13 +17,13 @@ from fashion.errors import FashionError
 from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
 from fashion.metrics import SEARCH, check_names, select
 from fashion.report.confusion import confusion_picture
-from fashion.report.evaluation import evaluation_sections, gallery_name, per_class_rows
+from fashion.report.evaluation import Searches, evaluation_sections, gallery_name, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
 from fashion.report.training import flat, settings_section
-from fashion.retrieval import retrieval
-from fashion.tasks.options import Options, note_unused, read_options
+from fashion.retrieval import leave_one_out, retrieval
+from fashion.tasks.options import Options, as_dict, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
 
@@ -83,7 +82,8 @@ def run(cfg: DictConfig) -> float:
         show(search_table(shown, result.intervals, gallery_name(gallery)))
     if options.metrics is None and result.per_class:
         show(plain_table("Per class", *per_class_rows(result.per_class)))
-    sections = evaluation_sections(result, queries, gallery, data.source.root, confusion, shown, options.relevance)
+    searches = Searches(result, queries, gallery, data.source.root, options.relevance)
+    sections = evaluation_sections(searches, confusion, shown)
     beside_them = SHOWN_OF_BASELINES if options.metrics is None else SEARCH
     own = {name: value for name, value in shown.items() if name.partition("/")[2] in beside_them}
     if compared and own:
@@ -92,8 +92,7 @@ def run(cfg: DictConfig) -> float:
                 for name, figures in {"this model": own, **compared}.items()]  # fmt: skip
         show(plain_table("Beside what nobody trained", ["", *columns], rows))
         sections.insert(1, Section("Beside what nobody trained", table=(["", *columns], rows)))
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    sections.append(settings_section(flat(settings)))
+    sections.append(settings_section(flat(as_dict(cfg))))
     write_page(folder / "report.html", f"Evaluation: {title}", sections)
     log.info("Written to %s: report.html, metrics.json, confusion.png", folder)
     return next(iter(result.metrics.values()))
@@ -125,6 +124,6 @@ def compare_baselines(
             if protocol == "gallery":
                 found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted, exclude=themselves)
             else:
-                found = retrieval(asked, wanted, asked, wanted, exclude=np.arange(len(wanted)))
+                found = leave_one_out(asked, wanted)
             table[name] |= found.summary(f"{PREFIX[protocol]}/")
     return table

@@ -15,7 +15,7 @@ from fashion.files import read_json
 from fashion.model_files import figures_of, find_model
 from fashion.search.catalog import Catalog
 from fashion.search.parts import PATH, write_manifest, write_part
-from fashion.tasks.options import Options, note_unused, read_options
+from fashion.tasks.options import Options, as_dict, note_unused, read_options
 from fashion.tasks.run_data import found_from_here
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
     from fashion.data.datamodules import ImageDataModule
 
     try:
-        settings = OmegaConf.to_container(_config_of(run_folder), resolve=False)
-        assert isinstance(settings, dict)
+        settings = as_dict(_config_of(run_folder), resolve=False)
         # A run folder may come from elsewhere: what it names is not run, and ${…}, which reads the environment, stays.
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
         options["source"] = found_from_here(options.get("source"), run_folder)

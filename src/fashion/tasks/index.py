@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.errors import CatalogError, FashionError
@@ -26,7 +26,7 @@ from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.listed import check_alone, check_named, listed
-from fashion.tasks.options import Options, named, read_options
+from fashion.tasks.options import Options, as_dict, named, read_options
 from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class IndexOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Make or update the catalogue; returns how many pictures it holds."""
     options = read_options(cfg, IndexOptions)
-    settings = {str(key): value for key, value in OmegaConf.to_container(cfg.index).items()}  # type: ignore[union-attr]
+    settings = as_dict(cfg.index)
     store = Store(options.catalog, options.keep)
     store.check()  # before minutes of embedding, not after
     _check_source(options, store)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fashion.data.sources import read_source
 from fashion.encoder import Encoder
@@ -17,7 +17,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
-from fashion.tasks.options import named, note_unused, refuse_ignored
+from fashion.tasks.options import as_dict, named, note_unused, refuse_ignored
 from fashion.tasks.shown import note_splits, note_training_only, shown_to
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def listed(cfg: DictConfig, engine: VisualSearchEngine, pictures: str | None, sp
 def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     """The configured data, without torch, which a data module would need: it takes seconds to load."""
     shown_to(encoder, cfg)
-    data: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]
+    data = as_dict(cfg.data)
     names = ("kind", "source", "drawing", "classes", "validation_fraction", "fold")
     settings: dict[str, Any] = {name: data.get(name) for name in names}
     source = read_source(**settings, cache=Path(data["cache_dir"]).expanduser().resolve(), labels=False)

@@ -10,11 +10,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from fashion.errors import FashionError
-from fashion.files import write_text
+from fashion.files import read_json, write_text
 from fashion.tasks import run_task
+from fashion.tasks.options import as_dict
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,12 @@ def run_job(cfg: DictConfig) -> Any:
     """Run the job's task, unless a multirun of the same `sweep_name` finished it with the same settings."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    settings = OmegaConf.to_container(cfg, resolve=False)
-    before = finished(folder)
-    if before and before["settings"] == json.loads(json.dumps(settings, default=str)):
-        log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
-        return before["value"]
-    if before:
+    settings = as_dict(cfg, resolve=False)
+    before = read_json(folder / "finished.json")
+    if isinstance(before, dict):
+        if before["settings"] == json.loads(json.dumps(settings, default=str)):
+            log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
+            return before["value"]
         raise FashionError(
             f"{folder} holds a finished job of other settings, which would be overwritten; choose another sweep_name, "
             "or delete that folder."
@@ -64,14 +65,6 @@ def reason(error: BaseException) -> str:
     return said if first is error else f"{type(first).__name__}: {first} (and then: {said})"
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The `settings` and the `value` of the job that ended well in that folder, if one did."""
-    try:
-        return dict(json.loads((folder / "finished.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
-
-
 def settings_key(_root_: DictConfig) -> str:
     """A short hash of which settings a search varies, and of all that it leaves as they are, for the name of its study.
 
@@ -84,7 +77,7 @@ def settings_key(_root_: DictConfig) -> str:
     varies = dict.fromkeys(map(str, _root_.hydra.sweeper.params), True)
     varies |= {one.key_or_group: one.is_sweep_override() for one in given}  # what is given one value varies no more
     swept = sorted(name for name, is_swept in varies.items() if is_swept)
-    settings: dict[str, Any] = OmegaConf.to_container(_root_, resolve=False)  # type: ignore[assignment]
+    settings = as_dict(_root_, resolve=False)
     del settings["hydra"]
     kept = {name: value for name, value in flat(settings).items() if name not in (*swept, *UNTOLD)}
     text = json.dumps([swept, kept], sort_keys=True, default=str)

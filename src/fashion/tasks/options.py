@@ -33,6 +33,13 @@ class Options(BaseModel):
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
+def as_dict(cfg: Any, *, resolve: bool = True) -> dict[str, Any]:
+    """A configuration as plain dicts and lists; resolve: with what each `${…}` stands for, else as it is written."""
+    settings: Any = OmegaConf.to_container(cfg, resolve=resolve)
+    assert isinstance(settings, dict)
+    return settings
+
+
 def named() -> set[str]:
     """The keys and groups that the command line names."""
     return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
@@ -57,7 +64,7 @@ def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
     Raises:
         FashionError: naming the key, its value, and what is wrong with it.
     """
-    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    values = as_dict(cfg)
     task = values.pop("task")
     flat = {key: value for key, value in values.items() if key not in GROUPS}
     flat |= {key: value for key, value in task.items() if key not in ("module", "batches")}

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fashion.encoder import Encoder
-from fashion.tasks.options import named
+from fashion.tasks.options import as_dict, named
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ def _beside(configured: Any, key: str, own: Any) -> Any:
 
 def data_used(cfg: DictConfig) -> dict[str, Any]:
     """Which pictures the configuration names, for the record; `${…}` stays as it is, as it may read the environment."""
-    settings = OmegaConf.to_container(cfg.data, resolve=False)
-    assert isinstance(settings, dict)
+    settings = as_dict(cfg.data, resolve=False)
     return {key: settings.get(key) for key in (*PLACE, *READING)}
 
 
@@ -63,8 +62,7 @@ def data_settings(encoder: Encoder) -> dict[str, Any] | None:
     """What the run's configuration says of its data; None: there is none that can be used."""
     for folder in encoder.source.parents[:2]:  # a bundle lies in its run's folder, a checkpoint one deeper
         try:
-            data = OmegaConf.to_container(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=False)
-            assert isinstance(data, dict)
+            data = as_dict(OmegaConf.load(folder / ".hydra/config.yaml").data, resolve=False)
             own = {key: data.get(key) for key in PLACE} | {key: data[key] for key in READING if key in data}
             own["source"] = found_from_here(own["source"], folder)
         except (OSError, AttributeError, AssertionError, OmegaConfBaseException, YAMLError):
@@ -79,9 +77,9 @@ def found_from_here(source: Any, run: Path) -> Any:
     if not isinstance(source, str) or re.match(r"[a-z]+:", source):  # none, or a URL
         return source
     try:
-        hydra: Any = OmegaConf.to_container(OmegaConf.load(run / ".hydra/hydra.yaml"), resolve=False)
+        hydra = as_dict(OmegaConf.load(run / ".hydra/hydra.yaml"), resolve=False)
         started_in = Path(hydra["hydra"]["runtime"]["cwd"])
-    except (OSError, KeyError, ValueError, TypeError, OmegaConfBaseException, YAMLError):
+    except (OSError, AssertionError, KeyError, ValueError, TypeError, OmegaConfBaseException, YAMLError):
         return source
     there = started_in / Path(source).expanduser()
     return str(there) if started_in != Path.cwd() and there.exists() else source

@@ -13,8 +13,7 @@ from omegaconf import DictConfig
 from fashion.errors import FashionError
 from fashion.files import replacing
 from fashion.report.html import Section, write_page
-from fashion.report.runs import FIGURES, SMALLER_IS_BETTER, Row, briefly, cells, columns_of, over_seeds, read_runs
-from fashion.report.sweep import BEST
+from fashion.report.runs import FIGURES, Row, best_figure, briefly, by_merit, cells, columns_of, over_seeds, read_runs
 from fashion.report.tables import plain_table, show
 from fashion.search.selecting import select
 from fashion.tasks.options import Options, read_options
@@ -40,11 +39,12 @@ def run(cfg: DictConfig) -> int:
     if not rows:
         raise FashionError(f"{options.folder} holds no such run; train one, or change folder and filter.")
     failed = [row for row in rows if "error" in row]
-    done, sorts = [], {}
+    done: list[Row] = []
+    sorts: dict[str, str | None] = {}
     for task, own in by_task(rows).items():
-        sorts[task] = options.sort or usual_sort(own, task)
+        sorts[task] = options.sort or best_figure(own, task)
         own = over_seeds(own, sorts[task]) if options.seeds else own
-        done += own if options.sort else ordered(own, sorts[task])
+        done += own if options.sort else by_merit(own, sorts[task])
     rows = ordered(done + failed, options.sort) if options.sort else done + failed
     for title, columns, table in tables_of(rows, sorts):
         show(plain_table(title, columns, table))
@@ -69,17 +69,8 @@ def by_task(rows: list[Row]) -> dict[str, list[Row]]:
     return tasks
 
 
-def usual_sort(rows: list[Row], task: str) -> str:
-    """The figure that orders a task's runs where no sort is given: accuracy, else that of its sweeps, else any.
-
-    A run without any figure has failed.
-    """
-    names = ("accuracy", BEST.get(task, "accuracy"), *FIGURES)
-    return next(name for name in names if any(name in row for row in rows))
-
-
 def tables_of(
-    rows: list[Row], sorts: Mapping[str, str], most_failed: int = 10, brief: bool = True
+    rows: list[Row], sorts: Mapping[str, str | None], most_failed: int = 10, brief: bool = True
 ) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """(title, columns, cells) of one table a task, whose settings are its own, and of the runs that failed.
 
@@ -128,7 +119,8 @@ def ordered(rows: list[Row], key: str) -> list[Row]:
         known = columns_of(rows)
         like = [name for name in known if name.endswith(f".{key}")] or get_close_matches(key, known) or known
         raise FashionError(f"sort is {key!r}, which no run has; choose from {', '.join(like)}.")
+    if key in FIGURES:
+        return by_merit(rows, key)
     numbers = all(isinstance(row[key], int | float) for row in having)
-    falling = key in FIGURES and key not in SMALLER_IS_BETTER
-    having.sort(key=lambda row: row[key] if numbers else str(row[key]), reverse=falling)
+    having.sort(key=lambda row: row[key] if numbers else str(row[key]))
     return having + [row for row in rows if row.get(key) is None]

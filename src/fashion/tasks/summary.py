@@ -1,7 +1,7 @@
 """task=summary: the layers of a model, its parameters and multiply-accumulates."""
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 from rich.table import Table
 from torch import nn
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fashion.network import EMBEDDING, SiameseEncoder
 from fashion.report.tables import show
-from fashion.tasks.options import Options, read_options
+from fashion.tasks.options import Options, as_dict, read_options
 
 
 class SummaryOptions(Options):
@@ -20,9 +20,7 @@ class SummaryOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Print the table; returns the number of parameters."""
     options = read_options(cfg, SummaryOptions)
-    settings = OmegaConf.to_container(cfg.model)
-    assert isinstance(settings, dict)
-    network = SiameseEncoder({str(key): value for key, value in settings.items()}, options.classes)
+    network = SiameseEncoder(as_dict(cfg.model), options.classes)
     table = Table(title=f"{cfg.model.name} at {options.image_size}×{options.image_size}")
     for column in ("layer", "kind", "output", "parameters", "multiply-accumulates"):
         table.add_column(column, justify="left" if column in ("layer", "kind") else "right")

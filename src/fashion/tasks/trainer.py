@@ -25,7 +25,7 @@ from fashion.errors import FashionError
 from fashion.optim import Averaging
 from fashion.report.progress import progress
 from fashion.report.tensorboard import FirstBatch
-from fashion.tasks.options import Options, note_unused
+from fashion.tasks.options import Options, as_dict, note_unused
 
 OURS = {
     "default_root_dir": "hydra.run.dir says where a run lies",
@@ -58,7 +58,7 @@ def make_trainer(cfg: DictConfig, options: TrainingOptions, module: Any, folder:
         FashionError: for a setting that no training can have.
     """
     _quiet()
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    settings = as_dict(cfg)
     check_trainer(settings, options)
     callbacks, loggers = (_listed(instantiate(settings.pop(name, None), _convert_="all")) for name in ADDED)
     callbacks = [*_callbacks(module, options, folder, settings.pop("max_time", None)), *callbacks]
@@ -127,7 +127,7 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         "auto_insert_metric_name": False,
     }
     callbacks: list[Callback] = [
-        BestCheckpoint(filename="best", monitor=module.monitor, mode=module.mode, **common),
+        BestCheckpoint(filename="best", monitor=module.monitor, mode="max", **common),
         ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common),
         LearningRateMonitor("step"),
         progress(),
@@ -144,7 +144,7 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         # First, so that it has put its average into the network when others validate or save.
         callbacks.insert(0, Averaging(options.ema))
     if options.early_stopping:
-        callbacks.append(EarlyStopping(module.monitor, mode=module.mode, patience=options.early_stopping))
+        callbacks.append(EarlyStopping(module.monitor, mode="max", patience=options.early_stopping))
     return callbacks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -33,6 +33,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
+from fashion.tasks.options import as_dict
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.shown import note_splits
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
@@ -66,8 +67,6 @@ def train(
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
-    if resume is not None:
-        data.epochs_done = int(done_by(Path(resume))["epochs"])
     module.started_from = options.pretrained  # of a run that goes on its checkpoint says it, and has the weights
     if options.pretrained and resume is None:
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
@@ -101,8 +100,7 @@ def train(
         )
     chosen = best if options.early_stopping and best.exists() else last
     facts = {"pretrained": module.started_from, "collapsed": getattr(module, "collapsed", False)}
-    figures = conclude(cfg, options, trainer, images, chosen, facts)
-    return figures[{"val/acc": "accuracy", "val/map": "gallery/map"}[module.monitor]]
+    return conclude(cfg, options, trainer, images, chosen, facts)[module.figure]
 
 
 def _lightnings(error: Exception) -> bool:
@@ -146,17 +144,15 @@ def conclude(
     noted["data_audit"] = audit(seen, images.class_names).summary() if few else copied(seen)
     leaked = leaks(noted["data_audit"])
     write_metrics(folder / "metrics.json", result, {**noted, **facts}, options.match_precision)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
-    named = flat({str(key): value for key, value in settings.items()})
+    named = flat(as_dict(cfg))
     logger = trainer.logger
     assert isinstance(logger, TensorBoardLogger)
     confusion = confusion_picture(result.confusion, result.class_names)
     log_results(logger, named, result, int(done["steps"]), confusion)
     searches = Searches(result, queries, gallery, images.source.root)
-    log_searches(logger, result, queries, searches)
+    log_searches(logger, searches)
     sections = [Section("Leaks", text=leaked)] if leaked else []
-    sections += evaluation_sections(result, queries, gallery, images.source.root, confusion)
+    sections += evaluation_sections(searches, confusion)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
     headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}

@@ -4,9 +4,9 @@ import logging
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from fashion.tasks.options import note_unused, read_options
+from fashion.tasks.options import as_dict, note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
@@ -24,7 +24,7 @@ def run(cfg: DictConfig) -> float:
     module = instantiate(
         cfg.task.module,
         loss=instantiate(cfg.loss),
-        backbone=OmegaConf.to_container(cfg.model),
+        backbone=as_dict(cfg.model),
         class_names=list(images.class_names),
         image_size=images.image_size,
         centre=images.centre,
