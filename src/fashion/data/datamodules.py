@@ -32,7 +32,7 @@ class ImageDataModule(AugmentingDataModule):
         training_size: width and height of training batches, where they are to be larger than `image_size`: the module
             shrinks them, after a teacher has seen them; None: `image_size`.
         centre: the share of each side that evaluation and search look at, in the middle; training draws its own crops.
-        stored_scale: training pictures are kept larger by this factor, so that crops lose no sharpness.
+        stored_scale: training pictures are kept larger by this factor, so that crops are as sharp as what is searched.
         cache_dir: where downloads, extracted archives and decoded pictures are kept.
         batch_size: training pictures a batch (of one process).
         num_workers: processes that load training batches (and augment them, unless a GPU does); 0 does it
@@ -56,7 +56,7 @@ class ImageDataModule(AugmentingDataModule):
         image_size: int = 64,
         training_size: int | None = None,
         centre: float = 1.0,
-        stored_scale: float = 1.25,
+        stored_scale: float = 2.0,
         batch_size: int = 64,
         num_workers: int = 0,
         augment: Mapping[str, Any] | None = None,
