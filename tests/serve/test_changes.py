@@ -82,6 +82,15 @@ def test_whatever_fails_leaves_no_picture(served_folder, monkeypatch):
     assert not list((served_folder / "pictures").iterdir())
 
 
+def test_what_makes_searches_faster_is_made_before_the_first_one(served_folder, monkeypatch):
+    from fashion.search import numbered
+
+    monkeypatch.setattr(numbered, "MANY", 1)
+    service = make_service(served_folder, None, Settings())
+    service.use(service.catalog)
+    assert service.catalog.index._held.rough is not None
+
+
 def test_pictures_are_on_the_disk_before_their_version_is(served_folder, monkeypatch):
     from fashion.serve import changes
     from fashion.serve.schemas import NewItem

@@ -73,7 +73,7 @@ def _preferred(count: int, recall: float) -> list[str]:
 
 def _size_mb(kind: str, count: int, dimension: int) -> float:
     """Memory of an index with its default settings, ids among it."""
-    bytes_each = {"flat": 4 * dimension, "hnsw": 4 * dimension + 2 * 32 * 4 + 8, "ivfpq": 16 + 8}[kind]
+    bytes_each = {"flat": 5 * dimension, "hnsw": 4 * dimension + 2 * 32 * 4 + 8, "ivfpq": 16 + 8}[kind]
     return count * (bytes_each + 8) / 1e6
 
 

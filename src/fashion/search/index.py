@@ -162,6 +162,13 @@ class FAISSIndex:
         scores, ids = held.best(vectors, k, None if allowed is None else held.rows_of(allowed))
         return (scores[0], ids[0]) if array.ndim == 1 else (scores, ids)
 
+    def quicken(self) -> None:
+        """Make now what makes single searches of a large `flat` index faster, and else is made after a few of them.
+
+        It is a copy of the vectors in 8 bits a number, a quarter of their memory.  What is found stays the same.
+        """
+        self._filled.quicken()
+
     def save(self, path: str | Path) -> None:
         """Write the index to one file, whole or not at all."""
         whole = self._filled.whole

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss as typed_faiss
 import numpy as np
@@ -11,12 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from fashion.errors import FashionError
 
+if TYPE_CHECKING:
+    from fashion.search.rough import Rough
+
 faiss: Any = typed_faiss  # its type stubs know nothing of what its Python layer adds
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 GATHERED = 0.3
 """Up to this share of the rows, copying them and searching the copy is faster than passing over the others."""
+
+GATHERED_ROUGH = 0.1
+"""The same beside a search in 8 bits."""
 
 FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""
@@ -58,7 +64,13 @@ def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
 
 
 def nearest(
-    index: Any, kind: str, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, live: Any = None
+    index: Any,
+    kind: str,
+    vectors: NDArray[np.float32],
+    k: int,
+    rows: NDArray[np.int64] | None,
+    live: Any = None,
+    rough: "Rough | None" = None,
 ) -> Found:
     """Scores and row numbers [Q,k] of the k nearest to each of `vectors`, best first.
 
@@ -67,6 +79,7 @@ def nearest(
         k: from 1 to as many as may be found.
         rows: the only ones that may be found, ascending; None: all that are live.
         live: a `selector` of most rows, of an index other than flat; None: all are.
+        rough: of the vectors of a flat index.
     """
     if kind == "hnsw" and rows is None:
         return _walked(index, vectors, k, live)
@@ -74,9 +87,10 @@ def nearest(
         index, kind = faiss.downcast_index(index.storage), "flat"
     if kind != "flat":
         return _probed(index, vectors, k, rows, live)
-    if len(vectors) < faiss.omp_get_max_threads() <= FEW_THREADS:
+    threads = faiss.omp_get_max_threads()
+    if len(vectors) < max(threads, 2) <= FEW_THREADS:
         with one_thread():
-            return _exact(index, vectors, k, rows)
+            return _exact(index, vectors, k, rows, rough)
     return _exact(index, vectors, k, rows)
 
 
@@ -96,22 +110,26 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _exact(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+def _exact(
+    index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, rough: "Rough | None" = None
+) -> Found:
     """`nearest` in a flat index."""
-    if rows is not None and len(rows) <= GATHERED * index.ntotal:
+    if rows is not None and len(rows) <= (GATHERED_ROUGH if rough else GATHERED) * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, rows[found]
-    return _searched(index, vectors, k, faiss.SearchParameters(sel=selector(index.ntotal, rows)))
+    among = selector(index.ntotal, rows)
+    quickly = rough.nearest(vectors, k, among) if rough else None
+    return quickly or searched(index, vectors, k, faiss.SearchParameters(sel=among))
 
 
 def _walked(index: Any, vectors: NDArray[np.float32], k: int, live: Any) -> Found:
     """`nearest` along the graph of an HNSW index; exactly for queries from which it reaches too few."""
     parameters = None if live is None else faiss.SearchParametersHNSW(sel=live, efSearch=index.hnsw.efSearch)
-    scores, found = _searched(index, vectors, k, parameters)
+    scores, found = searched(index, vectors, k, parameters)
     short = _short(found)
     if short.any():
         storage = faiss.downcast_index(index.storage)
-        scores[short], found[short] = _searched(storage, vectors[short], k, faiss.SearchParameters(sel=live))
+        scores[short], found[short] = searched(storage, vectors[short], k, faiss.SearchParameters(sel=live))
     return scores, found
 
 
@@ -119,16 +137,16 @@ def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.i
     """`nearest` in the lists of an IVF index: in more of them where a filter leaves some out, or they hold too few."""
     among, allowed = (live, index.ntotal) if rows is None else (selector(index.ntotal, rows), len(rows))
     probes = min(index.nlist, math.ceil(index.nprobe * index.ntotal / allowed))
-    scores, found = _searched(index, vectors, k, faiss.SearchParametersIVF(sel=among, nprobe=probes))
+    scores, found = searched(index, vectors, k, faiss.SearchParametersIVF(sel=among, nprobe=probes))
     # What is allowed may all lie in far lists, such as those of another kind of garment.
     while probes < index.nlist and (short := _short(found)).any():
         probes = min(index.nlist, 4 * probes)
         parameters = faiss.SearchParametersIVF(sel=among, nprobe=probes)
-        scores[short], found[short] = _searched(index, vectors[short], k, parameters)
+        scores[short], found[short] = searched(index, vectors[short], k, parameters)
     return scores, found
 
 
-def _searched(index: Any, vectors: NDArray[np.float32], k: int, parameters: Any) -> Found:
+def searched(index: Any, vectors: NDArray[np.float32], k: int, parameters: Any) -> Found:
     """FAISS's own search; its torch_utils (pytorch-metric-learning loads them) put one without parameters there."""
     search = getattr(index, "search_numpy", index.search)
     scores, found = search(vectors, k, params=parameters)

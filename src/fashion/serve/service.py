@@ -15,6 +15,7 @@ from fashion.errors import CatalogError, FashionError, OtherModelError, OutageEr
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
+from fashion.search.index import FAISSIndex
 from fashion.search.remaking import made_from
 from fashion.search.results import Choice
 from fashion.search.store import Store
@@ -106,7 +107,9 @@ class Service:
 
     def use(self, catalog: Catalog) -> None:
         engine = VisualSearchEngine(self.engine.encoder, catalog)
-        engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read lazily is read now
+        engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read or made lazily is so now
+        if isinstance(catalog.index, FAISSIndex):
+            catalog.index.quicken()
         # Once, and on the thread that takes a version up: all requests would wait for it on the event loop.
         self.description = described(catalog, engine.encoder, self.settings)
         self.engine, self.unused_version = engine, None

@@ -1,0 +1,136 @@
+import faiss
+import numpy as np
+import pytest
+from helpers import unit
+
+from fashion import FAISSIndex
+from fashion.search import numbered
+from fashion.search.rough import Rough
+
+COUNT = 8000
+"""Enough for 128 of them to be a fiftieth."""
+
+
+def clustered(count: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(30, 16))[random.integers(30, size=count)] + 0.1 * random.normal(size=(count, 16))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def one_thread():
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+def pair(vectors: np.ndarray, ids: np.ndarray | None = None, kind: str = "flat") -> tuple[FAISSIndex, FAISSIndex]:
+    """The same index, as it is and quickened."""
+    plain, quick = FAISSIndex(vectors.shape[1], kind), FAISSIndex(vectors.shape[1], kind)
+    for index in (plain, quick):
+        index.build(vectors, ids)
+    quick.quicken()
+    return plain, quick
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each first step told enough."""
+    told: list[bool] = []
+    nearest = Rough.nearest
+
+    def noting(self, *arguments):
+        found = nearest(self, *arguments)
+        told.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Rough, "nearest", noting)
+    return told
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("share", [None, 0.5, 0.2, 0.05])
+@pytest.mark.parametrize("k", [1, 10, 15])
+def test_what_is_found_is_the_same_to_the_bit(k, share, monkeypatch):
+    monkeypatch.setattr(numbered, "MANY", 1)
+    vectors, queries = clustered(COUNT), clustered(20, 1)
+    ids = np.random.default_rng(2).permutation(COUNT) * 3
+    allowed = None if share is None else np.random.default_rng(3).random(COUNT) < share
+    plain, quick = pair(vectors, ids)
+    told = watched(monkeypatch)
+    for query in queries:
+        for ours, theirs in zip(quick.search(query, k, allowed), plain.search(query, k, allowed), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert (sum(told) >= 18) if share != 0.05 else not told  # so few are copied
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_where_too_many_are_about_as_near_all_are_looked_at(monkeypatch):
+    """Copies of one vector, nearest of which are a few that differ from it by less than 8 bits tell."""
+    monkeypatch.setattr(numbered, "MANY", 1)
+    vectors = clustered(COUNT)
+    vectors[1000:5000] = vectors[999] + 1e-4 * unit(4000, 1, 16)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    plain, quick = pair(vectors)
+    told = watched(monkeypatch)
+    for ours, theirs in zip(quick.search(vectors[999]), plain.search(vectors[999]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert told
+    assert not any(told)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ties_at_the_last_place_go_to_the_lowest_ids(monkeypatch):
+    monkeypatch.setattr(numbered, "MANY", 1)
+    vectors = unit(COUNT)
+    copies = np.random.default_rng(5).choice(COUNT, 40, replace=False)
+    vectors[copies] = vectors[copies[0]]
+    plain, quick = pair(vectors)
+    told = watched(monkeypatch)
+    _, found = quick.search(vectors[copies[0]], 7)
+    assert found.tolist() == np.sort(copies)[:7].tolist() == plain.search(vectors[copies[0]], 7)[1].tolist()
+    assert any(told)
+
+
+def test_no_score_is_off_by_more_than_the_error():
+    vectors, queries = clustered(COUNT), clustered(50, 1)
+    rough = Rough(vectors)
+    decoded = rough.codes.reconstruct_n(0, COUNT)
+    off = np.abs(queries.astype(np.float64) @ (decoded - vectors).T)
+    assert 0 < off.max() <= rough.error < 0.05
+
+
+def test_as_many_as_may_be_found_are_found():
+    vectors = clustered(COUNT)
+    few = faiss.IDSelectorBatch(np.arange(5))
+    scores, rows = Rough(vectors).nearest(vectors[:1], 5, few)
+    assert sorted(rows[0]) == [0, 1, 2, 3, 4]
+    assert scores[0, 0] == pytest.approx(1)
+
+
+def test_only_a_large_exact_index_that_is_searched_often_gets_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(numbered, "MANY", 1000)
+    vectors = clustered(1000)
+
+    def has_one(index: FAISSIndex) -> bool:
+        return index._held.rough is not None
+
+    index = FAISSIndex(16)
+    index.build(vectors)
+    for _ in range(20):
+        index.search(vectors[:2])
+    for row in range(9):
+        index.search(vectors[row])
+    assert not has_one(index)
+    index.search(vectors[9])
+    assert has_one(index)
+    index.build(vectors[:999])
+    index.quicken()
+    assert not has_one(index)  # the old one is gone, and this is too small
+    _, graph = pair(vectors, kind="hnsw")
+    assert not has_one(graph)
+    index.build(vectors)
+    index.save(tmp_path / "c.faiss")
+    mapped = FAISSIndex.load(tmp_path / "c.faiss", mmap=True)
+    mapped.quicken()
+    assert not has_one(mapped)
