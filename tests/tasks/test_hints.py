@@ -60,6 +60,16 @@ def test_keys_are_those_of_the_chosen_task():
     assert "did you mean" not in hint(caught.value, ROOT / "conf", ["task=nonsense"])
 
 
+def test_a_key_that_is_the_users_to_name_is_added():
+    with (
+        initialize_config_dir(str(ROOT / "conf"), version_base="1.3"),
+        pytest.raises(CompactHydraException) as caught,
+    ):
+        compose("config", ["task=items", "columns.price=3"])
+    said = hint(caught.value, ROOT / "conf", ["task=items", "columns.price=3"])
+    assert said == "there is no key columns.price yet; add it as +columns.price=…"
+
+
 def test_the_command_line_says_it(tmp_path):
     done = command("task=classify", "lr=0.1", cwd=tmp_path)
     assert done.returncode == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> str:
@@ -37,23 +37,27 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
         return f"{key} is no part of this task's configuration; --help says what is."
     if key.startswith("hydra."):
         return f"there is no key {key}; --cfg hydra lists those of Hydra."
-    known = keys(conf, overrides)
+    cfg = configuration(conf, overrides)
+    group = OmegaConf.select(cfg, key.rpartition(".")[0])
+    if isinstance(group, DictConfig) and not group and not deleted:  # whose keys are the user's to name
+        return f"there is no key {key} yet; add it as +{key}=…"
+    known = [*_flat(cfg)]
     more = f"; an argument of its class that is not listed is added as +{key}=…"
     behind = not deleted and f"{key.rpartition('.')[0]}._target_" in known
     return f"there is no key {key}; {_meant(key, known)}--help lists all{more if behind else ''}."
 
 
-def keys(conf: Path, overrides: Sequence[str]) -> list[str]:
-    """The keys, key.key, of the configuration that the overrides choose; none if their choices cannot be composed."""
+def configuration(conf: Path, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that the overrides' choices make, without their values; empty if it cannot be composed."""
     pairs = [text.partition("=") for text in overrides if "=" in text]
     # Of a sweep's choices the first stands for all.
     chosen = [f"{group}={value.split(',')[0]}" for group, _, value in pairs if (conf / group).is_dir()]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-            return [*_flat(compose("config", chosen))]
+            return compose("config", chosen)
     except CompactHydraException:
-        return []
+        return OmegaConf.create({})
 
 
 def _flat(cfg: DictConfig, before: str = "") -> Iterator[str]:
