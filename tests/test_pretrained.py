@@ -11,6 +11,7 @@ from PIL import Image
 from fashion import VisualSearchEngine
 from fashion.encoder import load_encoder
 from fashion.evaluation import evaluate
+from fashion.export.card import figures
 from fashion.model_files import PRETRAINED
 
 CLOTHING = os.environ.get("FASHION_CLOTHING")
@@ -47,6 +48,18 @@ def test_its_weights_can_be_trained_on(run_here, pictures, tmp_path):
     data = ("data=folder", f"data.source={pictures}", "data.batch_size=12", "task.batches.pictures_per_class=2")
     run_here("task=triplet", "model=base", *data, "trainer=smoke", "task.pretrained=pretrained", out="tuned")
     assert (tmp_path / "tuned/checkpoints/last.ckpt").exists()
+
+
+def test_a_card_has_figures_without_intervals_too():
+    """As of pictures of one photographer, from which no interval can be taken."""
+    values = {"accuracy": 0.875, "gallery/top1": 0.5, "loo/map": None}
+    assert figures({"metrics": {"metrics": values, "intervals_95": {}}}).splitlines()[2:] == [
+        "| accuracy | 0.875 | – |",
+        "| gallery/top1 | 0.500 | – |",
+    ]
+    some = figures({"metrics": {"metrics": values, "intervals_95": {"accuracy": [0.8, 0.9]}}})
+    assert some.splitlines()[2:] == ["| accuracy | 0.875 | 0.800 – 0.900 |"]
+    assert figures({"metrics": {}}) == "Not evaluated."
 
 
 def test_its_card_says_what_the_manifest_says():

@@ -120,11 +120,12 @@ def data_sentence(manifest: Mapping[str, Any]) -> str:
 
 
 def figures(manifest: Mapping[str, Any]) -> str:
-    """A table of the figures that have an interval."""
-    values = manifest["metrics"].get("metrics", {})
+    """A table of the figures that have an interval; of all where none has, as of pictures of one group."""
+    values, intervals = (manifest["metrics"].get(name, {}) for name in ("metrics", "intervals_95"))
+    between = {name: f"{low:.3f} – {high:.3f}" for name, (low, high) in intervals.items() if name in values}
     rows = [
-        f"| {name} | {values[name]:.3f} | {low:.3f} – {high:.3f} |"
-        for name, (low, high) in manifest["metrics"].get("intervals_95", {}).items()
-        if name in values
+        f"| {name} | {values[name]:.3f} | {between.get(name, '–')} |"
+        for name in between or values
+        if values[name] is not None
     ]
     return "\n".join(["| metric | value | 95% interval |", "| --- | --- | --- |", *rows]) if rows else "Not evaluated."
