@@ -21,8 +21,11 @@ SHARE = 50
 
 BLOCK = 4096
 
-ROUNDING = 1e-5
-"""More than float32 can be off in the product of two vectors of length 1."""
+ROUNDING = float(np.finfo(np.float32).eps)
+"""Times the dimension: how far float32 can be off in two products of vectors of length 1."""
+
+LONGER = 1 + 1e-5
+"""What counts as length 1 in `unit_vectors`."""
 
 
 class Rough:
@@ -37,7 +40,7 @@ class Rough:
         self.codes = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
         self.codes.train(vectors)
         self.codes.add(vectors)
-        self.error = self._farthest() * (1 + ROUNDING) + ROUNDING
+        self.error = self._farthest() * LONGER + ROUNDING * dimension
         """A score of the first step is off by so much at most: by what a vector lost, times the query's length of 1."""
 
     def _farthest(self) -> float:
