@@ -324,6 +324,7 @@ def test_a_damaged_file_is_refused(tmp_path):
 
 
 SEARCHES = """
+import warnings
 import faiss.contrib.torch_utils
 import numpy as np
 from fashion import FAISSIndex
@@ -333,6 +334,12 @@ for kind in ("flat", "hnsw", "ivf"):
     index.build(vectors)
     for allowed in (None, np.arange(400) > 10):
         assert index.search(vectors[20], 3, allowed)[1][0] == 20
+warnings.simplefilter("error")
+vectors = np.random.default_rng(0).normal(size=(20_000, 16)).astype(np.float32)
+index = FAISSIndex(16)
+index.build(vectors)
+index.quicken()
+assert index.search(vectors[20], 3)[1][0] == 20
 """
 
 

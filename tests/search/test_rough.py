@@ -7,8 +7,8 @@ from fashion import FAISSIndex
 from fashion.search import numbered
 from fashion.search.rough import Rough
 
-COUNT = 8000
-"""Enough for 128 of them to be a fiftieth."""
+COUNT = 20_000
+"""Enough for a first step that gives 128 candidates."""
 
 
 def clustered(count: int, seed: int = 0) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_where_too_many_are_about_as_near_all_are_looked_at(monkeypatch):
     """Copies of one vector, nearest of which are a few that differ from it by less than 8 bits tell."""
     monkeypatch.setattr(numbered, "MANY", 1)
     vectors = clustered(COUNT)
-    vectors[1000:5000] = vectors[999] + 1e-4 * unit(4000, 1, 16)
+    vectors[1000:15000] = vectors[999] + 1e-4 * unit(14000, 1, 16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     plain, quick = pair(vectors)
     told = watched(monkeypatch)
@@ -94,10 +94,37 @@ def test_ties_at_the_last_place_go_to_the_lowest_ids(monkeypatch):
 
 def test_no_score_is_off_by_more_than_the_error():
     vectors, queries = clustered(COUNT), clustered(50, 1)
+    vectors[: COUNT - 100] = vectors[0]  # which 8 bits hold exactly or nearly
     rough = Rough(vectors)
     decoded = rough.codes.reconstruct_n(0, COUNT)
     off = np.abs(queries.astype(np.float64) @ (decoded - vectors).T)
-    assert 0 < off.max() <= rough.error < 0.05
+    assert off[:, :-100].max() < off.max() <= rough.error < 0.05
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_first_step_that_is_in_vain_again_and_again_is_left_out(monkeypatch):
+    vectors = np.repeat(clustered(40), 500, axis=0)
+    _, quick = pair(vectors)
+    told = watched(monkeypatch)
+    for row in range(60):
+        assert quick.search(vectors[500 * (row % 40)], 5)[1].tolist() == list(
+            range(500 * (row % 40), 500 * (row % 40) + 5)
+        )
+    assert 20 < len(told) < 30
+    assert not any(told)
+
+
+def test_many_threads_search_without_it():
+    vectors, before = clustered(COUNT), faiss.omp_get_max_threads()
+    index = FAISSIndex(16)
+    index.build(vectors)
+    try:
+        faiss.omp_set_num_threads(8)
+        for row in range(20):
+            index.search(vectors[row])
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert index._held.rough is None
 
 
 def test_as_many_as_may_be_found_are_found():

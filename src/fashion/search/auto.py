@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fashion.errors import FashionError
 from fashion.search.index import FAISSIndex
 from fashion.search.milvus import MilvusIndex
+from fashion.search.numbered import MANY
 
 EXACT_UP_TO = 1_000_000
 """Items that an exact search passes over in 10 to 20 ms on one core; below that nothing else is worth its misses."""
@@ -73,7 +74,8 @@ def _preferred(count: int, recall: float) -> list[str]:
 
 def _size_mb(kind: str, count: int, dimension: int) -> float:
     """Memory of an index with its default settings, ids among it."""
-    bytes_each = {"flat": 5 * dimension, "hnsw": 4 * dimension + 2 * 32 * 4 + 8, "ivfpq": 16 + 8}[kind]
+    flat = 5 * dimension if count >= MANY else 4 * dimension  # with the copy that single searches get
+    bytes_each = {"flat": flat, "hnsw": 4 * dimension + 2 * 32 * 4 + 8, "ivfpq": 16 + 8}[kind]
     return count * (bytes_each + 8) / 1e6
 
 

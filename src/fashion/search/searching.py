@@ -28,6 +28,9 @@ FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""
 
 
+LENGTH = 1e-5
+"""How far from 1 a length may be that counts as 1."""
+
 SHORTEST = 1e-18
 """A vector that is shorter counts as zero: float32 cannot tell its length."""
 
@@ -60,7 +63,7 @@ def unit_vectors(embeddings: ArrayLike, dimension: int) -> NDArray[np.float32]:
     if not np.isfinite(lengths).all() or lengths.min() < SHORTEST:
         raise FashionError("Some embeddings are zero or not finite; the model that made them is broken.")
     # Already of length 1 in most cases; dividing again would only add rounding.
-    return vectors if np.abs(lengths - 1).max() < 1e-5 else vectors / lengths
+    return vectors if np.abs(lengths - 1).max() < LENGTH else vectors / lengths
 
 
 def nearest(
@@ -87,11 +90,15 @@ def nearest(
         index, kind = faiss.downcast_index(index.storage), "flat"
     if kind != "flat":
         return _probed(index, vectors, k, rows, live)
-    threads = faiss.omp_get_max_threads()
-    if len(vectors) < max(threads, 2) <= FEW_THREADS:
+    if singly(len(vectors)):
         with one_thread():
             return _exact(index, vectors, k, rows, rough)
     return _exact(index, vectors, k, rows)
+
+
+def singly(count: int) -> bool:
+    """Whether so many queries are searched on one thread, each by itself: fewer than there are threads, or one."""
+    return count < max(faiss.omp_get_max_threads(), 2) <= FEW_THREADS
 
 
 @contextmanager
@@ -114,6 +121,7 @@ def _exact(
     index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, rough: "Rough | None" = None
 ) -> Found:
     """`nearest` in a flat index."""
+    rough = rough if rough and rough.worth(k) else None
     if rows is not None and len(rows) <= (GATHERED_ROUGH if rough else GATHERED) * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, rows[found]

@@ -107,7 +107,7 @@ class Service:
 
     def use(self, catalog: Catalog) -> None:
         engine = VisualSearchEngine(self.engine.encoder, catalog)
-        engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read or made lazily is so now
+        engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read lazily is read now
         if isinstance(catalog.index, FAISSIndex):
             catalog.index.quicken()
         # Once, and on the thread that takes a version up: all requests would wait for it on the event loop.

@@ -38,8 +38,8 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
     if key.startswith("hydra."):
         return f"there is no key {key}; --cfg hydra lists those of Hydra."
     cfg = configuration(conf, overrides)
-    group = OmegaConf.select(cfg, key.rpartition(".")[0])
-    if isinstance(group, DictConfig) and not group and not deleted:  # whose keys are the user's to name
+    parent = OmegaConf.select(cfg, key.rpartition(".")[0]) if cfg else None
+    if isinstance(parent, DictConfig) and not parent and not deleted:  # whose keys are the user's to name
         return f"there is no key {key} yet; add it as +{key}=…"
     known = [*_flat(cfg)]
     more = f"; an argument of its class that is not listed is added as +{key}=…"
