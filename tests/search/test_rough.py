@@ -66,7 +66,7 @@ def test_what_is_found_is_the_same_to_the_bit(k, share, monkeypatch):
 
 @pytest.mark.usefixtures("one_thread")
 def test_where_too_many_are_about_as_near_all_are_looked_at(monkeypatch):
-    """Copies of one vector, nearest of which are a few that differ from it by less than 8 bits tell."""
+    """Near copies of one vector, which differ from it by less than 8 bits tell."""
     monkeypatch.setattr(numbered, "MANY", 1)
     vectors = clustered(COUNT)
     vectors[1000:15000] = vectors[999] + 1e-4 * unit(14000, 1, 16)
@@ -135,6 +135,7 @@ def test_as_many_as_may_be_found_are_found():
     assert scores[0, 0] == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_only_a_large_exact_index_that_is_searched_often_gets_one(monkeypatch, tmp_path):
     monkeypatch.setattr(numbered, "MANY", 1000)
     vectors = clustered(1000)
