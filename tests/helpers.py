@@ -1,5 +1,6 @@
 """What tests share: where things are, a tiny model, and small folders of pictures."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,26 @@ def command(*arguments: str, cwd: Path, text: str | None = None) -> subprocess.C
         text=True,
         check=False,
     )
+
+
+def interruptible(*arguments: str, cwd: Path, **settings: Any) -> subprocess.Popen[str]:
+    """`python run.py …` in the background, which Ctrl-C ends even where a shell started the tests with it ignored.
+
+    What this process handles is handled as usual by a new program, so nothing is to be done in a forked child, which
+    would run what gRPC's threads left half-done and abort one time in sixty.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *arguments],
+            cwd=cwd,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def at_once(call: Callable[[], Any], count: int = 3) -> list[Any]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, SMALL, command, write_pictures
+from helpers import ROOT, SMALL, command, interruptible, write_pictures
 
 from fashion.checkpoints import load_network
 from fashion.data.sources import read_source
@@ -183,23 +183,20 @@ def test_a_folder_holds_one_run(run_here, data, tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on_and_can_be_searched(data, tmp_path):
     arguments = ("task=classify", *data, "task.epochs=5000", f"hydra.run.dir={tmp_path / 'run'}")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL,
-        # A shell starts what runs in the background with interrupts ignored, and so its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = interruptible(*arguments, cwd=tmp_path)
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     try:
         for _ in range(1800):
             if checkpoint.exists():
                 break
             time.sleep(0.1)
+        else:
+            pytest.fail("no checkpoint was written in three minutes")
         os.kill(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=180)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert f"interrupted; it goes on with resume={tmp_path / 'run'}." in errors
     lengths = load_network(checkpoint)[0].axes.weight.norm(dim=1)
     assert lengths.max() / lengths.min() > 1.5  # fitted to the pictures: at random all are about as long

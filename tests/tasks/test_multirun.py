@@ -5,13 +5,11 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, SMALL, command
+from helpers import SMALL, command, interruptible
 
 from fashion.errors import FashionError
 from fashion.tasks.multirun import reason
@@ -58,11 +56,7 @@ def test_jobs_run_side_by_side(swept, tmp_path):
 def test_jobs_side_by_side_are_interrupted_in_one_line(swept, tmp_path):
     swept = [one for one in swept if one != "trainer=smoke"]
     long = ("task.epochs=5000", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sweep_name=i")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *swept, *long], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        stdout=subprocess.DEVNULL, start_new_session=True,  # a group of its own, all of which Ctrl-C reaches
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = interruptible(*swept, *long, cwd=tmp_path, start_new_session=True)  # Ctrl-C reaches a group
     try:
         for _ in range(1800):
             if any((tmp_path / "outputs/sweeps/i").glob("*/checkpoints/last.ckpt")):
@@ -75,7 +69,7 @@ def test_jobs_side_by_side_are_interrupted_in_one_line(swept, tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):  # all have ended
             os.killpg(process.pid, signal.SIGKILL)  # its workers too
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.splitlines()[-1].startswith("interrupted; the same command with the sweep_name of its folder goes on")
     assert "Traceback" not in errors
 
