@@ -35,6 +35,7 @@ from fashion.tasks.hints import hint
         ("hydra.launcher.batchsize=2", "there is no key hydra.launcher.batchsize; --cfg hydra lists those of Hydra."),
         ("model=my/net", "there is no model=my/net; there are base, "),
         ("hydra.job.chdir=maybe", "Error merging override hydra.job.chdir=maybe Value 'maybe' "),
+        ("+model.blocks.width=3", "'width' is no part of a list; they are numbered from 0, as in model.blocks.0=[…]."),
         ("+task.epochs=3", "Could not append to config. An item is already at 'task.epochs'. Either remove + prefix: "),
     ],
 )
@@ -47,6 +48,13 @@ def test_a_mistake_on_the_command_line_is_one_sentence(override, sentence):
     said = hint(caught.value, ROOT / "conf", ["-m", "", "task=classify", "model=tiny,small", override])
     assert "\n" not in said
     assert said == sentence or (sentence.endswith(" ") and said.startswith(sentence))
+
+
+@pytest.mark.parametrize("override", ["model.blocks.width=3", "model.blocks.width.last=3"])
+def test_parts_of_a_list_have_numbers(tmp_path, override):
+    done = command("task=summary", override, f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: 'width' is no part of a list; they are numbered from 0, as in model.blocks.0=[…].\n"
 
 
 def test_keys_are_those_of_the_chosen_task():

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
+from traceback import walk_tb
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -30,6 +31,9 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
         return f"there is no {group}={choice}; {meant}there are {', '.join(error.options)}."
     unknown = re.match("Could not (override|delete from config).? '(.+?)'", str(error))
     if not unknown:
+        named = isinstance(error.__cause__, Exception) and list_hint(error.__cause__)
+        if named:
+            return named
         cause = str(error.__cause__ or "").split("\n")[0]
         return " ".join([*str(error).split(), *cause.split()]) or type(error).__name__
     deleted, key = unknown[1] != "override", unknown[2]
@@ -45,6 +49,19 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
     more = f"; an argument of its class that is not listed is added as +{key}=…"
     behind = not deleted and f"{key.rpartition('.')[0]}._target_" in known
     return f"there is no key {key}; {_meant(key, known)}--help lists all{more if behind else ''}."
+
+
+def list_hint(error: Exception) -> str | None:
+    """What is wrong with an override like `model.blocks.width=3`, which gives a part of a list a name; None: not that.
+
+    Args:
+        error: what Hydra let through when it composed the configuration.
+    """
+    named = re.match(r"(Index|invalid literal for int\(\) with base 10:) '(.+?)'", str(error))
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    if not named or str(frame.f_globals.get("__name__")).partition(".")[0] != "omegaconf":
+        return None
+    return f"'{named[2]}' is no part of a list; they are numbered from 0, as in model.blocks.0=[…]."
 
 
 def configuration(conf: Path, overrides: Sequence[str]) -> DictConfig:
