@@ -144,6 +144,17 @@ def test_a_place_is_taken_before_the_body_is_read(served_folder):
         until_in_work(server, 0)
 
 
+def test_changes_that_wait_leave_places_to_searches(served_folder):
+    settings = ("server.workers=1", "server.queue=3", "server.read_timeout_s=30", "server.api_key=open-sesame")
+    with Server(served_folder, *settings) as server:
+        with upload(server, path="/v1/items"), upload(server, path="/v1/items"):
+            until_in_work(server, 2)
+            adding = httpx.post(f"{server.url}/v1/items", json={"items": []}, headers=KEY)
+            assert (adding.status_code, adding.headers["retry-after"]) == (503, "1")
+            assert httpx.post(f"{server.url}/v1/search", files={"file": jpeg()}).status_code == 200
+        until_in_work(server, 0)
+
+
 def test_the_key_is_asked_for_before_anything_is_read(keyed_server):
     head = "POST /v1/items HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000\n\n"
     with opened(keyed_server, head) as connection:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fashion.data.loading import load_pictures
+from fashion.data.synthetic import draw, product
 from fashion.encoder import Encoder
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
@@ -19,12 +20,11 @@ WIDTH, HEIGHT = 400, 534
 
 
 def draw_photos(folder: Path, count: int, seed: int = 0) -> list[Path]:
-    """JPEGs as large, and about as hard to decode, as the clothing dataset's photos: shapes under soft noise."""
+    """JPEGs as large, and about as hard to decode, as photos of the clothing dataset: drawn garments under noise."""
     random = np.random.default_rng(seed)
     paths = []
     for number in range(count):
-        coarse = random.integers(0, 255, (12, 9, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        image = draw(product(number, seed), 0, 96, seed).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         noisy = np.asarray(image, np.int16) + random.normal(0, 6, (HEIGHT, WIDTH, 3)).astype(np.int16)
         path = folder / f"{number:06d}.jpg"
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=85)

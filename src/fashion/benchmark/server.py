@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fashion.benchmark.catalog import filled
 from fashion.benchmark.embedding import draw_photos
+from fashion.data.loading import keep_good, load_pictures
 from fashion.search.engine import VisualSearchEngine
 
 PICTURES = 32
@@ -34,7 +36,7 @@ def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], list[tup
         with Server(small) as server:
             figures["start to ready, 10,000 items, s"] = server.started
         folder = Path(scratch) / "catalog"
-        filled(bundle, folder, items)
+        filled(bundle, folder, items, kinds(bundle, Path(scratch)))
         engine = VisualSearchEngine(bundle, folder)
         with Server(folder) as server:
             figures["resident memory MB"] = server.memory_mb()
@@ -55,6 +57,15 @@ def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], list[tup
         "HTTP / loop, throughput": float(np.median(np.divide(rates, loops))),
     }
     return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]
+
+
+def kinds(bundle: Path, scratch: Path) -> NDArray[np.float32]:
+    """Embeddings [200,64] of other garments than those that are searched for."""
+    folder = scratch / "others"
+    folder.mkdir()
+    encoder = VisualSearchEngine(bundle).encoder
+    loaded = load_pictures(draw_photos(folder, 200, seed=1), encoder.image_size, centre=encoder.centre)
+    return encoder(np.stack([picture for _, picture in keep_good(loaded, "fail", lambda *_: None)]))[0]
 
 
 def loop(engine: VisualSearchEngine, bodies: list[bytes], count: int) -> float:

@@ -20,6 +20,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fashion.errors import FashionError
 
+# Pillow's own of bombs and EXIF: MAX_PIXELS decides.  Once for all: `catch_warnings` mixes up those of other threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 Picture = NDArray[np.uint8]
 """[3, H, W] uint8 RGB."""
 
@@ -132,19 +135,17 @@ def open_picture(
     """
     name = _name(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb and EXIF warnings: MAX_PIXELS decides
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if box is not None:
-                    draft = longest = None
-                if longest is not None:
-                    draft = max(longest * min(image.size) // max(image.size), 1)
-                if draft is not None and image.format in JPEGS:
-                    image.draft("RGB", (draft, draft))
-                image.load()
-                return upright(image) if box is None else _cut(upright(image), box, name)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if box is not None:
+                draft = longest = None
+            if longest is not None:
+                draft = max(longest * min(image.size) // max(image.size), 1)
+            if draft is not None and image.format in JPEGS:
+                image.draft("RGB", (draft, draft))
+            image.load()
+            return upright(image) if box is None else _cut(upright(image), box, name)
     except Image.DecompressionBombError:
         raise BadPictureError(
             f"{name} has more than the {MAX_PIXELS:,} pixels that are decoded; make it smaller."

@@ -88,8 +88,8 @@ class Numbered:
     def _ranked(self, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
         scores, found = searching.nearest(self.inner, self.kind, vectors, k, rows, self.live, self.rough)
         ids = self.ids[found]
-        order = np.lexsort((ids, -scores), axis=1)
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        order, queries = np.lexsort((ids, -scores), axis=1), np.arange(len(ids))[:, None]
+        return scores[queries, order], ids[queries, order]
 
     def recall(self, vectors: NDArray[np.float32], k: int = 10, sample: int = 1000) -> float:
         """As `FAISSIndex.measure_recall`, of `vectors` [N,dimension], its own."""

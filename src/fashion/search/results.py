@@ -134,8 +134,7 @@ class Choice:
             if self.fold_duplicates:
                 folded |= vectors @ vectors[at] >= NEAR_DUPLICATE
             item = catalog.item(number)
-            path = str(catalog.picture(item))
-            hits.append(Hit(len(hits) + 1, score, number, item["label"], path, item))
+            hits.append(Hit(len(hits) + 1, score, number, item["label"], catalog.place(item), item))
         return hits
 
     def groups(self, hits: Iterable[Hit]) -> set[Any]:

@@ -21,8 +21,8 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 GATHERED = 0.3
 """Up to this share of the rows, copying them and searching the copy is faster than passing over the others."""
 
-GATHERED_ROUGH = 0.1
-"""The same beside a search in 8 bits."""
+GATHERED_ROUGH = 0.05
+"""The same beside a search that reads little."""
 
 FEW_THREADS = 4
 """Up to so many threads, fewer queries than threads are faster on one."""

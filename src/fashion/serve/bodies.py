@@ -1,9 +1,9 @@
 """Routes that take a place in the queue before they read a request's body, and read it within one deadline."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import anyio
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
@@ -35,7 +35,7 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
                     raise ApiError(415, "unsupported", f"Bodies in {packed[:20]} are not read; send it plain.")
                 if json_only and content_type(request) != "application/json":
                     raise ApiError(415, "unsupported", "Send JSON, with Content-Type: application/json.")
-                with service.place():
+                with service.place(change=writes):
                     await read_body(request, service.settings.read_timeout_s)
                     return await handle(request)
 
@@ -55,7 +55,7 @@ async def read_body(request: Request, seconds: float) -> None:
         ApiError: 408 if it takes longer, 400 if it is cut off.
     """
     try:
-        with anyio.fail_after(seconds):
+        async with asyncio.timeout(seconds):
             await request.body()
     except TimeoutError:
         raise ApiError(

@@ -39,7 +39,7 @@ class Service:
         # OpenMP's number of threads is each thread's own: several requests are answered beside each other instead.
         self.pool = ThreadPoolExecutor(settings.workers, "search", lambda: faiss.omp_set_num_threads(1))
         self.writing = asyncio.Lock()
-        self.waiting = 0
+        self.waiting = self.changing = 0
         self.ready = False
         self.unused_version: int | None = None
         self.unused_state: list[int] = []
@@ -52,20 +52,26 @@ class Service:
         return catalog
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, *, change: bool = False) -> Iterator[None]:
         """Hold one of the places of requests that are read, worked on or waiting.
+
+        Args:
+            change: of the catalogue.  They wait for each other, so they get half of the places: searches go on.
 
         Raises:
             ApiError: 503, at once, if none is free.
         """
-        if self.waiting >= self.settings.workers + self.settings.queue:
+        places = self.settings.workers + self.settings.queue
+        if self.waiting >= places or (change and self.changing >= max(places // 2, 1)):
             raise ApiError(503, "busy", "The server is busy; try again in a second.", {"Retry-After": "1"})
         self.waiting += 1
+        self.changing += change
         self.figures.busy.set(self.waiting)
         try:
             yield
         finally:
             self.waiting -= 1
+            self.changing -= change
             self.figures.busy.set(self.waiting)
 
     async def run(self, work: Callable[[], Result]) -> Result:
@@ -98,8 +104,11 @@ class Service:
 
     def _state(self, number: int) -> list[int]:
         """When the version and its manifest were last changed."""
-        folder = self.store.version(number)
-        return [path.stat().st_mtime_ns for path in (folder, folder / "manifest.json") if path.exists()]
+        folder, found = self.store.version(number), []
+        for path in (folder, folder / "manifest.json"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(path.stat().st_mtime_ns)
+        return found
 
     def take(self, catalog: Catalog) -> None:
         """Search `catalog`, which was just written."""

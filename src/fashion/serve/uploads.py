@@ -1,6 +1,7 @@
 """Pictures out of a request: multipart files, or JSON with base64."""
 
 import io
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 
 from fashion.data.images import FORMATS, JPEGS, MAX_PIXELS
 from fashion.serve.bodies import content_type
@@ -18,6 +20,8 @@ from fashion.serve.schemas import Pictures
 from fashion.serve.settings import Settings
 
 Model = TypeVar("Model", bound=Pictures)
+
+MultiPartParser.spool_max_size = sys.maxsize  # no file on the disk: the whole body, which is limited, is in memory
 
 
 async def read_request(
