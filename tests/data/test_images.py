@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 import zlib
 from pathlib import Path
 
@@ -178,6 +179,16 @@ def test_missing_wrong_and_folder_paths_are_named(tmp_path: Path):
         with pytest.raises(BadPictureError, match=words) as caught:
             load_picture(path, 16)
         assert str(path) in str(caught.value)
+
+
+def test_threads_that_load_leave_the_warnings_of_others_alone():
+    """catch_warnings, in several threads at once, puts back the filters of another."""
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(picture, "JPEG")
+    before = list(warnings.filters)
+    for _ in load_pictures([picture.getvalue()] * 500, 32):
+        pass
+    assert warnings.filters == before
 
 
 def test_many_are_loaded_in_order_and_bad_ones_follow_the_policy(tmp_path: Path):

@@ -137,7 +137,7 @@ def test_many_threads_search_without_it():
     index.build(vectors)
     try:
         faiss.omp_set_num_threads(8)
-        for row in range(20):
+        for row in range(2 * numbered.SOON):
             index.search(vectors[row])
     finally:
         faiss.omp_set_num_threads(before)
@@ -164,10 +164,10 @@ def test_only_a_large_exact_index_that_is_searched_often_gets_one(monkeypatch, t
     index.build(vectors)
     for _ in range(20):
         index.search(vectors[:2])
-    for row in range(9):
+    for row in range(numbered.SOON - 1):
         index.search(vectors[row])
     assert not has_one(index)
-    index.search(vectors[9])
+    index.search(vectors[0])
     assert has_one(index)
     index.build(vectors[:999])
     index.quicken()

@@ -95,7 +95,7 @@ def judge(folder: Path, validation: PictureArray, train: PictureArray) -> Verdic
     elif loss > LARGEST_LOSS:
         kept, why = False, f"int8 costs {100 * loss:.1f} points of accuracy or top1, more than {100 * LARGEST_LOSS:g}"
     else:
-        kept, why = True, f"{speed:.2f} times as fast as fp32 for {100 * max(loss, 0):.1f} points"
+        kept, why = True, f"{speed:.2f} times as fast as fp32, and costs {100 * max(loss, 0):.1f} points"
     if not kept:
         (folder / NAME).unlink()
     return Verdict(kept, why, speed, accuracy, top1, difference)

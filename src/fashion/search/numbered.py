@@ -17,9 +17,9 @@ REMOVED = np.iinfo(np.int64).min
 """Stands for the id of a row that no search finds."""
 
 MANY = 20_000
-"""Vectors from which on a copy of them in 8 bits makes an exact search faster; fewer stay in the processor's cache."""
+"""Vectors from which on a second, rough copy makes an exact search faster; fewer stay in the processor's cache."""
 
-SOON = 10
+SOON = 50
 """Searches with one query after which that copy is made: making it takes about as long as they did."""
 
 
@@ -51,7 +51,7 @@ class Numbered:
         return faiss.downcast_index(self.whole.index)
 
     def quicken(self) -> None:
-        """Make single searches of a large flat index faster, for a quarter more memory and half a second a million."""
+        """Make single searches of a large flat index faster, for 40% more memory and two seconds a million."""
         if self.rough is None and self.kind == "flat" and not self.mapped and len(self) >= MANY:
             self.rough = Rough(searching.stored(self.inner))
 
