@@ -100,6 +100,14 @@ def test_no_score_is_off_by_more_than_the_error():
     assert off[:, :-100].max() < off.max() <= rough.error < 0.05
 
 
+def test_the_farthest_of_very_many_lose_little():
+    vectors = 0.05 * unit(120_000, 0, 16)
+    vectors[:, 0] += 1
+    vectors[7000 * np.arange(1, 16)] = np.eye(16)[1:]  # each alone at the end of its column
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert Rough(vectors).error < 0.03
+
+
 @pytest.mark.parametrize("make", [clustered, lambda count, seed: unit(count, seed, 16)])
 def test_no_vector_of_a_group_scores_higher_than_the_group_can(make):
     vectors, queries = make(COUNT, 0), make(50, 1)
