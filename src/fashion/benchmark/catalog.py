@@ -178,6 +178,7 @@ def approximate(items: int) -> list[dict[str, Any]]:
     flat = FAISSIndex(64)
     flat.build(vectors)
     truth = flat.search(queries, 10)[1]
+    flat.quicken()  # as a server does before it answers
     started = time.perf_counter()
     graph = FAISSIndex(64, "hnsw")
     graph.build(vectors)
