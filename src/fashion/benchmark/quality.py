@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from fashion.errors import FashionError
-from fashion.report.pictures import drawn
+from fashion.report.pictures import drawn, log_scale
 from fashion.report.runs import over_seeds, read_runs
 
 LEARNED = ("accuracy", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/map")
@@ -40,7 +40,6 @@ def learned(folder: Path, models: Sequence[str]) -> dict[str, dict[str, Any]]:
 def plot(table: Mapping[str, Mapping[str, Any]]) -> Image.Image:
     """Accuracy against the time for one picture, where both are known; a larger dot has more parameters."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -52,10 +51,7 @@ def plot(table: Mapping[str, Mapping[str, Any]]) -> Image.Image:
         size = math.sqrt(values["parameters"]) / 100
         axes.errorbar(*place, yerr=spread or None, fmt="o", markersize=size, color="tab:blue", alpha=0.8)
         axes.annotate(name, place, xytext=(6, 6), textcoords="offset points", size=9)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_scale(axes)
     axes.margins(x=0.15, y=0.1)
     axes.set_xlabel("one picture, ms (ONNX Runtime, one thread, median)")
     axes.set_ylabel("accuracy, %")

@@ -15,6 +15,7 @@ from fashion.files import replacing
 from fashion.report.tables import hits_table, show
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fashion.search.engine import Hit, SearchResult
@@ -147,11 +148,21 @@ def recall_plot(rows: Sequence[Mapping[str, Any]]) -> Image.Image:
             axes.annotate(  # slanted: many points lie side by side at a recall of 1
                 name, place, xytext=(4, 4), textcoords="offset points", size=8, rotation=35, rotation_mode="anchor"
             )
-    axes.set_xscale("log")
+    log_scale(axes)
     axes.set_xlabel("one search, ms (median)")
     axes.set_ylabel("recall@10")
     axes.grid(alpha=0.3)
     return drawn(figure)
+
+
+def log_scale(axes: "Axes") -> None:
+    """Make the horizontal axis logarithmic, with ticks at 1, 2, 5, 10, …"""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def drawn(figure: "Figure") -> Image.Image:
