@@ -4,7 +4,7 @@ import pytest
 from helpers import unit
 
 from fashion import FAISSIndex
-from fashion.search import numbered
+from fashion.search import numbered, rough
 from fashion.search.rough import Rough
 
 COUNT = 20_000
@@ -49,7 +49,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("share", [None, 0.5, 0.2, 0.02])
-@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize("k", [1, 10, 90])
 def test_what_is_found_is_the_same_to_the_bit(k, share, monkeypatch):
     monkeypatch.setattr(numbered, "MANY", 1)
     vectors, queries = clustered(COUNT), clustered(20, 1)
@@ -94,10 +94,10 @@ def test_ties_at_the_last_place_go_to_the_lowest_ids(monkeypatch):
 def test_no_score_is_off_by_more_than_the_error():
     vectors, queries = clustered(COUNT), clustered(50, 1)
     vectors[: COUNT - 100] = vectors[0]  # which 8 bits hold exactly or nearly
-    rough = Rough(vectors)
-    decoded = rough.codes.sq.decode(rough.codes.sq.compute_codes(vectors))
+    made = Rough(vectors)
+    decoded = made.codes.sq.decode(made.codes.sq.compute_codes(vectors))
     off = np.abs(queries.astype(np.float64) @ (decoded - vectors).T)
-    assert off[:, :-100].max() < off.max() <= rough.error < 0.05
+    assert off[:, :-100].max() < off.max() <= made.error < 0.05
 
 
 def test_the_farthest_of_very_many_lose_little():
@@ -111,24 +111,65 @@ def test_the_farthest_of_very_many_lose_little():
 @pytest.mark.parametrize("make", [clustered, lambda count, seed: unit(count, seed, 16)])
 def test_no_vector_of_a_group_scores_higher_than_the_group_can(make):
     vectors, queries = make(COUNT, 0), make(50, 1)
-    rough = Rough(vectors)
-    lists = rough.codes.invlists
+    made = Rough(vectors)
+    lists = made.codes.invlists
     rows = [faiss.rev_swig_ptr(lists.get_ids(at), lists.list_size(at)).copy() for at in range(lists.nlist)]
     assert sorted(np.concatenate(rows)) == list(range(COUNT))
     scores = queries @ vectors.T
     for query, ours in zip(queries, scores, strict=True):
-        highest = rough.highest(rough.centres @ query)
+        highest = made.highest(made.centres @ query)
         for group, its in zip(highest, rows, strict=True):
             assert not len(its) or ours[its].max() <= group
 
 
 def test_most_vectors_are_not_read():
     vectors, queries = clustered(COUNT), clustered(20, 1)
-    rough = Rough(vectors)
-    sizes = np.array([rough.codes.invlists.list_size(at) for at in range(rough.codes.nlist)])
+    made = Rough(vectors)
+    sizes = np.array([made.codes.invlists.list_size(at) for at in range(made.codes.nlist)])
     for query in queries:
         tenth = np.sort(vectors @ query)[-10]
-        assert sizes[rough.highest(rough.centres @ query) >= tenth].sum() < COUNT / 4
+        assert sizes[made.highest(made.centres @ query) >= tenth].sum() < COUNT / 4
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_filter_on_another_kind_is_searched_as_usual(monkeypatch):
+    monkeypatch.setattr(numbered, "MANY", 1)
+    vectors = clustered(COUNT)
+    plain, quick = pair(vectors)
+    told = watched(monkeypatch)
+    allowed = vectors @ vectors[0] < 0.2
+    assert 0.2 < allowed.mean() < 0.95
+    for _ in range(2 * rough.PATIENCE):
+        for ours, theirs in zip(
+            quick.search(vectors[0], 10, allowed), plain.search(vectors[0], 10, allowed), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    assert len(told) == 2 * rough.PATIENCE  # it says nothing of other searches, which go on being faster
+    assert not any(told)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_where_all_are_near_copies_it_is_left_out(monkeypatch):
+    monkeypatch.setattr(numbered, "MANY", 1)
+    vectors = np.repeat(clustered(4), 5000, axis=0)
+    _, quick = pair(vectors)
+    told = watched(monkeypatch)
+    for _ in range(2 * rough.PATIENCE):
+        assert quick.search(vectors[5000], 5)[1].tolist() == [5000, 5001, 5002, 5003, 5004]
+    assert len(told) < rough.PATIENCE + 2
+    assert not any(told)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_vectors_of_other_lengths_are_found_as_well(monkeypatch):
+    """FAISS's own files may hold such."""
+    monkeypatch.setattr(numbered, "MANY", 1)
+    vectors = unit(COUNT, 0, 16) * np.random.default_rng(1).lognormal(0, 0.3, (COUNT, 1)).astype(np.float32)
+    flat = faiss.IndexFlatIP(16)
+    flat.add(vectors)
+    queries = unit(20, 2, 16)
+    for found, expected in zip(Rough(vectors).nearest(queries, 10), flat.search(queries, 10), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_without_groups_the_same_is_found():
@@ -154,9 +195,9 @@ def test_many_threads_search_without_it():
 
 def test_as_many_as_may_be_found_are_found():
     vectors = clustered(COUNT)
-    few = faiss.IDSelectorBatch(np.arange(5))
-    scores, rows = Rough(vectors).nearest(vectors[:1], 5, few)
-    assert sorted(rows[0]) == [0, 1, 2, 3, 4]
+    near = np.argsort(-(vectors @ vectors[0]))[:5]
+    scores, rows = Rough(vectors).nearest(vectors[:1], 5, faiss.IDSelectorBatch(near))
+    assert rows[0].tolist() == near.tolist()
     assert scores[0, 0] == pytest.approx(1)
 
 

@@ -164,7 +164,7 @@ class Catalog:
         return path
 
     def place(self, item: Mapping[str, Any]) -> str:
-        """`picture` as text, for each of many hits: to make a Path takes several times as long."""
+        """The same as text, for each of many hits: to make a Path takes several times as long."""
         given = str(item["path"])
         return str(self.picture(item)) if given.startswith("/") else f"{self.root}/{given}"
 

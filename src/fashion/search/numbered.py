@@ -51,7 +51,7 @@ class Numbered:
         return faiss.downcast_index(self.whole.index)
 
     def quicken(self) -> None:
-        """Make single searches of a large flat index faster, for 40% more memory and two seconds a million."""
+        """Make single searches of a large flat index faster, for up to half more memory and two seconds a million."""
         if self.rough is None and self.kind == "flat" and not self.mapped and len(self) >= MANY:
             self.rough = Rough(searching.stored(self.inner))
 

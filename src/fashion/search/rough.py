@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from fashion.search.searching import LENGTH, Found, faiss, searched
 
 GROUPS = 64
-"""Among 100,000 crops of photos of garments a search reads 16% of them, with 1024 groups as well."""
+"""Among 100,000 crops of photos of garments a search reads 17% of them, and with 1024 groups hardly less."""
 
 FIRST = 3
 """Groups that are searched before others are ruled out."""
 
-FEW = 0.01
-"""Up to this share of the vectors is looked for in this way: the first groups should hold more."""
+FEW = 0.005
+"""Up to this share of the vectors is looked for in this way: measured, also among vectors without groups."""
 
 MANY = 0.1
 """Above this share of candidates, as where all vectors are about the same, a search through all takes no longer."""
+
+PATIENCE = 20
+"""After so many searches that are left to others, less those that it helped, all are."""
 
 BLOCK = 4096
 
@@ -52,14 +55,17 @@ class Rough:
         self.codes.is_trained = True
         cosines, groups = searched(centres, vectors, 1, None)
         self.codes.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(groups))
-        self.slack = 2 * LENGTH + ROUNDING * dimension
+        off = max(LENGTH, float(np.abs(np.sqrt(np.einsum("nd,nd->n", vectors, vectors)) - 1).max()))
+        self.slack = LENGTH + off + ROUNDING * dimension
         """How far a cosine can be off, as lengths are only about 1."""
         lowest = np.ones(count)
         np.minimum.at(lowest, groups[:, 0], cosines[:, 0])
         self.radii = np.arccos(np.maximum(lowest - self.slack, -1))
         """[groups]: no vector of a group is at a larger angle to its centre."""
-        self.error = self._farthest() * (1 + LENGTH) + ROUNDING * (dimension + 1)
+        self.error = self._farthest() * (1 + LENGTH) + ROUNDING * (dimension + 1) * (1 + off)
         """A score by the codes is off by so much at most: by what a vector lost, times the query's length of 1."""
+        self.vain = 0
+        """Searches that it left to others, less those that it helped."""
 
     def _farthest(self) -> float:
         """The longest difference between a vector and its codes."""
@@ -72,7 +78,7 @@ class Rough:
 
     def worth(self, k: int) -> bool:
         """Whether a search for k is probably faster so than through all."""
-        return k <= FEW * len(self.vectors)
+        return k <= FEW * len(self.vectors) and self.vain < PATIENCE
 
     def nearest(self, queries: NDArray[np.float32], k: int, among: Any = None) -> Found | None:
         """Scores and rows [Q,k] of the k nearest, best first, just as a search through all gives them.
@@ -88,17 +94,22 @@ class Rough:
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for at, query in enumerate(queries[:, None]):
             candidates = self._candidates(query, k, among)
-            if len(candidates) > MANY * len(self.vectors):
+            if candidates is None or len(candidates) > MANY * len(self.vectors):
+                self.vain += candidates is not None or among is None  # what a filter does says nothing of others
                 return None
+            candidates = np.sort(candidates)  # so that equal scores come as they do in a search through all
             scores[at], order = faiss.knn(query, self.vectors[candidates], k, metric=faiss.METRIC_INNER_PRODUCT)
             rows[at] = candidates[order[0]]
+        self.vain = max(self.vain - 1, 0)
         return scores, rows
 
-    def _candidates(self, query: NDArray[np.float32], k: int, among: Any) -> NDArray[np.int64]:
-        """The rows, ascending, that may be among the k nearest."""
+    def _candidates(self, query: NDArray[np.float32], k: int, among: Any) -> NDArray[np.int64] | None:
+        """The rows that may be among the k nearest; None if the first groups have not k."""
         cosines = self.centres @ query[0]
-        first = np.argsort(-cosines)[:FIRST]
-        least = self._best(first, query, k, among) - self.error  # k are surely as near as that
+        best = self._best(np.argsort(-cosines)[:FIRST], query, k, among)
+        if best is None:  # as with a filter on another kind of item: all would be candidates
+            return None
+        least = best - self.error  # k are surely as near as that
         reached = np.flatnonzero(self.highest(cosines) >= least)
         return self._above(least - self.error, reached, query, among)
 
@@ -109,25 +120,26 @@ class Rough:
 
     # FAISS's own Python functions search chosen groups without a selector, and with one number of them for all threads.
 
-    def _best(self, groups: NDArray[np.int64], query: NDArray[np.float32], k: int, among: Any) -> float:
-        """The k-th best score by the codes of these groups; far below all others if they have fewer."""
+    def _best(self, groups: NDArray[np.int64], query: NDArray[np.float32], k: int, among: Any) -> float | None:
+        """The k-th best score by the codes of these groups; None if they have fewer."""
         scores, rows = np.empty(k, np.float32), np.empty(k, np.int64)
         self.codes.search_preassigned_c(
             1, faiss.swig_ptr(query), k, faiss.swig_ptr(groups), faiss.swig_ptr(_UNUSED), faiss.swig_ptr(scores),
             faiss.swig_ptr(rows), False, faiss.SearchParametersIVF(sel=among, nprobe=len(groups)),
         )  # fmt: skip
-        return float(scores[-1])
+        return None if rows[-1] < 0 else float(scores[-1])
 
     def _above(
         self, score: float, groups: NDArray[np.int64], query: NDArray[np.float32], among: Any
     ) -> NDArray[np.int64]:
-        """The rows of these groups, ascending, whose score by the codes is higher."""
+        """The rows of these groups whose score by the codes is higher."""
         found = faiss.RangeSearchResult(1)
         self.codes.range_search_preassigned_c(
             1, faiss.swig_ptr(query), score, faiss.swig_ptr(groups), faiss.swig_ptr(_UNUSED), found, False,
             faiss.SearchParametersIVF(sel=among, nprobe=len(groups)),
         )  # fmt: skip
-        return np.sort(faiss.rev_swig_ptr(found.labels, int(faiss.rev_swig_ptr(found.lims, 2)[1])))
+        rows: NDArray[np.int64] = faiss.rev_swig_ptr(found.labels, int(faiss.rev_swig_ptr(found.lims, 2)[1]))
+        return rows.copy()  # they go with `found`
 
 
 _UNUSED = np.zeros(GROUPS, np.float32)

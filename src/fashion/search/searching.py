@@ -121,13 +121,14 @@ def _exact(
     index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, rough: "Rough | None" = None
 ) -> Found:
     """`nearest` in a flat index."""
-    rough = rough if rough and rough.worth(k) else None
-    if rows is not None and len(rows) <= (GATHERED_ROUGH if rough else GATHERED) * index.ntotal:
+    if rough and rough.worth(k) and (rows is None or len(rows) > GATHERED_ROUGH * index.ntotal):
+        quickly = rough.nearest(vectors, k, selector(index.ntotal, rows))
+        if quickly:
+            return quickly
+    if rows is not None and len(rows) <= GATHERED * index.ntotal:
         scores, found = faiss.knn(vectors, stored(index)[rows], k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, rows[found]
-    among = selector(index.ntotal, rows)
-    quickly = rough.nearest(vectors, k, among) if rough else None
-    return quickly or searched(index, vectors, k, faiss.SearchParameters(sel=among))
+    return searched(index, vectors, k, faiss.SearchParameters(sel=selector(index.ntotal, rows)))
 
 
 def _walked(index: Any, vectors: NDArray[np.float32], k: int, live: Any) -> Found:
