@@ -1,5 +1,7 @@
 """The one exception that reaches a user as a sentence instead of a stack trace."""
 
+from traceback import walk_tb
+
 
 class FashionError(Exception):
     """A mistake the user can mend; its message is one sentence that says how."""
@@ -19,3 +21,9 @@ class OtherModelError(FashionError):
 
 class BusyError(FashionError):
     """Another process is writing there; what was asked for is right, and can be tried again."""
+
+
+def raised_in(error: Exception) -> str:
+    """The package whose code raised it."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

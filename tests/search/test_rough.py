@@ -160,10 +160,8 @@ def test_where_all_are_near_copies_it_is_left_out(monkeypatch):
     assert not any(told)
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_vectors_of_other_lengths_are_found_as_well(monkeypatch):
+def test_vectors_of_other_lengths_are_found_as_well():
     """FAISS's own files may hold such."""
-    monkeypatch.setattr(numbered, "MANY", 1)
     vectors = unit(COUNT, 0, 16) * np.random.default_rng(1).lognormal(0, 0.3, (COUNT, 1)).astype(np.float32)
     flat = faiss.IndexFlatIP(16)
     flat.add(vectors)

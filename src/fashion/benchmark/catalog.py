@@ -19,6 +19,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
 from fashion.search.listing import Content, Listing
 from fashion.search.results import Choice
+from fashion.search.searching import unit_vectors
 from fashion.search.store import Store
 from fashion.timing import interleaved, ratio, search_ms
 
@@ -32,22 +33,18 @@ def synthetic_embeddings(count: int, seed: int = 0, kinds: NDArray[np.float32] |
     """[count,64] of length 1: products around kinds of garments, and their pictures around these.
 
     They are as far apart as the shipped model's of the clothing dataset: two of a kind have a cosine of about 0.77, two
-    of different kinds of about 0, and the tenth neighbour of a new one among 3,068 is at 0.83 to 0.89 (0.75 to 0.92).
+    of different kinds of about 0, and the tenth neighbour of a new one among 3,068 is at 0.83 to 0.89, where those of
+    photos are at 0.75 to 0.92.
 
     Args:
         kinds: [K,64] of length 1; None: ten random ones.
     """
     random, fixed = np.random.default_rng(seed), np.random.default_rng(99)
-    kinds = unit(fixed.normal(size=(10, 64)).astype(np.float32)) if kinds is None else kinds
+    kinds = unit_vectors(fixed.normal(size=(10, 64)), 64) if kinds is None else kinds
     products = np.resize(kinds, (2000, 64)) + fixed.normal(0, 0.4 / 8, (2000, 64)).astype(np.float32)
     vectors = products[random.integers(len(products), size=count)]
     vectors += 0.3 / 8 * random.standard_normal((count, 64), dtype=np.float32)
-    return unit(vectors)
-
-
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors [N,dimension] of any length as such of length 1."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit_vectors(vectors, 64)
 
 
 def synthetic_listing(count: int) -> Listing:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from fashion.benchmark.catalog import filled
 from fashion.benchmark.embedding import draw_photos
-from fashion.data.loading import keep_good, load_pictures
 from fashion.search.engine import VisualSearchEngine
 
 PICTURES = 32
@@ -63,9 +62,7 @@ def kinds(bundle: Path, scratch: Path) -> NDArray[np.float32]:
     """Embeddings [200,64] of other garments than those that are searched for."""
     folder = scratch / "others"
     folder.mkdir()
-    encoder = VisualSearchEngine(bundle).encoder
-    loaded = load_pictures(draw_photos(folder, 200, seed=1), encoder.image_size, centre=encoder.centre)
-    return encoder(np.stack([picture for _, picture in keep_good(loaded, "fail", lambda *_: None)]))[0]
+    return VisualSearchEngine(bundle).encode(draw_photos(folder, 200, seed=1))[0]
 
 
 def loop(engine: VisualSearchEngine, bodies: list[bytes], count: int) -> float:

@@ -89,7 +89,7 @@ class Rough:
             among: FAISS's selector of those; None: all.
 
         Returns:
-            None where the codes do not tell enough, because too many are about as near.
+            None where the groups tell too little: the first hold fewer than k, or too many are about as near.
         """
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for at, query in enumerate(queries[:, None]):

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
-from traceback import walk_tb
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
+
+from fashion.errors import raised_in
 
 
 def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> str:
@@ -58,8 +59,7 @@ def list_hint(error: Exception) -> str | None:
         error: what Hydra let through when it composed the configuration.
     """
     named = re.match(r"(Index|invalid literal for int\(\) with base 10:) '(.+?)'", str(error))
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    if not named or str(frame.f_globals.get("__name__")).partition(".")[0] != "omegaconf":
+    if not named or raised_in(error) != "omegaconf":
         return None
     return f"'{named[2]}' is no part of a list; they are numbered from 0, as in model.blocks.0=[…]."
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from fashion.data.audit import audit, copied
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
-from fashion.errors import FashionError
+from fashion.errors import FashionError, raised_in
 from fashion.evaluation import HEADLINES, evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
@@ -79,8 +78,8 @@ def train(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, ValueError) as error:
-        if isinstance(error, ValueError) and not _lightnings(error):
-            raise
+        if isinstance(error, ValueError) and raised_in(error) not in ("pytorch_lightning", "lightning_fabric"):
+            raise  # Lightning refuses some settings only when it comes upon them, and this is none
         raise FashionError(f"trainer is refused: {str(error).strip()}") from error
     except SystemExit:  # how Lightning ends an interrupted run
         if not trainer.interrupted:
@@ -101,12 +100,6 @@ def train(
     chosen = best if options.early_stopping and best.exists() else last
     facts = {"pretrained": module.started_from, "collapsed": getattr(module, "collapsed", False)}
     return conclude(cfg, options, trainer, images, chosen, facts)[module.figure]
-
-
-def _lightnings(error: Exception) -> bool:
-    """Whether it was Lightning that raised it: it refuses some settings only when it comes upon them."""
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("pytorch_lightning", "lightning_fabric")
 
 
 def conclude(
