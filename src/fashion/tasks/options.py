@@ -51,6 +51,13 @@ def note_unused(keys: Iterable[str], why: str) -> None:
         log.warning("%s does nothing %s.", key, why)
 
 
+def note_renamed(model: DictConfig) -> None:
+    """Warn where the command line names another network, and so renames the one of its group only."""
+    if "model.name" in named() and "blocks" in model and not named() & {"model.stem", "model.blocks"}:
+        chosen = HydraConfig.get().runtime.choices["model"]
+        log.warning("model.name=%s does nothing but rename model=%s; model=… chooses a network.", model.name, chosen)
+
+
 def refuse_ignored(ignored: Iterable[str], beside: str) -> None:
     """Raise FashionError if there is a key that would be ignored beside another."""
     words = ", ".join(f"{key}=…" for key in sorted(ignored))

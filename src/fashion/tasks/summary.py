@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fashion.network import EMBEDDING, SiameseEncoder
 from fashion.report.tables import show
-from fashion.tasks.options import Options, as_dict, read_options
+from fashion.tasks.options import Options, as_dict, note_renamed, read_options
 
 
 class SummaryOptions(Options):
@@ -20,6 +20,7 @@ class SummaryOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Print the table; returns the number of parameters."""
     options = read_options(cfg, SummaryOptions)
+    note_renamed(cfg.model)
     network = SiameseEncoder(as_dict(cfg.model), options.classes)
     table = Table(title=f"{cfg.model.name} at {options.image_size}×{options.image_size}")
     for column in ("layer", "kind", "output", "parameters", "multiply-accumulates"):

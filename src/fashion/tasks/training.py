@@ -32,7 +32,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
-from fashion.tasks.options import as_dict
+from fashion.tasks.options import as_dict, note_renamed
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.shown import note_splits
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
@@ -62,6 +62,7 @@ def train(
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_pictures(images)
     note_splits(images.source)
+    note_renamed(cfg.model)
     check_rebuilt(module.network, module.hparams)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
