@@ -16,6 +16,7 @@ from fashion.data.images import BadPictureError
 from fashion.errors import FashionError
 from fashion.search import catalog as catalog_module
 from fashion.search.catalog import Catalog
+from fashion.search.filters import parse
 from fashion.search.items import add_items, delete_items
 from fashion.search.results import Choice
 from fashion.search.store import Store
@@ -210,6 +211,19 @@ def test_a_filter_is_applied_before_the_search(engine, pictures):
     assert engine.search(query, filter="label = 'scarf'")[0].hits == []
     with pytest.raises(FashionError, match="column 'price' is unknown"):
         engine.search(query, filter="price < 3")
+
+
+def test_a_filter_that_was_asked_before_still_means_the_same(engine):
+    number = next(at for at in engine.catalog.ids.tolist() if engine.catalog.value(at, "label") == "hat")
+    vector, hats = engine.catalog.embeddings[engine.catalog.row(number)][None], "label = 'hat'"
+    before = [hit.id for hit in engine.nearest(vector, Choice(5), hats)[0]]
+    assert before[0] == number
+    assert number not in [hit.id for hit in engine.more_like(number, filter=hats)]
+    assert [hit.id for hit in engine.nearest(vector, Choice(5), parse(hats))[0]] == before
+    assert [hit.id for hit in engine.nearest(vector, Choice(5), hats)[0]] == before
+    engine.nearest(vector, Choice(5), parse("id = 1"))
+    with pytest.raises(FashionError, match="use a value of its type"):  # though 1 and true are equal
+        engine.nearest(vector, Choice(5), parse("id = true"))
 
 
 def test_groups_give_one_hit_each(engine, pictures):

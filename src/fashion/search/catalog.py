@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,19 @@ from fashion.errors import FashionError, OtherModelError
 from fashion.files import sha256, write_array
 from fashion.search.auto import Former, built, in_full
 from fashion.search.catalog_files import PICTURES, ROW_GROUP, forget_pictures, ids_of, read_version
+from fashion.search.filters import Filter
 from fashion.search.index import FAISSIndex
 from fashion.search.listing import Listing
 from fashion.search.manifest import files_of, manifest_of, present
 from fashion.search.milvus import MilvusIndex, dropping
 from fashion.search.remaking import made_anew
+from fashion.search.selecting import select
 from fashion.search.store import Store
 
 log = logging.getLogger(__name__)
+
+FILTERS = 16
+"""The last so many filters are kept with what they are true for: shoppers ask the same again with other pictures."""
 
 
 @dataclass(repr=False)
@@ -60,11 +66,13 @@ class Catalog:
     given: list[str] | None = None
     ids: NDArray[np.int64] = field(init=False, repr=False)
     _columns: dict[str, pa.ChunkedArray] = field(init=False, repr=False)
+    _allowed: Callable[[str], NDArray[np.bool_]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.ids = ids_of(self.items)
         # Kept: a value costs a microsecond of these, and twenty through the table.
         self._columns = dict(zip(self.items.column_names, self.items.columns, strict=True))
+        self._allowed = lru_cache(FILTERS)(partial(select, items=self.items))
 
     def __len__(self) -> int:
         return self.items.num_rows
@@ -121,6 +129,15 @@ class Catalog:
         kept: NDArray[np.bool_] = self.ids[rows] == ids
         kept[kept] = (self.embeddings[rows[kept]] == embeddings[kept]).all(axis=1)
         return Former(self.index, kept)
+
+    def allowed(self, filter: str | Filter) -> NDArray[np.bool_]:
+        """Which items [N] the filter is true for; not to be written to, as it may be given again.
+
+        Raises:
+            FashionError: as `fashion.search.selecting.select`.
+        """
+        # Of its text alone: trees that compare with 1 and with true would count as the same.
+        return self._allowed(filter) if isinstance(filter, str) else select(filter, self.items)
 
     def value(self, number: int, name: str) -> Any:
         """What the column of that name says of the item with id `number`."""

@@ -19,7 +19,6 @@ from fashion.search.hits import hits_for
 from fashion.search.listing import Listing, box_of
 from fashion.search.plan import Changes
 from fashion.search.results import Choice, Hit, SearchResult
-from fashion.search.selecting import select
 from fashion.search.store import Store
 from fashion.search.sync import synced
 
@@ -160,7 +159,7 @@ class VisualSearchEngine:
             hits = self.nearest(catalog.embeddings[row][None], replace(choice, k=k + 1))[0]
             others = [hit for hit in hits if hit.id != number][:k]
             return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
-        allowed = np.ones(len(catalog), dtype=bool) if filter is None else select(filter, catalog.items)
+        allowed = np.ones(len(catalog), dtype=bool) if filter is None else catalog.allowed(filter).copy()
         allowed[row] = False
         return self.nearest(catalog.embeddings[row][None], choice, allowed)[0]
 
@@ -184,7 +183,7 @@ class VisualSearchEngine:
     ) -> list[list[Hit]]:
         """Hits for each embedding [Q,64]; `filter` may be a mask over the items."""
         catalog = self._ready(choice)
-        allowed = filter if filter is None or isinstance(filter, np.ndarray) else select(filter, catalog.items)
+        allowed = filter if filter is None or isinstance(filter, np.ndarray) else catalog.allowed(filter)
         return hits_for(embeddings, catalog, choice, allowed)
 
     def _ready(self, choice: Choice) -> Catalog:
