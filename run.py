@@ -35,7 +35,7 @@ def task_file(arguments: list[str]) -> str:
 def check_flags(arguments: list[str]) -> None:
     """End with a sentence where -m, which makes many runs, meets what is of one run only."""
     many = {"-m", "--multirun"} & {*arguments}
-    if many and any(re.match("-c|-i|--cfg|--info", text) for text in arguments):
+    if many and any(re.fullmatch(r"(-c|--cfg=?)(job|hydra|all)?|(-i|--info=?)[a-z-]*", text) for text in arguments):
         sys.exit("error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.")
     if many and any(text.startswith("hydra.run.dir=") for text in arguments):
         sys.exit("error: hydra.run.dir is the folder of one run, and -m makes many; name theirs with sweep_name=….")

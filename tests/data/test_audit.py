@@ -129,6 +129,31 @@ def test_copies_of_one_picture_are_pairs_with_the_first_only(tmp_path):
     assert (len(found.duplicates), len(found.near_duplicates), len(found.flat)) == (40, 0, 40)
 
 
+def test_there_may_be_nothing_to_see(tmp_path):
+    for label in ("dress", "hat"):
+        (tmp_path / "p/train" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 40), "grey").save(tmp_path / "p/train" / label / "blank.png")
+    images = ImageDataModule("folder", str(tmp_path / "p"), cache_dir=str(tmp_path / "c"), image_size=32)
+    found = audit({"train": images.array("train")}, images.class_names)
+    assert (len(found.flat), found.duplicates, found.near_duplicates) == (2, [], [])
+
+
+def test_a_flat_part_of_a_picture_hides_no_other_part(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(np.concatenate([noise, np.full_like(noise, 90)], axis=1)).save(tmp_path / "wide.png")
+    Image.fromarray(noise).save(tmp_path / "other.png")
+    rows = [
+        "path,label,split,bbox",
+        "wide.png,hat,train,0 0 40 40",
+        "wide.png,hat,train,40 0 80 40",
+        "other.png,hat,test,",
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    images = ImageDataModule("table", str(tmp_path / "t.csv"), cache_dir=str(tmp_path / "c"), image_size=32)
+    found = audit({split: images.array(split, 32, 1.0) for split in ("train", "test")}, images.class_names).summary()
+    assert (found["flat"], found["duplicates"], found["across_splits"]) == (1, 1, 1)
+
+
 def test_copies_in_another_split_are_counted_at_any_size(pictures, tmp_path):
     for number in range(2):
         shutil.copy(pictures / f"train/hat/{number}.png", pictures / f"validation/dress/copy{number}.png")

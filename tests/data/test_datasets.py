@@ -85,7 +85,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(source, tmp_path, monkey
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(FashionError, match=r"No space left.*set cache_dir"):
         array(source, tmp_path)
     assert not [path for path in (tmp_path / "pictures").rglob("*") if path.is_file() and "pictures" in path.parts[-2]]

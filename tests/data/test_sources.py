@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import errno
 import functools
 import gzip
 import http.server
@@ -166,7 +167,8 @@ def test_paths_of_a_table_may_lead_through_links(tmp_path):
     names = ["images/a.png", "images/../b.png", f"{shop}/images/c.png", f"{tmp_path}/link/d.png"]
     (shop / "t.csv").write_text("path,label\n" + "".join(f"{name},hat\n" for name in names))
     for table in (shop / "t.csv", tmp_path / "link" / "t.csv"):
-        assert [item.path for item in read_source("table", str(table), cache=tmp_path).items] == names
+        found = [item.path for item in read_source("table", str(table), cache=tmp_path).items]
+        assert found == [*names[:2], "images/c.png", "d.png"]
 
 
 def test_missing_sources_are_named(tmp_path):
@@ -220,6 +222,34 @@ def test_archives_of_untidy_tools_are_read(pictures, tmp_path):
         archive = tmp_path / f"{name}.tar.gz"
         archive.write_bytes(content)
         assert len(read_source("folder", str(archive), cache=tmp_path / name).items) == 57
+
+
+def test_what_macos_packs_beside_a_folder_is_no_class(pictures, tmp_path):
+    shutil.make_archive(str(tmp_path / "mac"), "zip", tmp_path, "pictures")
+    with zipfile.ZipFile(tmp_path / "mac.zip", "a") as zipped:
+        zipped.writestr("__MACOSX/pictures/._train", b"notes")
+        zipped.writestr(".DS_Store", b"notes")
+    assert read_source("folder", str(tmp_path / "mac.zip"), cache=tmp_path / "c").class_names == (
+        "dress",
+        "hat",
+        "shoes",
+    )
+
+
+def test_a_full_disk_is_blamed_on_the_disk(server, pictures, tmp_path, monkeypatch):
+    served, _, address = server
+    packed(pictures, served / "a.tar.gz")
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(FashionError, match=r"could not be written \(No space left.*set cache_dir to a larger disk"):
+            read_source("folder", str(served / "a.tar.gz"), cache=tmp_path / "c")
+    monkeypatch.setattr(download, "_copy", full)
+    with pytest.raises(FashionError, match=r"could not be written \(No space left.*set cache_dir to a larger disk"):
+        read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "d")
 
 
 def test_an_emptied_folder_is_unpacked_again(pictures, tmp_path):

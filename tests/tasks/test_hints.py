@@ -78,6 +78,18 @@ def test_a_key_that_is_the_users_to_name_is_added():
     assert said == "there is no key columns.price yet; add it as +columns.price=…"
 
 
+def test_what_is_put_into_an_empty_part_is_added(tmp_path):
+    done = command("task=items", "catalog=c", "update=A1", "columns={price: 3}", cwd=tmp_path)
+    assert done.stderr == "error: columns is empty, and what is put into it is added: +columns={…}\n"
+
+
+def test_a_group_is_not_null(tmp_path):
+    done = command("task=triplet", "loss=null", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1, "error: a group cannot be null; name one of its choices (--help lists them), or leave it out.\n",
+    )  # fmt: skip
+
+
 def test_the_command_line_says_it(tmp_path):
     done = command("task=classify", "lr=0.1", cwd=tmp_path)
     assert done.returncode == 1
@@ -91,6 +103,11 @@ def test_one_configuration_is_shown_not_many(tmp_path, asked):
     assert done.stderr == (
         "error: --cfg and --info show the configuration of one run, and -m makes many; leave -m out.\n"
     )
+
+
+def test_a_folder_of_configurations_is_no_showing(tmp_path):
+    (tmp_path / "own").mkdir()
+    assert command("-m", "-cd", "own", "task=summary", "model=tiny", cwd=tmp_path).returncode == 0
 
 
 def test_of_a_list_each_value_is_quoted(tmp_path):

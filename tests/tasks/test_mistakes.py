@@ -53,6 +53,9 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("+trainer.default_root_dir=here", "trainer.default_root_dir is not to be set: hydra.run.dir"),
         ("+trainer.fast_dev_run=true", "trainer.fast_dev_run is not to be set: trainer=smoke"),
         ("+trainer.logger=false", "trainer.logger is False; name what is to come beside ours"),
+        ("+trainer.callbacks=[mine]", r"trainer.callbacks is \['mine'\]; name what is to come beside ours"),
+        ("+trainer.max_time=00:10:00", "trainer.max_time is '00:10:00'; it should be days, hours, minutes and seconds"),
+        ("task.name=mine", "task.name is 'mine', which is no task"),
         ("+trainer.limit_val_batches=0.01", "trainer is refused: You requested to check 0.01 of the `val_dataloader`"),
         ("+trainer.limit_train_batches=0", "Not one epoch was trained"),
         ("+trainer.val_check_interval=5000", "trainer is refused: `val_check_interval` .* must be less than or equal"),
@@ -66,6 +69,16 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
 def test_settings_that_cannot_be_are_named(run_here, data, override, words):
     with pytest.raises(FashionError, match=words):
         run_here("task=classify", *data, "task.epochs=2", "trainer.check_val_every_n_epoch=3", override)
+
+
+def test_a_refused_command_leaves_the_settings_of_a_finished_run(tmp_path):
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    (tmp_path / "run/.hydra/config.yaml").write_text("seed: 7")
+    (tmp_path / "run/metrics.json").write_text("{}")
+    done = command("task=classify", "data=folder", "data.source=/nowhere", "hydra.run.dir=run", cwd=tmp_path)
+    assert (done.returncode, "/nowhere" in done.stderr) == (1, True)
+    assert (tmp_path / "run/.hydra/config.yaml").read_text() == "seed: 7"
+    assert not (tmp_path / "run/.hydra-before").exists()
 
 
 def test_early_stopping_needs_validations(run_here, data):

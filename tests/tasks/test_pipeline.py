@@ -63,6 +63,7 @@ def test_train_evaluate_export_index_and_search(run_here, data, pictures, tmp_pa
 
 @pytest.mark.slow
 def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
+    other = write_pictures(tmp_path / "p", {split: {"hat": 3, "poncho": 3} for split in ("train", "validation")})
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes((run_folder / "checkpoints/last.ckpt").read_bytes())
@@ -80,6 +81,10 @@ def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
     card = (tmp_path / "noted/README.md").read_text()
     assert "seed 5." in card
     assert "somewhere" not in card + (tmp_path / "noted/manifest.json").read_text()
+    data = {"kind": "folder", "source": str(other), "image_size": 64}
+    config.write_text(json.dumps({"data": data}))
+    run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=others", "heads=false")
+    assert json.loads((tmp_path / "others/manifest.json").read_text())["int8"]["kept"] is False
     config.write_text("{: [")
     run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=unknown", "heads=false")
     assert json.loads((tmp_path / "unknown/manifest.json").read_text())["run"] == {}
@@ -200,6 +205,14 @@ def test_a_split_with_one_picture_a_class_has_no_leave_one_out(run_here, tmp_pat
         assert [key for key in found["metrics"] if key.startswith("loo/")] == ["loo/unanswerable"]
     run_here("task=compare", *data, "run=run", "run_b=run", out="compared")
     assert "NaN" not in (tmp_path / "compared/comparison.json").read_text()
+
+
+def test_pictures_that_search_each_other_need_no_others(run_here, run_folder, pictures, tmp_path):
+    shutil.rmtree(pictures / "train")
+    shutil.rmtree(pictures / "validation")
+    data = ("data=folder", f"data.source={pictures}", "split=test", "protocols=[leave-one-out]", "baselines=[pixels]")
+    run_here("task=evaluate", f"encoder={run_folder}", *data)
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["pictures"] == 9
 
 
 def test_no_picture_finds_itself(run_here, run_folder, pictures, tmp_path):

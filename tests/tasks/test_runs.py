@@ -356,9 +356,14 @@ def test_of_the_same_source_it_is_said_what_else_the_run_had(run_folder, tmp_pat
     (run / ".hydra").mkdir()
     own = {"kind": "folder", "source": "shop", "classes": ["hat", "shoes"], "fold": "1/3"}
     (run / ".hydra/config.yaml").write_text(json.dumps({"data": own}))
-    monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(overrides=SimpleNamespace(task=[])))
+    hydra = SimpleNamespace(overrides=SimpleNamespace(task=[]), runtime=SimpleNamespace(choices={"data": "clothing"}))
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
     cfg = OmegaConf.create({"data": own | {"classes": None, "fold": "1/3"}})
     assert with_data_of(load_encoder(run), cfg) is cfg
+    hydra.runtime.choices["data"] = "folder"  # by an experiment
+    assert with_data_of(load_encoder(run), OmegaConf.create({"data": {"kind": "folder", "source": "other"}})).data == {
+        "kind": "folder", "source": "other",
+    }  # fmt: skip
     assert (
         caplog.messages[-1]
         == "The run was trained with data.classes=['hat', 'shoes']; name it to evaluate on the same."

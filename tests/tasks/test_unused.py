@@ -72,6 +72,13 @@ def test_a_share_for_validation_beside_splits_of_the_source(run_here, run_folder
     assert said(caplog) == []
 
 
+def test_a_share_for_validation_of_pictures_without_splits(run_here, run_folder, pictures, caplog):
+    """What it leaves to train on is what a fold divides."""
+    data = ("data=folder", f"data.source={pictures}/train", "data.fold=1/2", "data.validation_fraction=0.5")
+    run_here("task=evaluate", f"encoder={run_folder}", *data)
+    assert said(caplog) == []
+
+
 def test_settings_that_say_nothing_of_indexing(run_here, bundle, pictures, caplog):
     run_here("task=index", f"pictures={pictures}/test", f"encoder={bundle}", "catalog=c", "data.on_bad_image=skip",
              "data.batch_size=9")  # fmt: skip

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fashion.errors import FashionError
-from fashion.files import locked, sha256
+from fashion.files import explained, locked, sha256
 
 MAX_BYTES = 20 * 2**30
 """An archive may not unpack to more."""
@@ -48,8 +48,8 @@ def extract(archive: Path, folder: Path) -> Path:
                 with _building(folder) as building:
                     _unpack(archive, building)
                     building.rename(target)
-    inside = list(target.iterdir())
-    # GitHub's archives hold one folder named after the commit.
+    inside = [one for one in target.iterdir() if one.name != "__MACOSX" and not one.name.startswith(".")]
+    # GitHub's archives hold one folder named after the commit; macOS puts notes of its own beside it.
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
 
 
@@ -72,7 +72,8 @@ def _building(folder: Path) -> Iterator[Path]:
 
 def _unpack(archive: Path, folder: Path) -> None:
     try:
-        _write_content(archive, folder)
+        with explained(folder.parent.parent, "set cache_dir to a larger disk"):
+            _write_content(archive, folder)
     except DAMAGED as error:
         raise FashionError(
             f"{archive} is damaged or cannot be unpacked safely ({error}); delete it and fetch it again."

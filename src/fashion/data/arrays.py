@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -151,6 +152,8 @@ def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder:
     skipped: list[tuple[int, str, str]] = []  # a table may name one picture twice, with another box
     with replacing(folder / "pictures.npy", "set cache_dir to a larger disk") as part:
         array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(items), 3, size, size))
+        with part.open("r+b") as file:  # else a full disk would end the process where it writes into the map
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         count = 0
         decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items], centre)
         shown = track(decoded, f"Decoding pictures at {size}×{size}", total=len(items))

@@ -92,14 +92,13 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
         found.balance[split] = {name: int(count) for name, count in zip(class_names, counts, strict=True)}
     found.shift = {split: _shift(found.balance, split) for split in splits if split != "train" and "train" in splits}
     grey = _grey(pictures)
-    found.flat = [names[at] for at in np.flatnonzero(grey.std(axis=(1, 2)) < FLAT)]
+    flat = grey.std(axis=(1, 2)) < FLAT
+    found.flat = [names[at] for at in np.flatnonzero(flat)]
     embeddings = probabilities = None
     if encoder is not None:
         embeddings, probabilities = encoder(pictures)
     exact = _exact(pictures)
-    flat = set(found.flat)
-    copies = {other for _, other in exact}
-    looked_at = np.array([at for at, name in enumerate(names) if at not in copies and name not in flat], dtype=np.int64)
+    looked_at = np.setdiff1d(np.flatnonzero(~flat), [other for _, other in exact])
     near = {
         (int(looked_at[one]), int(looked_at[other])): likeness
         for (one, other), likeness in _near(
@@ -112,7 +111,7 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
 
     for pairs, into in ((exact, found.duplicates), (near, found.near_duplicates)):
         for (one, other), likeness in sorted(pairs.items(), key=lambda pair: -pair[1]):
-            if names[one] not in flat:
+            if not flat[one]:
                 into.append(Pair(*what(one), *what(other), round(likeness, 4)))
     found.leaked_groups = _leaks(splits)
     if probabilities is not None:
@@ -162,7 +161,7 @@ def difference_hash(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     Light and contrast change no bit of it ("dHash"); two pictures' product over 480 is 2·(share of equal bits) − 1.
     """
     across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
-    bits = np.concatenate([across.reshape(len(grey), -1), down.reshape(len(grey), -1)], axis=1) > 0
+    bits = np.concatenate([one.reshape(len(grey), SIDE * (SIDE - 1)) for one in (across, down)], axis=1) > 0
     return np.where(bits, 1, -1).astype(np.float32)
 
 

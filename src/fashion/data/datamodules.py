@@ -224,13 +224,19 @@ class ImageDataModule(AugmentingDataModule):
         )
 
 
-def asked_and_searched(data: ImageDataModule, split: str) -> tuple[PictureArray, PictureArray]:
+def asked_and_searched(
+    data: ImageDataModule, split: str, each_other: bool = False
+) -> tuple[PictureArray, PictureArray]:
     """The pictures of a split, and those they are searched in: the training pictures.
 
     A table may say itself which pictures of the split ask and which are asked, as In-shop's does.
+
+    Args:
+        each_other: no gallery is wanted, as they are searched in each other; they stand for it.
     """
     pictures = data.array(split)
-    return chosen(pictures, "is_query") or pictures, chosen(pictures, "is_gallery") or data.array("train")
+    queries = chosen(pictures, "is_query") or pictures
+    return queries, queries if each_other else chosen(pictures, "is_gallery") or data.array("train")
 
 
 def _context() -> str | None:

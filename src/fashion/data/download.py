@@ -11,7 +11,7 @@ from typing import IO
 
 from fashion.data.archives import CHUNK, ENDINGS, extract
 from fashion.errors import FashionError
-from fashion.files import locked, write_text
+from fashion.files import explained, locked, write_text
 
 TIMEOUT_S = 30
 
@@ -67,7 +67,10 @@ def _fetch(url: str, target: Path, name: str) -> None:
             headers["If-Range"] = version.read_text(encoding="utf-8")
     request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        with (
+            explained(part, "set cache_dir to a larger disk"),
+            urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer,
+        ):
             resumed = answer.status == 206
             length = answer.headers.get("Content-Length")
             total = int(length) + (done if resumed else 0) if length else None

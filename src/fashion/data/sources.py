@@ -170,7 +170,7 @@ def _folded(source: Source, fold: str) -> Source:
         )
         for item in source.split("train")
     ]
-    return replace(source, items=tuple(items), has_splits=True)
+    return replace(source, items=tuple(items))
 
 
 def _table(path: Path, validation: float, labels: bool) -> Source:
@@ -197,20 +197,27 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
             raise FashionError(
                 f"{path}, row {line}: {said}; each must be given and the split one of {', '.join(SPLITS)}."
             )
-        if not _is_below(name, root):
+        below = _below(name, root)
+        if below is None:
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")
-        items.append(Item(name, class_name(label), SPLIT_NAMES[split], row))
+        items.append(Item(below, class_name(label), SPLIT_NAMES[split], row))
     items = items if "split" in columns else all_judged(items)
     return Source(root, tuple(items), tuple(sorted({item.label for item in items} - {""})), "split" in columns)
 
 
-def _is_below(name: str, root: Path) -> bool:
-    """Whether a path stays below the root as it is written; a folder that it leads through may be a link elsewhere."""
+def _below(name: str, root: Path) -> str | None:
+    """The path as it is below the root; None if it does not stay there.
+
+    As it is written, that is: a folder that it leads through may be a link elsewhere.
+    """
     path = PurePath(name)
     if not path.is_absolute() and ".." not in path.parts:
-        return True
+        return name
     # Seldom, and slow: an absolute path may lead to the root by a link.
-    return Path(os.path.normpath(root / path)).is_relative_to(root) or (root / path).resolve().is_relative_to(root)
+    for whole in (Path(os.path.normpath(root / path)), (root / path).resolve()):
+        if whole.is_relative_to(root):
+            return whole.relative_to(root).as_posix() if path.is_absolute() else name
+    return None
 
 
 def _subset(source: Source, classes: Sequence[str]) -> Source:

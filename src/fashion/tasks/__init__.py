@@ -56,6 +56,10 @@ def run_task(cfg: DictConfig) -> Any:
         missing = sorted(OmegaConf.missing_keys(cfg))
         if missing:
             raise FashionError(f"{missing[0]} has no default; add {missing[0]}=… to the command line.")
+        if cfg.task.name not in TASKS:
+            raise FashionError(
+                f"task.name is {cfg.task.name!r}, which is no task: leave it to task=…; hydra.run.dir names a run."
+            )
         return resolve_name(TASKS[cfg.task.name])(cfg)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING:

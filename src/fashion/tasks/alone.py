@@ -1,5 +1,6 @@
 """One run by itself: where it ends in an error, the sentence is left in its folder, for task=runs."""
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fashion.tasks import run_task
+from fashion.tasks.folder import BEFORE
 from fashion.tasks.multirun import reason
 
 
@@ -19,11 +21,19 @@ def run_alone(cfg: DictConfig) -> Any:
     folder = Path(hydra_config.runtime.output_dir)
     error_file = folder / "error.txt"
     error_file.unlink(missing_ok=True)  # of a run that goes on
+    settings = folder / hydra_config.output_subdir
+    before = settings.with_name(settings.name + BEFORE)
     try:
         return run_task(cfg)
     except Exception as error:
-        if not (folder / "metrics.json").exists():  # else it had finished, and keeps its figures
-            # A full disk is said already; of several processes the first to fail says why.
-            with suppress(OSError), error_file.open("x", encoding="utf-8") as file:
-                file.write(reason(error))
+        # A full disk is said already; of several processes the first to fail says why.
+        with suppress(OSError):
+            if not (folder / "metrics.json").exists():
+                with error_file.open("x", encoding="utf-8") as file:
+                    file.write(reason(error))
+            elif before.exists():  # it had finished, and keeps its figures, with the settings that made them
+                shutil.rmtree(settings)
+                before.rename(settings)
         raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)

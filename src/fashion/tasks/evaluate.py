@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> float:
     if strangers:
         check_strangers(options, strangers)
         log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
-    queries, gallery = asked_and_searched(data, options.split)
+    queries, gallery = asked_and_searched(data, options.split, options.protocols == ["leave-one-out"])
     result = evaluate(
         encoder, queries, gallery, split=options.split, class_names=data.class_names, protocols=options.protocols,
         relevance=options.relevance,

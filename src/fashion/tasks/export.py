@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.files import read_json
 from fashion.model_files import figures_of, find_model
@@ -44,7 +45,7 @@ def run(cfg: DictConfig) -> str:
         raise FashionError("Give encoder=RUN for a bundle or catalog=FOLDER for its embeddings, not both.")
     if options.catalog:
         note_unused(("bundle", "check", "heads", "note"), "with catalog=…, whose embeddings are written")
-        return _embeddings(Path(options.catalog).expanduser(), options.embeddings)
+        return _embeddings(Path(options.catalog).expanduser().resolve(), options.embeddings)
     if options.encoder is None:
         raise FashionError("Name what to export: encoder=RUN makes a bundle, catalog=FOLDER writes its embeddings.")
     note_unused(["embeddings"], "with encoder=…, which is written as a bundle")
@@ -63,7 +64,7 @@ def run(cfg: DictConfig) -> str:
     folder = write_bundle(
         checkpoint,
         target,
-        data=_data_of(run_folder, str(cfg.cache_dir)) if options.check else None,
+        data=_data_of(run_folder, str(cfg.cache_dir), load_encoder(checkpoint)) if options.check else None,
         metrics=metrics,
         run=_recipe(run_folder),
         note=options.note,
@@ -103,8 +104,8 @@ def _recipe(run_folder: Path) -> dict[str, Any]:
     return found
 
 
-def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
-    """The pictures that the run was trained on; None where they cannot be had any more."""
+def _data_of(run_folder: Path, cache: str, encoder: Encoder) -> "ImageDataModule | None":
+    """The pictures that the run was trained on; None where they cannot be had any more, or are of other classes now."""
     from fashion.data.datamodules import ImageDataModule
 
     try:
@@ -113,6 +114,8 @@ def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
         options["source"] = found_from_here(options.get("source"), run_folder)
         data = ImageDataModule(**options | {"augment": None, "cache_dir": cache})
+        if data.class_names != encoder.class_names:
+            raise FashionError(f"they are of the classes {', '.join(data.class_names)} now")
         data.array("validation"), data.array("train")
     except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException, YAMLError) as error:
         log.info("The run's own pictures cannot be had (%s); drawn ones stand in, and int8 is not tried.", error)
@@ -128,8 +131,8 @@ def _embeddings(catalog_folder: Path, target: str | None) -> str:
     """Write a catalogue in clip-retrieval's layout, which task=index embeddings=… reads too."""
     catalog = Catalog.open(catalog_folder)
     folder = Path(target).expanduser() if target else catalog_folder.with_name(f"{catalog_folder.name}-embeddings")
-    if folder.exists() and any(folder.iterdir()):
-        raise FashionError(f"{folder} is not empty; name another folder with embeddings=….")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FashionError(f"{folder} is not an empty folder; name another one with embeddings=….")
     write_manifest(folder, catalog.fingerprint, catalog.root)
     rows = catalog.items.rename_columns([PATH if name == "path" else name for name in catalog.items.column_names])
     rows = rows.set_column(rows.column_names.index(PATH), PATH, pa.array(_paths(catalog)))

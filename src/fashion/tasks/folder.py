@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 from fashion.errors import FashionError
 from fashion.files import explained
 
+BEFORE = "-before"
+"""Ends the name of the folder with the settings of a finished run, while another command writes into its folder."""
+
 
 class RunFolder(Callback):
-    """Hydra's callback that makes the folder of the run, or of the multirun, or ends the command."""
+    """Hydra's callback that makes the folder of the run, or of the multirun, or ends the command.
+
+    Hydra writes a command's settings before the task can refuse them: those of the figures that are there are kept.
+    """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         make(config.hydra.run.dir, "hydra.run.dir")
+        folder, name = Path(config.hydra.run.dir), config.hydra.output_subdir
+        if name is not None and (folder / "metrics.json").exists() and (folder / name).is_dir():
+            shutil.copytree(folder / name, folder / (name + BEFORE), dirs_exist_ok=True)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         make(config.hydra.sweep.dir, "hydra.sweep.dir")

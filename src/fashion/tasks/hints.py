@@ -43,7 +43,9 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
     if key.startswith("hydra."):
         return f"there is no key {key}; --cfg hydra lists those of Hydra."
     cfg = configuration(conf, overrides)
-    parent = OmegaConf.select(cfg, key.rpartition(".")[0]) if cfg else None
+    own, parent = (OmegaConf.select(cfg, one) if cfg else None for one in (key, key.rpartition(".")[0]))
+    if isinstance(own, DictConfig) and not own and not deleted:
+        return f"{key} is empty, and what is put into it is added: +{key}={{…}}"
     if isinstance(parent, DictConfig) and not parent and not deleted:  # whose keys are the user's to name
         return f"there is no key {key} yet; add it as +{key}=…"
     known = [*_flat(cfg)]
@@ -53,11 +55,15 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
 
 
 def list_hint(error: Exception) -> str | None:
-    """What is wrong with an override like `model.blocks.width=3`, which gives a part of a list a name; None: not that.
+    """What is wrong with an override like `model.blocks.width=3`, which gives a part of a list a name, or `loss=null`.
+
+    None: neither.
 
     Args:
         error: what Hydra let through when it composed the configuration.
     """
+    if str(error).startswith("Config group override must be a string"):
+        return "a group cannot be null; name one of its choices (--help lists them), or leave it out."
     named = re.match(r"(Index|invalid literal for int\(\) with base 10:) '(.+?)'", str(error))
     if not named or raised_in(error) != "omegaconf":
         return None

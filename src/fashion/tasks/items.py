@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from omegaconf import DictConfig
-from pydantic import ConfigDict
 
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
@@ -22,8 +21,6 @@ log = logging.getLogger(__name__)
 
 
 class ItemsOptions(Options):
-    model_config = ConfigDict(coerce_numbers_to_str=True)  # external_id=123
-
     catalog: str
     encoder: str | None
     add: str | list[str] | None

@@ -80,7 +80,8 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     settings: dict[str, Any] = {name: data.get(name) for name in names}
     source = read_source(**settings, cache=Path(data["cache_dir"]).expanduser().resolve(), labels=False)
     note_splits(source)
-    split = split or ("train" if source.has_splits else "all")
+    divided = source.has_splits or settings["fold"] is not None
+    split = split or ("train" if divided else "all")
     items = list(source.items) if split == "all" else source.split(split)
     if not items:
         raise FashionError(f"{source.root} has no {split} pictures; set split=…, or pictures=FOLDER.")
@@ -90,7 +91,7 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
     names_given = list(dict.fromkeys(name for item in items for name in item.extra))
     columns = {name: [item.extra.get(name) for item in items] for name in names_given}
     columns["label"] = [item.label or None for item in items]
-    if source.has_splits:
+    if divided:
         columns["split"] = [item.split for item in items]
     boxes = [item.box for item in items]
     paths = [Path(source.root / item.path) for item in items]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -27,7 +28,8 @@ def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
     What else of the data it names, such as classes, stays.  Where both have the same source, all stays as it is
     configured: other classes or folds may be meant, and are said.
     """
-    if named() & {"data", "data.kind", "data.source"}:
+    chosen = HydraConfig.get().runtime.choices.get("data")  # by an experiment, too
+    if chosen != "clothing" or named() & {"data", "data.kind", "data.source"}:
         return cfg
     own = data_settings(encoder)
     if own is None:

@@ -85,7 +85,7 @@ def free_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         taken.close()
         raise FashionError(
-            f"server.host={host} server.port={port} cannot be served ({error.strerror}); choose another port."
+            f"server.host={host} server.port={port} cannot be served ({error.strerror}); choose another port or host."
         ) from error
     return taken
 

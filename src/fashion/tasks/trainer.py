@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 from pytorch_lightning import Trainer
@@ -87,8 +88,10 @@ def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
         if name in settings:
             raise FashionError(f"trainer.{name} is not to be set: {why}; leave it out.")
     for name in ADDED:
-        if settings.get(name) is not None and not isinstance(settings[name], dict | list):
-            raise FashionError(f"trainer.{name} is {settings[name]!r}; name what is to come beside ours by _target_.")
+        given = settings.get(name)
+        each = given if isinstance(given, list) else [given]
+        if given is not None and not all(isinstance(one, dict) for one in each):
+            raise FashionError(f"trainer.{name} is {given!r}; name what is to come beside ours by _target_.")
     for name in ("max_epochs", "check_val_every_n_epoch"):
         value = settings.get(name)
         if value is not None and value < 1:
@@ -133,7 +136,7 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         progress(),
         FirstBatch(),
         # A run that goes on takes it along.  Lightning's own for max_time, which it replaces, would end amid an epoch.
-        Timer(longest, interval="epoch"),
+        _timer(longest),
         OneFolder(folder),
         LastValidated(),
         Diverged(),
@@ -146,6 +149,15 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
     if options.early_stopping:
         callbacks.append(EarlyStopping(module.monitor, mode="max", patience=options.early_stopping))
     return callbacks
+
+
+def _timer(longest: Any) -> Timer:
+    try:
+        return Timer(longest, interval="epoch")
+    except (MisconfigurationException, TypeError, ValueError):
+        raise FashionError(
+            f"trainer.max_time is {longest!r}; it should be days, hours, minutes and seconds, as 00:01:30:00."
+        ) from None
 
 
 def _quiet() -> None:
