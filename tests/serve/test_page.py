@@ -140,6 +140,21 @@ def test_on_a_phone_with_the_keyboard(server, scheme):
         assert opened.get_attribute("#status", "aria-live") == "polite"
 
 
+def test_a_choice_on_a_phone_stays_on_the_screen(server):
+    with page(viewport={"width": 360, "height": 740}) as opened:
+        opened.goto(server.url)
+        opened.click("#sample-list button")
+        assert len(hits(opened)) == 12
+        assert opened.evaluate("scrollY") > 0  # a new question shows what was found, which lies below
+        opened.evaluate("scrollTo(0, 0)")
+        opened.focus("#label")
+        opened.keyboard.press("ArrowDown")
+        opened.wait_for_url("**label=*")
+        assert len(set(hits(opened))) == 1
+        assert opened.evaluate("document.activeElement.id") == "label"
+        assert 0 <= opened.evaluate("document.activeElement.getBoundingClientRect().top") < 740
+
+
 def test_the_page_works_under_its_security_policy(server):
     """The other tests pass it by, see `browser.page`."""
     with page(bypass_csp=False) as opened:

@@ -26,7 +26,8 @@ function how() {
   return filter ? { ...values, filter } : values;
 }
 
-async function ask() {
+// fresh: whether it is a new question; who refines one goes on choosing, and must not lose the place.
+async function ask(fresh) {
   const wanted = how(), question = JSON.stringify([asked.item, asked.upload, wanted]);
   if (running?.question === question) return; // Enter in the filter's field is a change and a submission
   running?.stop.abort();
@@ -44,7 +45,7 @@ async function ask() {
     if (mine === running) {
       running = null;
       $("results").removeAttribute("aria-busy");
-      if (NARROW.matches) $("results").scrollIntoView();
+      if (fresh && NARROW.matches) $("results").scrollIntoView();
     }
   }
 }
@@ -75,7 +76,7 @@ function begin(question) {
   asked = question;
   history.pushState(asked, "", address());
   showQuery();
-  ask();
+  ask(true);
 }
 
 async function askFiles(files) {
@@ -149,7 +150,7 @@ function restore(state) {
   asked = item === null ? null : { item, address: `v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
   if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
   showQuery();
-  if (asked) { ask(); return; }
+  if (asked) { ask(true); return; }
   running?.stop.abort();
   running = null;
   $("results").removeAttribute("aria-busy");
@@ -161,7 +162,7 @@ function restore(state) {
 function refine(event) {
   event.preventDefault();
   history.replaceState(asked, "", address());
-  if (asked) ask();
+  if (asked) ask(false);
   else if (event.type === "submit") say("Choose a picture first.", "doubt");
 }
 
