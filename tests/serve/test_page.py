@@ -81,6 +81,7 @@ def test_paste_drop_and_a_bad_file(server, shop):
     with page() as opened:
         opened.goto(server.url)
         opened.wait_for_selector("#sample-list button")
+        assert opened.locator("#file").aria_snapshot() == '- button "Drop, paste or pick a picture of one garment"'
         opened.evaluate(f"document.dispatchEvent(new ClipboardEvent('paste', {{clipboardData: {make}}}))")
         assert len(hits(opened)) == 12
         opened.set_input_files("#file", {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"})
@@ -90,7 +91,7 @@ def test_paste_drop_and_a_bad_file(server, shop):
             opened.evaluate("document.querySelector('#hits').replaceChildren()")
             assert dropped(opened, where, make) == [True, True]
             assert len(hits(opened)) == 12
-        assert opened.locator("#file").aria_snapshot() == '- button "Drop, paste or pick a picture of one garment"'
+        assert opened.locator("#file").aria_snapshot() == '- button "Your picture. Drop, paste or pick another."'
         letter = carried(b"%PDF", "letter.pdf", "application/pdf")
         opened.evaluate(f"document.dispatchEvent(new ClipboardEvent('paste', {{clipboardData: {letter}}}))")
         assert "letter.pdf is not a picture" in opened.inner_text("#status")
@@ -153,6 +154,41 @@ def test_a_choice_on_a_phone_stays_on_the_screen(server):
         assert len(set(hits(opened))) == 1
         assert opened.evaluate("document.activeElement.id") == "label"
         assert 0 <= opened.evaluate("document.activeElement.getBoundingClientRect().top") < 740
+
+
+def focus(opened) -> str:
+    return opened.evaluate("document.activeElement.id || document.activeElement.tagName")
+
+
+def test_the_keyboard_stays_among_the_results(server):
+    with page() as opened:
+        opened.goto(server.url)
+        opened.focus("#sample-list button")
+        opened.keyboard.press("Enter")
+        assert len(hits(opened)) == 12
+        first = opened.get_attribute("#query", "src")
+        opened.focus("#hits li:nth-child(2) button")
+        opened.keyboard.press("Enter")
+        opened.wait_for_function(f"document.querySelector('#query').getAttribute('src') != '{first}'")
+        assert len(hits(opened)) == 12
+        assert focus(opened) == "results"
+        opened.focus("#hits li:nth-child(3) button")
+        opened.go_back()
+        opened.wait_for_function(f"document.querySelector('#query').getAttribute('src') == '{first}'")
+        assert len(hits(opened)) == 12
+        assert focus(opened) == "results"
+        opened.focus("#hits li:nth-child(3) button")
+        opened.go_back()
+        opened.wait_for_function("!document.querySelector('#hits li')")
+        assert focus(opened) == "results"
+        opened.go_forward()
+        assert len(hits(opened)) == 12
+        opened.focus("#hits button")
+        refusal = {"error": {"code": "busy", "message": "Ask again."}}
+        opened.route("**/similar?*", lambda route: route.fulfill(status=429, json=refusal))
+        opened.go_forward()
+        opened.wait_for_function("document.querySelector('#status').textContent == 'Ask again.'")
+        assert focus(opened) == "results"
 
 
 def test_the_page_works_under_its_security_policy(server):

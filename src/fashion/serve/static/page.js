@@ -50,8 +50,14 @@ async function ask(fresh) {
   }
 }
 
+// The hits that are shown from now on; the focus in those that go would be lost with them.
+function fill(...cards) {
+  if ($("hits").contains(document.activeElement)) $("results").focus({ preventScroll: true });
+  $("hits").replaceChildren(...cards);
+}
+
 function fail(error) {
-  if (error.code !== "no_such_item") $("hits").replaceChildren(); // else what was found stands, all but that one
+  if (error.code !== "no_such_item") fill(); // else what was found stands, all but that one
   $("named").hidden = true;
   say(error.code === "no_such_item" ? "This item is no longer in the catalogue." : error.message, "bad");
 }
@@ -60,7 +66,7 @@ function show(answer, filter) {
   $("named").hidden = !answer.predicted;
   if (answer.predicted) $("named").replaceChildren(...naming(answer.predicted));
   document.title = `${asked.upload === undefined ? asked.name : answer.predicted.label} – ${TITLE}`;
-  $("hits").replaceChildren(...answer.hits.map((hit) => card($("hit"), hit, askItem)));
+  fill(...answer.hits.map((hit) => card($("hit"), hit, askItem)));
   $("hits").classList.toggle("weak", answer.match === false);
   const count = `${answer.hits.length} ${answer.hits.length === 1 ? "item" : "items"}`;
   const where = filter ? "nothing that passes the filter" : "nothing in the catalogue";
@@ -155,7 +161,7 @@ function restore(state) {
   running = null;
   $("results").removeAttribute("aria-busy");
   document.title = TITLE;
-  $("hits").replaceChildren();
+  fill();
   say("The most alike garments will be shown here.");
 }
 
