@@ -240,15 +240,16 @@ def test_back_forward_and_an_address_to_send(server, shop):
         assert opened.locator("#hits li").count()  # not taken for a step in the history
 
 
+def few(route) -> None:
+    """A catalogue's description with one label less, as if there were a hundred more frequent ones."""
+    answer = route.fetch()
+    index = answer.json()
+    del index["labels"]["shoes"]
+    route.fulfill(response=answer, json=index)
+
+
 def test_a_label_that_is_too_rare_for_a_choice(server):
     with page() as opened:
-
-        def few(route) -> None:
-            answer = route.fetch()
-            index = answer.json()
-            del index["labels"]["shoes"]  # as if there were a hundred more frequent ones
-            route.fulfill(response=answer, json=index)
-
         opened.route("**/v1/index", few)
         opened.goto(f"{server.url}/?item=3&label=shoes")
         assert set(hits(opened)) == {"shoes"}
@@ -300,6 +301,20 @@ def test_what_the_catalogue_says_stays_on_the_page_and_new(changing_server, shop
         opened.locator("#hits li", has_not_text="sari").first.locator("button").click()
         opened.wait_for_function("document.querySelector('#status').textContent.includes('no longer')")
         assert gone.count()  # what was found before is still there
+
+
+def test_the_last_item_without_a_label_gets_one(changing_server):
+    client = Client(changing_server.url, "open-sesame")
+    client.update({"hat/1.png": {"label": ""}})
+    with page() as opened:
+        opened.route("**/v1/index", few)
+        opened.goto(f"{changing_server.url}/?item=3&label=%20")
+        assert hits(opened) == ["item"]
+        client.update({"hat/1.png": {"label": "hat"}})
+        opened.select_option("#k", "6")
+        opened.wait_for_function("document.querySelector('#label').value == ''")
+        opened.select_option("#k", "12")
+        assert len(hits(opened)) == 12
 
 
 def test_one_item_of_each_product(changing_server):

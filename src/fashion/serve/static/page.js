@@ -137,8 +137,9 @@ function address() {
 // Whether the label is one of the choices; a rare one, which the address names, becomes one.
 function offer(label) {
   const among = [...$("label").options].some((one) => one.value === label);
-  if (!among && rare && label?.trim()) $("label").append(labelled(label));
-  return among || rare;
+  if (among || !rare || !label?.trim()) return among;
+  $("label").append(labelled(label));
+  return true;
 }
 
 // What the address says is asked, and what the history keeps of it.
