@@ -1,12 +1,12 @@
 """Asking a search server from Python, with nothing but the standard library."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fashion.connection import Connection, as_json
+from fashion.connection import Connection, as_form, as_json
 from fashion.errors import FashionError
 
 Picture = str | Path | bytes
@@ -41,29 +41,28 @@ class Client:
         self.connection = Connection(url, api_key, timeout, patience)
 
     def search(self, *pictures: Picture, k: int = 10, **how: Any) -> dict[str, Any]:
-        """What looks like these pictures of one item; `how` as for `VisualSearchEngine.search`."""
-        return self.connection.answer("POST", "/v1/search", {"images": _encoded(pictures), "k": k, **how})
+        """What looks like these pictures of one item: all of them are one query.
+
+        Args:
+            how: `filter`, `group_by`, `score_threshold` or `fold_duplicates`, as for `VisualSearchEngine.search`.
+        """
+        return self._asked("/v1/search", pictures, _fields(k=k, **how))
 
     def similar(self, item: int | str, k: int = 10, **how: Any) -> dict[str, Any]:
         """What looks like the catalogue's item of that id (a number) or external_id (text)."""
-        given = {name: value for name, value in {"k": k, **how}.items() if value is not None}
-        values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
+        values = _fields(k=k, **how)
         if isinstance(item, str):
             return self.connection.answer("GET", f"/v1/similar?{urlencode({'external_id': item, **values})}")
         return self.connection.answer("GET", f"/v1/items/{item}/similar?{urlencode(values)}")
 
     def classify(self, *pictures: Picture) -> list[list[dict[str, Any]]]:
         """All classes of each picture with their probabilities, likeliest first."""
-        results: list[list[dict[str, Any]]] = self.connection.answer(
-            "POST", "/v1/classify", {"images": _encoded(pictures)}
-        )["results"]
+        results: list[list[dict[str, Any]]] = self._asked("/v1/classify", pictures)["results"]
         return results
 
     def embed(self, *pictures: Picture) -> list[list[float]]:
         """An embedding of length 1 for each picture."""
-        vectors: list[list[float]] = self.connection.answer("POST", "/v1/embed", {"images": _encoded(pictures)})[
-            "embeddings"
-        ]
+        vectors: list[list[float]] = self._asked("/v1/embed", pictures)["embeddings"]
         return vectors
 
     def add(
@@ -76,6 +75,8 @@ class Client:
 
         Many go in several requests, each of which is one change of the catalogue: if one fails, what was added before
         stays, and may be added again.
+
+        A picture is sent as base64, so it may have three quarters of the server's `max_upload_mb`.
         """
         columns = columns or {}
         strange = [name for name in columns if name not in items]
@@ -83,8 +84,7 @@ class Client:
             raise FashionError(f"columns has {strange[0]!r}, which is none of the items; name one of them.")
         known = {name: _columns(name, columns.get(name, {})) for name in items}
         rows = (  # a picture is read when it is sent: all of them could fill the memory
-            {"external_id": name, "image": _encoded([picture])[0], "columns": known[name]}
-            for name, picture in items.items()
+            {"external_id": name, "image": _encoded(picture), "columns": known[name]} for name, picture in items.items()
         )
         return self._sent("POST", rows, MOST_ADDED)
 
@@ -99,7 +99,7 @@ class Client:
         known = {name: _columns(name, columns.get(name, {})) for name in dict.fromkeys([*columns, *pictures])}
         rows = (
             {"external_id": name, "columns": known[name]}
-            | ({"image": _encoded([pictures[name]])[0]} if name in pictures else {})
+            | ({"image": _encoded(pictures[name])} if name in pictures else {})
             for name in known
         )
         return self._sent("PATCH", rows, MOST_ADDED if pictures else MOST_CHANGED)
@@ -136,12 +136,16 @@ class Client:
         """The item's picture as a JPEG."""
         return self.connection.content("GET", f"/v1/images/{number}?size={size}")
 
+    def _asked(self, path: str, pictures: Iterable[Picture], fields: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The answer about pictures, which are sent as files: as base64 they would be a third larger."""
+        form, kind = as_form(map(_content, pictures), fields or {})
+        return self.connection.answer("POST", path, form, kind)
+
     def _sent(self, method: str, rows: Iterable[dict[str, Any]], most: int) -> dict[str, Any]:
         """The answer to a change of items, in as many requests as it takes."""
         parts = _divided(map(as_json, rows), most, LONGEST_BODY)
-        return _together(
-            self.connection.answer(method, "/v1/items", '{"items": [' + ",".join(part) + "]}") for part in parts
-        )
+        bodies = ('{"items": [' + ",".join(part) + "]}" for part in parts)
+        return _together(self.connection.answer(method, "/v1/items", body.encode()) for body in bodies)
 
 
 def _columns(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,13 +177,25 @@ def _together(answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return every[-1] | {"items": [item for answer in every for item in answer["items"]]}
 
 
-def _encoded(pictures: Sequence[Picture]) -> list[str]:
-    contents = []
-    for picture in pictures:
+def _fields(**values: Any) -> dict[str, str]:
+    """The values of a form or an address as texts; what is None is left out."""
+    given = {name: value for name, value in values.items() if value is not None}
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+    for name, text in texts.items():
         try:
-            data = picture if isinstance(picture, bytes) else Path(picture).expanduser().read_bytes()
-        except (OSError, RuntimeError) as error:  # RuntimeError: of ~somebody who is nobody
-            reason = getattr(error, "strerror", None) or error
-            raise FashionError(f"{picture!s} cannot be read ({reason}); check the path.") from None
-        contents.append(base64.b64encode(data).decode())
-    return contents
+            text.encode()
+        except UnicodeEncodeError:
+            raise FashionError(f"{name} is {text!r}, which no server can read; give text in UTF-8.") from None
+    return texts
+
+
+def _content(picture: Picture) -> bytes:
+    try:
+        return picture if isinstance(picture, bytes) else Path(picture).expanduser().read_bytes()
+    except (OSError, RuntimeError) as error:  # RuntimeError: of ~somebody who is nobody
+        reason = getattr(error, "strerror", None) or error
+        raise FashionError(f"{picture!s} cannot be read ({reason}); check the path.") from None
+
+
+def _encoded(picture: Picture) -> str:
+    return base64.b64encode(_content(picture)).decode()

@@ -1,14 +1,18 @@
-"""A connection to a search server: JSON there and back, in one sentence what is wrong, and patience."""
+"""A connection to a search server: JSON or a form there, JSON back, in one sentence what is wrong, and patience."""
 
 import http.client
 import json
+import secrets
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fashion.errors import FashionError
+
+JSON = "application/json"
 
 
 class Connection:
@@ -22,25 +26,28 @@ class Connection:
             )
         self.url, self.api_key, self.timeout, self.patience = url.rstrip("/"), api_key, timeout, patience
 
-    def answer(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """The JSON object that answers a request; `body` is sent as JSON, or as it is if it is text.
+    def answer(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> dict[str, Any]:
+        """The JSON object that answers a request.
+
+        Args:
+            body: what is sent.
+            kind: its Content-Type.
 
         Raises:
             FashionError: if the server refuses, does not answer, or is none.
         """
         try:
-            answer = json.loads(self.content(method, path, body))
+            answer = json.loads(self.content(method, path, body, kind))
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise FashionError(f"{self.url} answers, but not as task=serve does; check the address.")
         return answer
 
-    def content(self, method: str, path: str, body: Any = None) -> bytes:
+    def content(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> bytes:
         """As `answer`, as it comes."""
-        data = None if body is None else (body if isinstance(body, str) else as_json(body)).encode()
-        headers = {"Content-Type": "application/json"} | ({"X-API-Key": self.api_key} if self.api_key else {})
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        headers = {"Content-Type": kind} | ({"X-API-Key": self.api_key} if self.api_key else {})
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
         end = time.monotonic() + self.patience
         while True:
             try:
@@ -77,6 +84,16 @@ def as_json(value: Any) -> str:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
         raise FashionError(f"The request cannot be sent as JSON ({error}); give text and plain numbers.") from None
+
+
+def as_form(files: Iterable[bytes], fields: Mapping[str, str]) -> tuple[bytes, str]:
+    """A form with files, each of them named `file`, and the Content-Type to send it with."""
+    parts = [(f'name="{quote(name)}"', value.encode()) for name, value in fields.items()]
+    parts += [('name="file"; filename="picture"', file) for file in files]
+    boundary = secrets.token_hex(16)  # at random, so that no file holds it
+    heads = [f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() for head, _ in parts]
+    bodies = [head + content + b"\r\n" for head, (_, content) in zip(heads, parts, strict=True)]
+    return b"".join([*bodies, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
 def _wait(error: urllib.error.HTTPError) -> float | None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import date
 
 import pytest
-from uploads import jpeg
+from uploads import jpeg, saved
 
 from fashion.client import Client
 from fashion.errors import FashionError
@@ -76,7 +76,33 @@ def test_columns_that_cannot_be_sent(server):
     with pytest.raises(FashionError, match="columns has 'b', which is none of the items"):
         client.add({"a": jpeg()}, {"b": {"price": 1}})
     with pytest.raises(FashionError, match="cannot be sent as JSON"):
-        client.search(jpeg(), filter=date(2026, 1, 1))
+        client.add({b"a": jpeg()})  # type: ignore[dict-item]
+
+
+def test_pictures_are_sent_as_they_are(keyed_server):
+    """Base64 would make this one larger than the server's 0.2 MB."""
+    client, large = Client(keyed_server.url), saved("BMP", (240, 240))
+    assert len(large) < 200_000 < len(large) * 4 / 3
+    how = {
+        "filter": "label = 'hat' or label = '“é”'",
+        "group_by": None,
+        "score_threshold": -0.5,
+        "fold_duplicates": True,
+    }
+    assert {hit["label"] for hit in client.search(large, k=3, **how)["hits"]} == {"hat"}
+    assert len(client.classify(large)) == len(client.embed(large)) == 1
+
+
+def test_what_a_search_cannot_be_asked(server):
+    client = Client(server.url)
+    for how in ({"together": True}, {"filter": date(2026, 1, 1)}, {"fold_duplicates": 1}, {"k": 1.5}):
+        with pytest.raises(FashionError, match=f"answered 422: .*{next(iter(how))}"):
+            client.search(jpeg(), **how)
+    with pytest.raises(FashionError, match="answered 400: .*send a picture"):
+        client.embed()
+    for ask in (client.search, client.similar):
+        with pytest.raises(FashionError, match="filter is '.udcff', which no server can read"):
+            ask(jpeg() if ask == client.search else "hat/0.png", filter="\udcff")
 
 
 def test_names_to_delete_come_one_by_one():

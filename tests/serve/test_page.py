@@ -81,6 +81,7 @@ def test_paste_drop_and_a_bad_file(server, shop):
     with page() as opened:
         opened.goto(server.url)
         opened.wait_for_selector("#sample-list button")
+        assert opened.locator("#file").aria_snapshot() == '- button "Drop, paste or pick a picture of one garment"'
         opened.evaluate(f"document.dispatchEvent(new ClipboardEvent('paste', {{clipboardData: {make}}}))")
         assert len(hits(opened)) == 12
         opened.set_input_files("#file", {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"})
@@ -90,7 +91,7 @@ def test_paste_drop_and_a_bad_file(server, shop):
             opened.evaluate("document.querySelector('#hits').replaceChildren()")
             assert dropped(opened, where, make) == [True, True]
             assert len(hits(opened)) == 12
-        assert opened.locator("#file").aria_snapshot() == '- button "Drop, paste or pick a picture of one garment"'
+        assert opened.locator("#file").aria_snapshot() == '- button "Your picture. Drop, paste or pick another."'
         letter = carried(b"%PDF", "letter.pdf", "application/pdf")
         opened.evaluate(f"document.dispatchEvent(new ClipboardEvent('paste', {{clipboardData: {letter}}}))")
         assert "letter.pdf is not a picture" in opened.inner_text("#status")
@@ -138,6 +139,56 @@ def test_on_a_phone_with_the_keyboard(server, scheme):
         )
         assert all(names)
         assert opened.get_attribute("#status", "aria-live") == "polite"
+
+
+def test_a_choice_on_a_phone_stays_on_the_screen(server):
+    with page(viewport={"width": 360, "height": 740}) as opened:
+        opened.goto(server.url)
+        opened.click("#sample-list button")
+        assert len(hits(opened)) == 12
+        assert opened.evaluate("scrollY") > 0  # a new question shows what was found, which lies below
+        opened.evaluate("scrollTo(0, 0)")
+        opened.focus("#label")
+        opened.keyboard.press("ArrowDown")
+        opened.wait_for_url("**label=*")
+        assert len(set(hits(opened))) == 1
+        assert opened.evaluate("document.activeElement.id") == "label"
+        assert 0 <= opened.evaluate("document.activeElement.getBoundingClientRect().top") < 740
+
+
+def focus(opened) -> str:
+    return opened.evaluate("document.activeElement.id || document.activeElement.tagName")
+
+
+def test_the_keyboard_stays_among_the_results(server):
+    with page() as opened:
+        opened.goto(server.url)
+        opened.focus("#sample-list button")
+        opened.keyboard.press("Enter")
+        assert len(hits(opened)) == 12
+        first = opened.get_attribute("#query", "src")
+        opened.focus("#hits li:nth-child(2) button")
+        opened.keyboard.press("Enter")
+        opened.wait_for_function(f"document.querySelector('#query').getAttribute('src') != '{first}'")
+        assert len(hits(opened)) == 12
+        assert focus(opened) == "results"
+        opened.focus("#hits li:nth-child(3) button")
+        opened.go_back()
+        opened.wait_for_function(f"document.querySelector('#query').getAttribute('src') == '{first}'")
+        assert len(hits(opened)) == 12
+        assert focus(opened) == "results"
+        opened.focus("#hits li:nth-child(3) button")
+        opened.go_back()
+        opened.wait_for_function("!document.querySelector('#hits li')")
+        assert focus(opened) == "results"
+        opened.go_forward()
+        assert len(hits(opened)) == 12
+        opened.focus("#hits button")
+        refusal = {"error": {"code": "busy", "message": "Ask again."}}
+        opened.route("**/similar?*", lambda route: route.fulfill(status=429, json=refusal))
+        opened.go_forward()
+        opened.wait_for_function("document.querySelector('#status').textContent == 'Ask again.'")
+        assert focus(opened) == "results"
 
 
 def test_the_page_works_under_its_security_policy(server):
@@ -189,15 +240,16 @@ def test_back_forward_and_an_address_to_send(server, shop):
         assert opened.locator("#hits li").count()  # not taken for a step in the history
 
 
+def few(route) -> None:
+    """A catalogue's description with one label less, as if there were a hundred more frequent ones."""
+    answer = route.fetch()
+    index = answer.json()
+    del index["labels"]["shoes"]
+    route.fulfill(response=answer, json=index)
+
+
 def test_a_label_that_is_too_rare_for_a_choice(server):
     with page() as opened:
-
-        def few(route) -> None:
-            answer = route.fetch()
-            index = answer.json()
-            del index["labels"]["shoes"]  # as if there were a hundred more frequent ones
-            route.fulfill(response=answer, json=index)
-
         opened.route("**/v1/index", few)
         opened.goto(f"{server.url}/?item=3&label=shoes")
         assert set(hits(opened)) == {"shoes"}
@@ -249,6 +301,20 @@ def test_what_the_catalogue_says_stays_on_the_page_and_new(changing_server, shop
         opened.locator("#hits li", has_not_text="sari").first.locator("button").click()
         opened.wait_for_function("document.querySelector('#status').textContent.includes('no longer')")
         assert gone.count()  # what was found before is still there
+
+
+def test_the_last_item_without_a_label_gets_one(changing_server):
+    client = Client(changing_server.url, "open-sesame")
+    client.update({"hat/1.png": {"label": ""}})
+    with page() as opened:
+        opened.route("**/v1/index", few)
+        opened.goto(f"{changing_server.url}/?item=3&label=%20")
+        assert hits(opened) == ["item"]
+        client.update({"hat/1.png": {"label": "hat"}})
+        opened.select_option("#k", "6")
+        opened.wait_for_function("document.querySelector('#label').value == ''")
+        opened.select_option("#k", "12")
+        assert len(hits(opened)) == 12
 
 
 def test_one_item_of_each_product(changing_server):

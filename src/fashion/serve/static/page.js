@@ -26,7 +26,8 @@ function how() {
   return filter ? { ...values, filter } : values;
 }
 
-async function ask() {
+// fresh: whether it is a new question; who refines one goes on choosing, and must not lose the place.
+async function ask(fresh) {
   const wanted = how(), question = JSON.stringify([asked.item, asked.upload, wanted]);
   if (running?.question === question) return; // Enter in the filter's field is a change and a submission
   running?.stop.abort();
@@ -44,13 +45,19 @@ async function ask() {
     if (mine === running) {
       running = null;
       $("results").removeAttribute("aria-busy");
-      if (NARROW.matches) $("results").scrollIntoView();
+      if (fresh && NARROW.matches) $("results").scrollIntoView();
     }
   }
 }
 
+// The hits that are shown from now on; the focus in those that go would be lost with them.
+function fill(...cards) {
+  if ($("hits").contains(document.activeElement)) $("results").focus({ preventScroll: true });
+  $("hits").replaceChildren(...cards);
+}
+
 function fail(error) {
-  if (error.code !== "no_such_item") $("hits").replaceChildren(); // else what was found stands, all but that one
+  if (error.code !== "no_such_item") fill(); // else what was found stands, all but that one
   $("named").hidden = true;
   say(error.code === "no_such_item" ? "This item is no longer in the catalogue." : error.message, "bad");
 }
@@ -59,7 +66,7 @@ function show(answer, filter) {
   $("named").hidden = !answer.predicted;
   if (answer.predicted) $("named").replaceChildren(...naming(answer.predicted));
   document.title = `${asked.upload === undefined ? asked.name : answer.predicted.label} – ${TITLE}`;
-  $("hits").replaceChildren(...answer.hits.map((hit) => card($("hit"), hit, askItem)));
+  fill(...answer.hits.map((hit) => card($("hit"), hit, askItem)));
   $("hits").classList.toggle("weak", answer.match === false);
   const count = `${answer.hits.length} ${answer.hits.length === 1 ? "item" : "items"}`;
   const where = filter ? "nothing that passes the filter" : "nothing in the catalogue";
@@ -75,7 +82,7 @@ function begin(question) {
   asked = question;
   history.pushState(asked, "", address());
   showQuery();
-  ask();
+  ask(true);
 }
 
 async function askFiles(files) {
@@ -130,8 +137,9 @@ function address() {
 // Whether the label is one of the choices; a rare one, which the address names, becomes one.
 function offer(label) {
   const among = [...$("label").options].some((one) => one.value === label);
-  if (!among && rare && label?.trim()) $("label").append(labelled(label));
-  return among || rare;
+  if (among || !rare || !label?.trim()) return among;
+  $("label").append(labelled(label));
+  return true;
 }
 
 // What the address says is asked, and what the history keeps of it.
@@ -149,19 +157,19 @@ function restore(state) {
   asked = item === null ? null : { item, address: `v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
   if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
   showQuery();
-  if (asked) { ask(); return; }
+  if (asked) { ask(true); return; }
   running?.stop.abort();
   running = null;
   $("results").removeAttribute("aria-busy");
   document.title = TITLE;
-  $("hits").replaceChildren();
+  fill();
   say("The most alike garments will be shown here.");
 }
 
 function refine(event) {
   event.preventDefault();
   history.replaceState(asked, "", address());
-  if (asked) ask();
+  if (asked) ask(false);
   else if (event.type === "submit") say("Choose a picture first.", "doubt");
 }
 
