@@ -261,6 +261,31 @@ def test_a_version_that_is_still_being_copied_is_taken_up_when_it_is_whole(serve
     assert (service.catalog.version, service.unused_version) == (2, None)
 
 
+def test_another_catalogue_of_the_same_version_number_is_taken_up(served_folder, bundle, tmp_path):
+    service = make_service(served_folder, None, Settings())
+    engine, fresh = VisualSearchEngine(bundle), Store(tmp_path / "next")
+    with fresh.writer():
+        engine.sync(engine.list_folder(write_pictures(tmp_path / "skirts", {".": {"skirt": 4}})), fresh)
+    served_folder.rename(tmp_path / "old")
+    fresh.folder.rename(served_folder)
+    for name in ("", "manifest.json"):  # as an image whose files all have one time
+        shutil.copystat(tmp_path / "old/versions/000001" / name, served_folder / "versions/000001" / name)
+    assert service.reload()
+    assert (service.catalog.version, len(service.catalog)) == (1, 4)
+    assert not service.reload()
+    served_folder.rename(tmp_path / "next")
+    shutil.copytree(tmp_path / "old", served_folder, symlinks=True)
+    (served_folder / "versions/000001/items.parquet").write_bytes(b"half")
+    with pytest.raises(FashionError, match=r"items.parquet is missing, truncated or altered"):
+        service.reload()
+    assert not service.reload()
+    assert (service.unused_version, len(service.catalog)) == (1, 4)
+    shutil.rmtree(served_folder)
+    (tmp_path / "next").rename(served_folder)
+    assert not service.reload()
+    assert service.unused_version is None
+
+
 def test_a_version_that_an_outage_kept_from_being_taken_up_is_tried_again(served_folder, monkeypatch):
     service = make_service(served_folder, None, Settings())
     Catalog.open(served_folder).write(served_folder)
