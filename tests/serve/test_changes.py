@@ -424,6 +424,18 @@ def test_a_new_picture_leaves_the_columns(keyed_server):
     assert httpx.patch(f"{keyed_server.url}/v1/items", json={"items": many}, headers=KEY).status_code == 422
 
 
+def test_an_item_refused_for_its_picture_gives_a_new_column_no_type(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    columns = {"hat/0.png": {"fresh": "t"}, "hat/1.png": {"fresh": 5}, "hat/2.png": {"fresh": "u"}}
+    pictures = {"hat/0.png": b"no picture", "hat/1.png": jpeg(), "hat/2.png": jpeg()}
+    statuses = client.update(columns, pictures)["items"]
+    assert [one["status"] for one in statuses] == ["refused", "changed", "refused"]
+    assert "not a picture" in statuses[0]["message"]
+    assert "'u' in the column 'fresh' (number)" in statuses[2]["message"]
+    assert client.item("hat/1.png")["payload"]["fresh"] == 5
+    assert stored(keyed_server) == 1  # of what is refused none stays
+
+
 def test_pictures_that_have_moved_are_missed(bundle, run_here, tmp_path, caplog):
     async def start(service: Service) -> None:
         async with service.running():

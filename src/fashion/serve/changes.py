@@ -130,22 +130,28 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
             rows[at] = as_row(item)
         except FashionError as error:
             wrong[at] = error
-    wrong |= misfits(rows, service.catalog.items)
-    pictures: dict[str, Path] = {}
+    pictures: dict[int, Path] = {}
     with pictures_kept(service.store) as paths:
-        for at in rows.keys() - wrong.keys():
+        for at in rows:
             try:
                 if (image := items[at].image) is not None:
-                    paths.append(stored(image, service))
-                    pictures[items[at].external_id] = paths[-1]
+                    pictures[at] = stored(image, service)
+                    paths.append(pictures[at])
             except OutageError:
                 raise
             except (FashionError, ApiError) as error:
                 wrong[at] = error
+        # After the pictures: a row that is refused for its own gives no new column its type.
+        unfit = misfits({at: row for at, row in rows.items() if at not in wrong}, service.catalog.items)
+        for at in unfit.keys() & pictures.keys():
+            paths.remove(pictures[at])
+            pictures.pop(at).unlink()
+        wrong |= unfit
         changes = {items[at].external_id: items[at].columns for at in rows if at not in wrong}
         if changes:
             flush_all(paths)
-            update_items(engine, service.store, changes, pictures)
+            named = {items[at].external_id: path for at, path in pictures.items()}
+            update_items(engine, service.store, changes, named)
     return [
         refused(item, wrong[at])
         if at in wrong
