@@ -130,6 +130,20 @@ def test_names_that_no_column_can_have(keyed_server, name):
     assert "no name that can be written" in status["message"]
 
 
+def test_numbers_that_are_none_are_refused(keyed_server):
+    body = """{"items": [{"external_id": "hat/0.png", "columns": {"price": 1e999}},
+                         {"external_id": "hat/1.png", "columns": {"product_id": NaN}},
+                         {"external_id": "hat/2.png", "columns": {"price": 1e99}}]}"""
+    headers = KEY | {"Content-Type": "application/json"}
+    statuses = httpx.patch(f"{keyed_server.url}/v1/items", content=body, headers=headers).json()["items"]
+    assert [one["status"] for one in statuses] == ["refused", "refused", "changed"]
+    assert "The column 'price' is inf, which is no number" in statuses[0]["message"]
+    assert "The column 'product_id' is nan, which is no number" in statuses[1]["message"]
+    (added,) = Client(keyed_server.url, "open-sesame").add({"a": jpeg()}, {"a": {"price": float("-inf")}})["items"]
+    assert added["status"] == "refused"
+    assert stored(keyed_server) == 0
+
+
 def test_many_items_are_deleted_in_several_requests(keyed_server, monkeypatch):
     from fashion import client as module
 

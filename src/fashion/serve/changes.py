@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -200,7 +201,7 @@ def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) 
 
 
 def check_columns(columns: Mapping[str, Any]) -> None:
-    """Refuse what no column can be called, and a whole number that none can hold.
+    """Refuse what no column can be called, and a number that none can hold.
 
     Raises:
         FashionError: that names it.
@@ -210,6 +211,8 @@ def check_columns(columns: Mapping[str, Any]) -> None:
             raise FashionError(f"The column {name!r} has no name that can be written; give it letters.")
         if isinstance(value, int) and value not in INT64:
             raise FashionError(f"The column {name!r} is {value}; whole numbers have 64 bits, so send it as text.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FashionError(f"The column {name!r} is {value}, which is no number; send null for an empty value.")
 
 
 @contextmanager
