@@ -171,6 +171,24 @@ def test_many_items_are_added_and_changed_in_several_requests(keyed_server, monk
     assert [one["status"] for one in answer["items"]] == ["unknown"] * 1000 + ["changed"]
 
 
+def test_each_name_to_delete_has_a_status_in_the_order_sent(keyed_server):
+    names = ["zz", "hat/0.png", "zz", "hat/0.png", "hat/1.png"]
+    answer = httpx.delete(f"{keyed_server.url}/v1/items", params={"external_id": names}, headers=KEY).json()
+    assert [one["external_id"] for one in answer["items"]] == names
+    assert [one["status"] for one in answer["items"]] == ["unknown", "deleted", "unknown", "deleted", "deleted"]
+    assert Client(keyed_server.url).index()["items"] == 16
+
+
+def test_changes_are_not_read_from_the_address(keyed_server):
+    changes = {"POST": item("a"), "PATCH": {"external_id": "hat/0.png", "columns": {"price": 1}}}
+    for method, change in changes.items():
+        url = f"{keyed_server.url}/v1/items?price=2"
+        answer = httpx.request(method, url, json={"items": [change]}, headers=KEY)
+        assert answer.status_code == 422
+        assert "price: send it in the request's body" in answer.json()["error"]["message"]
+    assert Client(keyed_server.url).index()["version"] == 1
+
+
 def test_columns_are_changed_without_a_picture(keyed_server):
     client = Client(keyed_server.url, "open-sesame")
     before = client.index()["version"]

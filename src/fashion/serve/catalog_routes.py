@@ -20,7 +20,7 @@ from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemLis
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
-from fashion.serve.uploads import check_count
+from fashion.serve.uploads import check_address, check_count
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -107,12 +107,14 @@ def writing(service: Service) -> APIRouter:
     @routes.post("/items")
     async def add(wanted: NewItems, request: Request) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
+        check_address(request)
         check_count(len(wanted.items), service.settings.max_pictures)
         return await changed(service, address(request), lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
     async def update(wanted: ChangedItems, request: Request) -> ItemsAnswer:
         """Set columns or pictures of items; what is not named stays as it is."""
+        check_address(request)
         check_count(sum(item.image is not None for item in wanted.items), service.settings.max_pictures)
         return await changed(service, address(request), lambda engine: updated(engine, service, wanted.items))
 

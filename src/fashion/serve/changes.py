@@ -191,13 +191,12 @@ def refused(item: NewItem | ChangedItem, error: Exception) -> ItemStatus:
 
 
 def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) -> list[ItemStatus]:
-    """Delete the items that are known."""
-    wanted = list(dict.fromkeys(names))
-    here = places_of(service.catalog, wanted)
-    gone = [name for name in wanted if name in here]
+    """Delete the items that are known; each name has a status, also where it comes twice."""
+    here = places_of(service.catalog, names)
+    gone = [name for name in dict.fromkeys(names) if name in here]
     if gone:
         delete_items(engine, service.store, gone)
-    return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in wanted]
+    return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in names]
 
 
 def check_columns(columns: Mapping[str, Any]) -> None:
