@@ -52,7 +52,10 @@ def reading(service: Service) -> APIRouter:
             number = await service.run(lambda: named(engine, name))
         return told(known(engine, number).item(number), service.settings)
 
-    @routes.get("/images/{number}", response_class=Response, dependencies=[once(("size", "v"))])
+    @routes.get(
+        "/images/{number}", response_class=Response, dependencies=[once(("size", "v"))],
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "If-None-Match names this picture."}},
+    )  # fmt: skip
     async def image(
         number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
     ) -> Response:
