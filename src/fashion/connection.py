@@ -7,12 +7,25 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import IO, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 from fashion.errors import FashionError
 
 JSON = "application/json"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses to go elsewhere: a change would arrive there as a question, and the API key at whoever is named."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> NoReturn:
+        fp.close()
+        raise FashionError(f"{req.full_url} sends on to {newurl}; use the address of the server there.")
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class Connection:
@@ -51,7 +64,7 @@ class Connection:
         end = time.monotonic() + self.patience
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                with _OPENER.open(request, timeout=self.timeout) as response:
                     content: bytes = response.read()
                     return content
             except urllib.error.HTTPError as error:

@@ -158,6 +158,17 @@ def test_new_vectors_under_the_same_names_are_taken(run_here, bundle, tmp_path, 
     assert Catalog.open("c").ids.tolist() == list(range(6))
 
 
+def test_vectors_of_boxes_are_taken_however_the_boxes_are_written(run_here, bundle, tmp_path):
+    vectors = unit(4)
+    boxes = ["10.0 20.0 30.0 40.0", "10 20 30 40", " 1e1  2e1 3e1 41 ", None]
+    table = pa.table({"image_path": [f"{n}.jpg" for n in range(4)], "bbox": boxes})  # no such file is there to embed
+    write_part(tmp_path / "clip", 0, vectors, table)
+    assert run_here("task=index", f"encoder={bundle}", "embeddings=clip", "catalog=c") == 4
+    catalog = Catalog.open("c")
+    np.testing.assert_allclose(catalog.embeddings, vectors, atol=1e-6)
+    assert catalog.items["bbox"].to_pylist() == ["10 20 30 40", "10 20 30 40", "10 20 30 41", ""]
+
+
 def test_pictures_of_foreign_names_are_served(bundle, run_here, tmp_path):
     shop = write_pictures(tmp_path / "shop", {".": {"hat": 3}})
     strange = (shop / "hat/0.png").rename(shop / 'hat/шапка "1".png')

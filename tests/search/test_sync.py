@@ -153,6 +153,8 @@ def test_versions_are_kept_and_can_be_gone_back_to(engine, source, tmp_path):
         store.use(3)
         with pytest.raises(FashionError, match="keeps no version 1; it has 3, 4, 5"):
             store.use(1)
+    with pytest.raises(FashionError, match="c keeps no version 99; it has 3, 4, 5"):
+        Catalog.open(tmp_path / "c", version=99)
     assert len(Catalog.open(tmp_path / "c")) == 15
     assert json.loads((tmp_path / "c/manifest.json").read_text())["count"] == 15  # the links follow
 

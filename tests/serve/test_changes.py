@@ -130,6 +130,20 @@ def test_names_that_no_column_can_have(keyed_server, name):
     assert "no name that can be written" in status["message"]
 
 
+def test_numbers_that_are_none_are_refused(keyed_server):
+    body = """{"items": [{"external_id": "hat/0.png", "columns": {"price": 1e999}},
+                         {"external_id": "hat/1.png", "columns": {"product_id": NaN}},
+                         {"external_id": "hat/2.png", "columns": {"price": 1e99}}]}"""
+    headers = KEY | {"Content-Type": "application/json"}
+    statuses = httpx.patch(f"{keyed_server.url}/v1/items", content=body, headers=headers).json()["items"]
+    assert [one["status"] for one in statuses] == ["refused", "refused", "changed"]
+    assert "The column 'price' is inf, which is no number" in statuses[0]["message"]
+    assert "The column 'product_id' is nan, which is no number" in statuses[1]["message"]
+    (added,) = Client(keyed_server.url, "open-sesame").add({"a": jpeg()}, {"a": {"price": float("-inf")}})["items"]
+    assert added["status"] == "refused"
+    assert stored(keyed_server) == 0
+
+
 def test_many_items_are_deleted_in_several_requests(keyed_server, monkeypatch):
     from fashion import client as module
 
@@ -155,6 +169,24 @@ def test_many_items_are_added_and_changed_in_several_requests(keyed_server, monk
     assert answer["catalog_version"] == client.index()["version"] == before + 3
     answer = client.update({**{f"nobody{at}": {"price": 1} for at in range(1000)}, "small39": {"price": 2}})
     assert [one["status"] for one in answer["items"]] == ["unknown"] * 1000 + ["changed"]
+
+
+def test_each_name_to_delete_has_a_status_in_the_order_sent(keyed_server):
+    names = ["zz", "hat/0.png", "zz", "hat/0.png", "hat/1.png"]
+    answer = httpx.delete(f"{keyed_server.url}/v1/items", params={"external_id": names}, headers=KEY).json()
+    assert [one["external_id"] for one in answer["items"]] == names
+    assert [one["status"] for one in answer["items"]] == ["unknown", "deleted", "unknown", "deleted", "deleted"]
+    assert Client(keyed_server.url).index()["items"] == 16
+
+
+def test_changes_are_not_read_from_the_address(keyed_server):
+    changes = {"POST": item("a"), "PATCH": {"external_id": "hat/0.png", "columns": {"price": 1}}}
+    for method, change in changes.items():
+        url = f"{keyed_server.url}/v1/items?price=2"
+        answer = httpx.request(method, url, json={"items": [change]}, headers=KEY)
+        assert answer.status_code == 422
+        assert "price: send it in the request's body" in answer.json()["error"]["message"]
+    assert Client(keyed_server.url).index()["version"] == 1
 
 
 def test_columns_are_changed_without_a_picture(keyed_server):
@@ -259,6 +291,31 @@ def test_a_version_that_is_still_being_copied_is_taken_up_when_it_is_whole(serve
     shutil.copy2(whole / "index.faiss", version)
     assert service.reload()
     assert (service.catalog.version, service.unused_version) == (2, None)
+
+
+def test_another_catalogue_of_the_same_version_number_is_taken_up(served_folder, bundle, tmp_path):
+    service = make_service(served_folder, None, Settings())
+    engine, fresh = VisualSearchEngine(bundle), Store(tmp_path / "next")
+    with fresh.writer():
+        engine.sync(engine.list_folder(write_pictures(tmp_path / "skirts", {".": {"skirt": 4}})), fresh)
+    served_folder.rename(tmp_path / "old")
+    fresh.folder.rename(served_folder)
+    for name in ("", "manifest.json"):  # as an image whose files all have one time
+        shutil.copystat(tmp_path / "old/versions/000001" / name, served_folder / "versions/000001" / name)
+    assert service.reload()
+    assert (service.catalog.version, len(service.catalog)) == (1, 4)
+    assert not service.reload()
+    served_folder.rename(tmp_path / "next")
+    shutil.copytree(tmp_path / "old", served_folder, symlinks=True)
+    (served_folder / "versions/000001/items.parquet").write_bytes(b"half")
+    with pytest.raises(FashionError, match=r"items.parquet is missing, truncated or altered"):
+        service.reload()
+    assert not service.reload()
+    assert (service.unused_version, len(service.catalog)) == (1, 4)
+    shutil.rmtree(served_folder)
+    (tmp_path / "next").rename(served_folder)
+    assert not service.reload()
+    assert service.unused_version is None
 
 
 def test_a_version_that_an_outage_kept_from_being_taken_up_is_tried_again(served_folder, monkeypatch):
@@ -397,6 +454,18 @@ def test_a_new_picture_leaves_the_columns(keyed_server):
     assert (empty.status_code, "columns, an image" in empty.text) == (422, True)
     many = [{"external_id": "a", "image": "x"}] * 33
     assert httpx.patch(f"{keyed_server.url}/v1/items", json={"items": many}, headers=KEY).status_code == 422
+
+
+def test_an_item_refused_for_its_picture_gives_a_new_column_no_type(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    columns = {"hat/0.png": {"fresh": "t"}, "hat/1.png": {"fresh": 5}, "hat/2.png": {"fresh": "u"}}
+    pictures = {"hat/0.png": b"no picture", "hat/1.png": jpeg(), "hat/2.png": jpeg()}
+    statuses = client.update(columns, pictures)["items"]
+    assert [one["status"] for one in statuses] == ["refused", "changed", "refused"]
+    assert "not a picture" in statuses[0]["message"]
+    assert "'u' in the column 'fresh' (number)" in statuses[2]["message"]
+    assert client.item("hat/1.png")["payload"]["fresh"] == 5
+    assert stored(keyed_server) == 1  # of what is refused none stays
 
 
 def test_pictures_that_have_moved_are_missed(bundle, run_here, tmp_path, caplog):

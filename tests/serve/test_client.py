@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from uploads import jpeg, saved
@@ -52,6 +53,40 @@ def page(content: bytes) -> bytes:
 def test_something_else_answers(run_here, answer, words):
     with answering(answer) as url, pytest.raises(FashionError, match=words):
         run_here("task=search", f"server={url}", "query=x.jpg")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_nothing_is_sent_on_to_another_address(status):
+    """As a GET it would be answered as if the change had been made, and the key would be told."""
+    asked: list[str] = []
+
+    class Moved(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(status)
+
+        def do_GET(self) -> None:
+            self.answer(200 if self.path.startswith("/new") else status)
+
+        def answer(self, code: int) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.send_response(code)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/new{self.path}")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Moved) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.server_port}", "open-sesame")
+        for ask in (client.index, lambda: client.add({"a": jpeg()})):
+            with pytest.raises(FashionError, match=r"/v1/\w+ sends on to http://127.0.0.1:\d+/new/v1/\w+; use"):
+                ask()
+        server.shutdown()
+    assert asked == ["GET /v1/index", "POST /v1/items"]
 
 
 @pytest.mark.parametrize(

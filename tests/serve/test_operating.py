@@ -220,6 +220,25 @@ def test_pictures_are_kept_for_good_under_the_address_of_their_content(server):
         assert httpx.get(other).headers["cache-control"] == "private, max-age=60"
 
 
+def test_a_tag_is_of_the_picture_as_it_is_now(keyed_server):
+    client = Client(keyed_server.url, "open-sesame")
+    client.add({"a": jpeg("hat")})
+    url = keyed_server.url + client.item("a")["image_url"]
+    before = httpx.get(url)
+    known = {"If-None-Match": before.headers["etag"]}
+    assert httpx.get(url, headers=known).status_code == 304
+    (picture,) = (keyed_server.catalog / "pictures").iterdir()
+    picture.write_bytes(jpeg("dress"))
+    after = httpx.get(url, headers=known)
+    assert after.status_code == 200
+    assert after.content != before.content
+    known = {"If-None-Match": after.headers["etag"]}
+    assert httpx.get(url, headers=known).status_code == 304
+    picture.unlink()
+    for headers in ({}, known, {"If-None-Match": "*"}):
+        assert httpx.get(url, headers=headers).status_code == 404
+
+
 def test_pages_of_the_origins_that_are_listed_may_search_and_nothing_else(served_folder):
     shop, other = {"Origin": "https://shop.example"}, {"Origin": "https://evil.example"}
     allowed = "access-control-allow-origin"

@@ -236,6 +236,10 @@ def test_health_metrics_and_documentation(server):
         assert f'fashion_requests_total{{{asked},status="200"}}' in metrics
     document = httpx.get(f"{server.url}/openapi.json").json()
     assert {"/v1/search", "/v1/embed", "/v1/classify", "/v1/items", "/v1/images/{number}"} <= document["paths"].keys()
+    image = document["paths"]["/v1/images/{number}"]["get"]["responses"]
+    assert list(image["200"]["content"]) == ["image/jpeg"]
+    assert "content" not in image["304"]
+    assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
     for page in ("/", "/docs"):
         content = httpx.get(server.url + page).text
         assert not re.findall(r"""(?:src|href|url)\s*[=(:]\s*["']?(?:https?:)?//[^"')\s]+""", content)

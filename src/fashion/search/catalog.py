@@ -255,7 +255,7 @@ class Catalog:
         """
         folder = Path(folder).expanduser()
         if version is not None:
-            return cls(**read_version(folder, Store(folder).version(version), mmap, items_only))
+            return cls(**read_version(folder, Store(folder).kept(version), mmap, items_only))
         current = Store(folder).current()
         try:
             return cls(**read_version(folder, current, mmap, items_only))

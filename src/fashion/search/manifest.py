@@ -33,10 +33,10 @@ def encoder_of(folder: str | Path, version: int | None = None) -> Path:
     """Where the model lies that a catalogue folder was made with, or that version of it.
 
     Raises:
-        FashionError: if the folder is no catalogue, or the model is not there any more.
+        FashionError: if the folder is no catalogue, keeps no such version, or the model is not there any more.
     """
     store = Store(folder)
-    where = store.current() if version is None else store.version(version)
+    where = store.current() if version is None else store.kept(version)
     return present(model_of(read_manifest(store.folder, where or store.folder)))
 
 

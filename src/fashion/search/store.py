@@ -153,9 +153,7 @@ class Store:
         Raises:
             FashionError: if that version is not kept.
         """
-        if number not in self.numbers():
-            raise FashionError(f"{self.folder} keeps no version {number}; it has {self.listed()}.")
-        self._point(self.version(number))
+        self._point(self.kept(number))
 
     def _point(self, version: Path) -> None:
         for path in version.iterdir():
@@ -214,6 +212,16 @@ class Store:
     def version(self, number: int) -> Path:
         """The folder of the version with that number."""
         return self.folder / "versions" / f"{number:06d}"
+
+    def kept(self, number: int) -> Path:
+        """The same of a version that is kept.
+
+        Raises:
+            FashionError: if it is not.
+        """
+        if number not in self.numbers():
+            raise FashionError(f"{self.folder} keeps no version {number}; it has {self.listed()}.")
+        return self.version(number)
 
     def _clean(self) -> None:
         """What a killed writer left: a version half-written."""

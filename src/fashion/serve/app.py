@@ -88,7 +88,7 @@ def _add_checks(app: FastAPI, service: Service) -> None:
         versions = {"catalog_version": service.catalog.version, "unused_version": service.unused_version}
         return {"status": "ready", **versions}
 
-    @app.get("/metrics", tags=["operation"], response_class=Response)
+    @app.get("/metrics", tags=["operation"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(generate_latest(service.figures.registry), media_type=CONTENT_TYPE_LATEST)

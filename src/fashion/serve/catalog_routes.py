@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, Security
@@ -16,12 +15,12 @@ from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import content_of, image_url, items_after, payload
 from fashion.serve.errors import ApiError, address
 from fashion.serve.limits import once
-from fashion.serve.pictures import rounded, thumbnail_of
+from fashion.serve.pictures import rounded, state_of, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
 from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
-from fashion.serve.uploads import check_count
+from fashion.serve.uploads import check_address, check_count
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -53,7 +52,10 @@ def reading(service: Service) -> APIRouter:
             number = await service.run(lambda: named(engine, name))
         return told(known(engine, number).item(number), service.settings)
 
-    @routes.get("/images/{number}", response_class=Response, dependencies=[once(("size", "v"))])
+    @routes.get(
+        "/images/{number}", response_class=Response, dependencies=[once(("size", "v"))],
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "If-None-Match names this picture."}},
+    )  # fmt: skip
     async def image(
         number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
     ) -> Response:
@@ -64,34 +66,26 @@ def reading(service: Service) -> APIRouter:
         """
         catalog = known(service.engine, number)
         found = catalog.item(number)
-        wanted = rounded(size or service.settings.thumbnail)
-        bbox = found.get("bbox")
-        # What others embedded may say anything as sha256.
-        content = f"{found['sha256']} {found['file_mtime_ns']} {bbox} {wanted}"
-        lasts = v == content_of(found) and bool(DIGEST.fullmatch(str(found["sha256"])))
-        tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
+        wanted, bbox = rounded(size or service.settings.thumbnail), found.get("bbox")
         known_tags = request.headers.get("if-none-match", "").split(",")
-        with service.place():
-            lasts = lasts and await service.run(lambda: is_as_noted(catalog.picture(found), found))
-            headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
-            if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
-                return Response(status_code=304, headers=headers)
-            try:
+        try:
+            with service.place():
+                state = await service.run(lambda: state_of(catalog.picture(found)))
+                # Of the file as it is now, which may be another than was embedded: then it is not kept under the
+                # embedded one's address.  What others embedded may say anything as sha256.
+                content = f"{found['sha256']} {state} {bbox} {wanted}"
+                tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
+                as_noted = state == (found["file_size"], found["file_mtime_ns"])
+                lasts = as_noted and v == content_of(found) and bool(DIGEST.fullmatch(str(found["sha256"])))
+                headers = {"ETag": tag, "Cache-Control": FOR_GOOD if lasts else "private, max-age=60"}
+                if any(one.strip().removeprefix("W/") in (tag, "*") for one in known_tags):
+                    return Response(status_code=304, headers=headers)
                 data = await service.run(lambda: thumbnail_of(catalog.picture(found), wanted, box_of(bbox)))
-            except BadPictureError:
-                raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
+        except BadPictureError:
+            raise ApiError(404, "no_picture", f"The picture of item {number} is gone, or cannot be read.") from None
         return Response(data, media_type="image/jpeg", headers=headers)
 
     return routes
-
-
-def is_as_noted(picture: Path, item: dict[str, Any]) -> bool:
-    """Whether the file is the one that was embedded; else a later content would be kept under this one's address."""
-    try:
-        now = picture.stat()
-    except OSError:
-        return False
-    return (now.st_size, now.st_mtime_ns) == (item["file_size"], item["file_mtime_ns"])
 
 
 def listed(catalog: Catalog, asked: Wanted, settings: Settings) -> ItemList:
@@ -116,12 +110,14 @@ def writing(service: Service) -> APIRouter:
     @routes.post("/items")
     async def add(wanted: NewItems, request: Request) -> ItemsAnswer:
         """Add items, or replace those whose external_id is known; each has a status of its own."""
+        check_address(request)
         check_count(len(wanted.items), service.settings.max_pictures)
         return await changed(service, address(request), lambda engine: added(engine, service, wanted.items))
 
     @routes.patch("/items")
     async def update(wanted: ChangedItems, request: Request) -> ItemsAnswer:
         """Set columns or pictures of items; what is not named stays as it is."""
+        check_address(request)
         check_count(sum(item.image is not None for item in wanted.items), service.settings.max_pictures)
         return await changed(service, address(request), lambda engine: updated(engine, service, wanted.items))
 

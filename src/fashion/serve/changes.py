@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,22 +131,28 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
             rows[at] = as_row(item)
         except FashionError as error:
             wrong[at] = error
-    wrong |= misfits(rows, service.catalog.items)
-    pictures: dict[str, Path] = {}
+    pictures: dict[int, Path] = {}
     with pictures_kept(service.store) as paths:
-        for at in rows.keys() - wrong.keys():
+        for at in rows:
             try:
                 if (image := items[at].image) is not None:
-                    paths.append(stored(image, service))
-                    pictures[items[at].external_id] = paths[-1]
+                    pictures[at] = stored(image, service)
+                    paths.append(pictures[at])
             except OutageError:
                 raise
             except (FashionError, ApiError) as error:
                 wrong[at] = error
+        # After the pictures: a row that is refused for its own gives no new column its type.
+        unfit = misfits({at: row for at, row in rows.items() if at not in wrong}, service.catalog.items)
+        for at in unfit.keys() & pictures.keys():
+            paths.remove(pictures[at])
+            pictures.pop(at).unlink()
+        wrong |= unfit
         changes = {items[at].external_id: items[at].columns for at in rows if at not in wrong}
         if changes:
             flush_all(paths)
-            update_items(engine, service.store, changes, pictures)
+            named = {items[at].external_id: path for at, path in pictures.items()}
+            update_items(engine, service.store, changes, named)
     return [
         refused(item, wrong[at])
         if at in wrong
@@ -184,17 +191,16 @@ def refused(item: NewItem | ChangedItem, error: Exception) -> ItemStatus:
 
 
 def deleted(engine: VisualSearchEngine, service: Service, names: Sequence[str]) -> list[ItemStatus]:
-    """Delete the items that are known."""
-    wanted = list(dict.fromkeys(names))
-    here = places_of(service.catalog, wanted)
-    gone = [name for name in wanted if name in here]
+    """Delete the items that are known; each name has a status, also where it comes twice."""
+    here = places_of(service.catalog, names)
+    gone = [name for name in dict.fromkeys(names) if name in here]
     if gone:
         delete_items(engine, service.store, gone)
-    return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in wanted]
+    return [ItemStatus(external_id=name, status="deleted" if name in here else "unknown") for name in names]
 
 
 def check_columns(columns: Mapping[str, Any]) -> None:
-    """Refuse what no column can be called, and a whole number that none can hold.
+    """Refuse what no column can be called, and a number that none can hold.
 
     Raises:
         FashionError: that names it.
@@ -204,6 +210,8 @@ def check_columns(columns: Mapping[str, Any]) -> None:
             raise FashionError(f"The column {name!r} has no name that can be written; give it letters.")
         if isinstance(value, int) and value not in INT64:
             raise FashionError(f"The column {name!r} is {value}; whole numbers have 64 bits, so send it as text.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FashionError(f"The column {name!r} is {value}, which is no number; send null for an empty value.")
 
 
 @contextmanager

@@ -61,15 +61,25 @@ def thumbnail(path: Path, size: int, box: Box = None) -> bytes:
 
 
 @lru_cache(maxsize=KEPT)
-def _kept(path: Path, changed: int, size: int, box: Box) -> bytes:
-    """`thumbnail`; `changed` is the file's time of change, so that a new content is drawn anew."""
+def _kept(path: Path, state: tuple[int, int], size: int, box: Box) -> bytes:
+    """`thumbnail`; `state` is the file's, so that a new content is drawn anew."""
     return thumbnail(path, size, box)
 
 
 def thumbnail_of(path: Path, size: int, box: Box = None) -> bytes:
     """`thumbnail`, of the file as it is now; small ones are kept."""
+    state = state_of(path)
+    return _kept(path, state, size, box) if size <= LARGEST_KEPT else thumbnail(path, size, box)
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """The file's bytes and time of change, which are others once its content is another.
+
+    Raises:
+        BadPictureError: if it is gone.
+    """
     try:
-        changed = path.stat().st_mtime_ns
+        now = path.stat()
     except OSError as error:
         raise BadPictureError(f"The item's picture is gone ({error.strerror}).") from None
-    return _kept(path, changed, size, box) if size <= LARGEST_KEPT else thumbnail(path, size, box)
+    return now.st_size, now.st_mtime_ns

@@ -41,6 +41,7 @@ class Service:
         self.writing = asyncio.Lock()
         self.waiting = self.changing = 0
         self.ready = False
+        self.state = self._state(self.catalog.version)
         self.unused_version: int | None = None
         self.unused_state: list[int] = []
         self.figures = Figures(lambda: self.unused_version or 0)
@@ -79,17 +80,18 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     def reload(self) -> bool:
-        """Take up the catalogue's current version if it is another; whether it was.
+        """Take up the catalogue's current version if it is another, or the same number of another; whether it was.
 
         Raises:
             FashionError: if it cannot be used; it is not tried again until it has changed, as one that is being copied
                 does, unless the disk or Milvus fails.
         """
         number = self.store.number()
-        if number == self.catalog.version:
-            self.unused_version = None
         state = self._state(number)
-        if number == self.catalog.version or (number == self.unused_version and state == self.unused_state):
+        if (number, state) == (self.catalog.version, self.state):
+            self.unused_version = None
+            return False
+        if (number, state) == (self.unused_version, self.unused_state):
             return False
         try:
             fresh = Catalog.open(self.store.folder, mmap=self.mmap)
@@ -99,20 +101,23 @@ class Service:
                 self.unused_version, self.unused_state = number or None, state  # 0: there is none, until it is put back
             raise
         self.use(fresh)
+        self.state = state
         self.look_for_pictures()
         return True
 
     def _state(self, number: int) -> list[int]:
-        """When the version and its manifest were last changed."""
+        """What tells the version's folder and manifest from others of that number, and from what they were before."""
         folder, found = self.store.version(number), []
         for path in (folder, folder / "manifest.json"):
             with contextlib.suppress(FileNotFoundError):
-                found.append(path.stat().st_mtime_ns)
+                now = path.stat()
+                found += [now.st_ino, now.st_mtime_ns]
         return found
 
     def take(self, catalog: Catalog) -> None:
         """Search `catalog`, which was just written."""
         self.use(Catalog.open(self.store.folder, mmap=True) if self.mmap else catalog)
+        self.state = self._state(self.catalog.version)
 
     def use(self, catalog: Catalog) -> None:
         engine = VisualSearchEngine(self.engine.encoder, catalog)

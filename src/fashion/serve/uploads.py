@@ -38,9 +38,7 @@ async def read_request(
     Raises:
         ApiError: 400, 415 or 422, saying what is wrong.
     """
-    if request.query_params:
-        name = next(iter(request.query_params))
-        raise ApiError(422, "invalid", f"{name}: send it in the request's body; nothing of the address is read.")
+    check_address(request)
     kind, files = content_type(request), None
     if kind == "multipart/form-data":
         files, fields = await _read_form(request, settings.max_pictures)
@@ -59,6 +57,17 @@ async def read_request(
         return found
 
     return pictures, values
+
+
+def check_address(request: Request) -> None:
+    """Refuse values in the address of a request that has a body.
+
+    Raises:
+        ApiError: 422.
+    """
+    if request.query_params:
+        name = next(iter(request.query_params))
+        raise ApiError(422, "invalid", f"{name}: send it in the request's body; nothing of the address is read.")
 
 
 async def _read_form(request: Request, most: int) -> tuple[list[bytes], dict[str, Any]]:
