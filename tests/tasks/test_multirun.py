@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import SMALL, command, interruptible
+from omegaconf import OmegaConf
 
 from fashion.errors import FashionError
 from fashion.tasks.multirun import reason
@@ -40,10 +41,12 @@ def test_finished_jobs_are_skipped_and_the_others_run(swept, tmp_path):
     assert after["0"] == before["0"]
     assert after["1"] > before["1"]
     assert len(json.loads((folder / "runs.json").read_text())) == 2
+    noted = [OmegaConf.load(folder / f"0/.hydra/{name}.yaml") for name in ("config", "overrides")]
     other = command(*run, "task.module.lr=0.001", cwd=tmp_path)  # other settings: not the same job
     assert other.returncode == 1
     assert "s/0 holds a finished job of other settings" in other.stderr
     assert changed(folder) == after
+    assert [OmegaConf.load(folder / f"0/.hydra/{name}.yaml") for name in ("config", "overrides")] == noted
 
 
 def test_jobs_run_side_by_side(swept, tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
 from fashion.files import read_json, write_text
@@ -34,6 +34,7 @@ def run_job(cfg: DictConfig) -> Any:
         if before["settings"] == json.loads(json.dumps(settings, default=str)):
             log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
             return before["value"]
+        _restore(folder / str(hydra_config.output_subdir), before)
         raise FashionError(
             f"{folder} holds a finished job of other settings, which would be overwritten; choose another sweep_name, "
             "or delete that folder."
@@ -50,8 +51,16 @@ def run_job(cfg: DictConfig) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         log.warning("The job ended with %s; it counts as %g.", value, WORST)
         value = WORST
-    write_text(folder / "finished.json", json.dumps({"settings": settings, "value": value}, default=str) + "\n")
+    finished = {"settings": settings, "overrides": list(hydra_config.overrides.task), "value": value}
+    write_text(folder / "finished.json", json.dumps(finished, default=str) + "\n")
     return value
+
+
+def _restore(folder: Path, before: dict[str, Any]) -> None:
+    """Write a finished job's settings once more: Hydra has written those of the job that is refused."""
+    for name, key in {"config": "settings", "overrides": "overrides"}.items():
+        if key in before:
+            write_text(folder / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(before[key])))
 
 
 def reason(error: BaseException) -> str:
