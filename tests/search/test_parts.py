@@ -125,7 +125,7 @@ def test_a_catalogue_goes_out_and_comes_back(run_here, bundle, shop):
     prices = {name: item["price"] for name, item in items.items()}
     assert prices["mine"] == 3
     assert prices["hat/0.png"] is None
-    with pytest.raises(FashionError, match="not empty"):
+    with pytest.raises(FashionError, match="not an empty folder"):
         run_here("task=export", "catalog=moved", "embeddings=written")
 
 
