@@ -484,6 +484,9 @@ def test_each_value_of_a_search_is_read_where_it_belongs(server):
         httpx.get(f"{server.url}/v1/items/0/similar", params={"k": 2, "filter": "", "group_by": ""}),
     ):
         assert len(answer.json()["hits"]) == 2
+    for name in ("k", "fold_duplicates"):
+        answer = httpx.post(url, files=picture, data={name: ""})
+        assert (answer.status_code, answer.json()["error"]["message"].split(":")[0]) == (422, name)
 
 
 def test_addresses_of_pictures_change_with_their_content(keyed_server):

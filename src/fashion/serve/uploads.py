@@ -86,7 +86,7 @@ async def _read_form(request: Request, most: int) -> tuple[list[bytes], dict[str
     if twice:
         wrong = "send pictures as files named `file`" if twice[0] == "images" else "send it once"
         raise ApiError(422, "invalid", f"{twice[0]}: {wrong}.")
-    return [await file.read() for file in files], {name: value for name, (value,) in fields.items() if value != ""}
+    return [await file.read() for file in files], {name: value for name, (value,) in fields.items()}
 
 
 def check_count(count: int, most: int) -> None:
