@@ -34,7 +34,8 @@ def run_job(cfg: DictConfig) -> Any:
         if before["settings"] == json.loads(json.dumps(settings, default=str)):
             log.info("Job %s had finished already; it is skipped.", hydra_config.job.num)
             return before["value"]
-        _restore(folder / str(hydra_config.output_subdir), before)
+        if hydra_config.output_subdir is not None:
+            _restore(folder / hydra_config.output_subdir, before)
         raise FashionError(
             f"{folder} holds a finished job of other settings, which would be overwritten; choose another sweep_name, "
             "or delete that folder."
