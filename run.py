@@ -19,7 +19,7 @@ from fashion.errors import FashionError
 from fashion.pipes import outlive
 from fashion.quoting import as_typed, as_typed_list
 from fashion.tasks.alone import run_alone
-from fashion.tasks.hints import hint, list_hint
+from fashion.tasks.hints import hint, uncaught_hint
 from fashion.tasks.multirun import run_job, settings_key
 from fashion.tasks.options import SECRET
 
@@ -112,7 +112,7 @@ if __name__ == "__main__":
             raise
         sys.exit(f"error: {hint(error, Path(__file__).parent / 'conf', sys.argv[1:])}")
     except (TypeError, ValueError) as error:
-        said = list_hint(error)
+        said = uncaught_hint(error)
         if asked or said is None:
             raise
         sys.exit(f"error: {said}")

@@ -1,6 +1,7 @@
 """The bundle: a trained model as a folder that embeds and names pictures without torch."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from fashion.versions import versions
 
 if TYPE_CHECKING:
     from fashion.data.datamodules import ImageDataModule
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference between torch's and ONNX Runtime's answers that an export may have; where answers are above 1, as
@@ -47,7 +50,7 @@ def write_bundle(
     Args:
         pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: `data`'s validation pictures, or garments
             that are drawn.
-        data: what the model was trained on, to judge an int8 version by; None: there is none.
+        data: what the model was trained on, to judge an int8 version by; None, or of other classes: there is none.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
         run: what else made the model: seed, epochs, batches, augmentation.
         note: what the model card says of the data and the commands.
@@ -64,6 +67,9 @@ def write_bundle(
     encoder = TorchEncoder(checkpoint)
     if not encoder.looks_fitted:
         raise FashionError(UNFITTED % checkpoint)
+    if data and data.class_names != encoder.class_names:  # its labels would mean others than the model's
+        log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", ", ".join(data.class_names))
+        data = None
     shown = "given" if pictures is not None else "validation" if data else "drawn"
     if pictures is None:
         pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)

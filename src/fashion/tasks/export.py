@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.files import read_json
 from fashion.model_files import figures_of, find_model
@@ -64,7 +63,7 @@ def run(cfg: DictConfig) -> str:
     folder = write_bundle(
         checkpoint,
         target,
-        data=_data_of(run_folder, str(cfg.cache_dir), load_encoder(checkpoint)) if options.check else None,
+        data=_data_of(run_folder, str(cfg.cache_dir)) if options.check else None,
         metrics=metrics,
         run=_recipe(run_folder),
         note=options.note,
@@ -104,8 +103,8 @@ def _recipe(run_folder: Path) -> dict[str, Any]:
     return found
 
 
-def _data_of(run_folder: Path, cache: str, encoder: Encoder) -> "ImageDataModule | None":
-    """The pictures that the run was trained on; None where they cannot be had any more, or are of other classes now."""
+def _data_of(run_folder: Path, cache: str) -> "ImageDataModule | None":
+    """The pictures that the run was trained on; None where they cannot be had any more."""
     from fashion.data.datamodules import ImageDataModule
 
     try:
@@ -114,8 +113,6 @@ def _data_of(run_folder: Path, cache: str, encoder: Encoder) -> "ImageDataModule
         options = {name: value for name, value in settings["data"].items() if not name.startswith("_")}
         options["source"] = found_from_here(options.get("source"), run_folder)
         data = ImageDataModule(**options | {"augment": None, "cache_dir": cache})
-        if data.class_names != encoder.class_names:
-            raise FashionError(f"they are of the classes {', '.join(data.class_names)} now")
         data.array("validation"), data.array("train")
     except (OSError, KeyError, TypeError, FashionError, OmegaConfBaseException, YAMLError) as error:
         log.info("The run's own pictures cannot be had (%s); drawn ones stand in, and int8 is not tried.", error)

@@ -32,7 +32,7 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
         return f"there is no {group}={choice}; {meant}there are {', '.join(error.options)}."
     unknown = re.match("Could not (override|delete from config).? '(.+?)'", str(error))
     if not unknown:
-        named = isinstance(error.__cause__, Exception) and list_hint(error.__cause__)
+        named = isinstance(error.__cause__, Exception) and uncaught_hint(error.__cause__)
         if named:
             return named
         cause = str(error.__cause__ or "").split("\n")[0]
@@ -54,7 +54,7 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
     return f"there is no key {key}; {_meant(key, known)}--help lists all{more if behind else ''}."
 
 
-def list_hint(error: Exception) -> str | None:
+def uncaught_hint(error: Exception) -> str | None:
     """What is wrong with an override like `model.blocks.width=3`, which gives a part of a list a name, or `loss=null`.
 
     None: neither.
