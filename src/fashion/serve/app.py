@@ -14,15 +14,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fashion.serve import catalog_routes, search_routes
 from fashion.serve.counting import Counting
-from fashion.serve.errors import ApiError, ErrorBody, Unforeseen, add_handlers
+from fashion.serve.errors import ApiError, Unforeseen, add_handlers, documented
 from fashion.serve.limits import Limits
 from fashion.serve.service import Service
 from fashion.versions import versions
 
 STATIC = Path(__file__).parent / "static"
-ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)}
-
-
 ASK_AGAIN = {"Cache-Control": "no-cache"}
 """Browsers ask whether they have the newest: an old script beside a new page is neither."""
 
@@ -45,8 +42,8 @@ def create_app(service: Service) -> FastAPI:
             yield
 
     app = FastAPIOffline(
-        title="fashion", version=versions("fashion")["fashion"], lifespan=lifespan, responses=ERRORS, redoc_url=None,
-        redirect_slashes=False,  # to an address that is not the one behind a proxy
+        title="fashion", version=versions("fashion")["fashion"], lifespan=lifespan, redoc_url=None,
+        responses=documented(400, 408, 413), redirect_slashes=False,  # to an address that is not the one behind a proxy
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
     add_handlers(app, service.settings.root_path)
@@ -80,7 +77,7 @@ def _add_checks(app: FastAPI, service: Service) -> None:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operation"])
+    @app.get("/readyz", tags=["operation"], responses=documented(503))
     async def readyz() -> dict[str, str | int | None]:
         """The catalogue is loaded and can be searched; `unused_version`: a newer one that could not be taken up."""
         if not service.ready:

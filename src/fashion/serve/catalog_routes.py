@@ -13,7 +13,7 @@ from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
 from fashion.serve.describing import content_of, image_url, items_after, payload
-from fashion.serve.errors import ApiError, address
+from fashion.serve.errors import ApiError, address, documented
 from fashion.serve.limits import once
 from fashion.serve.pictures import rounded, state_of, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
@@ -28,19 +28,19 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 def reading(service: Service) -> APIRouter:
     """What asks only."""
-    routes = APIRouter(tags=["catalogue"])
+    routes = APIRouter(tags=["catalogue"], responses=documented(429))
 
     @routes.get("/index")
     async def index() -> IndexAnswer:
         """The catalogue that is searched, and the model that searches it."""
         return service.description.model_copy(update={"unused_version": service.unused_version})
 
-    @routes.get("/items/{number}")
+    @routes.get("/items/{number}", responses=documented(404, 422))
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
         return told(known(service.engine, number).item(number), service.settings)
 
-    @routes.get("/items", dependencies=[once(Wanted.model_fields)])
+    @routes.get("/items", dependencies=[once(Wanted.model_fields)], responses=documented(404, 422, 503))
     async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
         """What is known of the items, in order of their ids, or of the one of that external_id."""
         engine, name, others = service.engine, asked.external_id, asked.model_fields_set - {"external_id"}
@@ -54,7 +54,8 @@ def reading(service: Service) -> APIRouter:
 
     @routes.get(
         "/images/{number}", response_class=Response, dependencies=[once(("size", "v"))],
-        responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "If-None-Match names this picture."}},
+        responses=documented(404, 422, 503)
+        | {200: {"content": {"image/jpeg": {}}}, 304: {"description": "If-None-Match names this picture."}},
     )  # fmt: skip
     async def image(
         number: int, request: Request, size: int | None = Query(None, ge=16, le=1024), v: str | None = None
@@ -105,7 +106,10 @@ def told(item: dict[str, Any], settings: Settings) -> ItemAnswer:
 def writing(service: Service) -> APIRouter:
     """What changes the catalogue."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Of servers that have one.")  # to document it
-    routes = APIRouter(tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)])
+    routes = APIRouter(
+        tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)],
+        responses=documented(401, 403, 409, 415, 422, 429, 503),
+    )  # fmt: skip
 
     @routes.post("/items")
     async def add(wanted: NewItems, request: Request) -> ItemsAnswer:

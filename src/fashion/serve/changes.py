@@ -22,7 +22,7 @@ from fashion.search.store import Store
 from fashion.search.table import as_id, typed
 from fashion.serve.errors import ApiError
 from fashion.serve.pictures import LARGEST, store_picture
-from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, decode
+from fashion.serve.schemas import ChangedItem, ItemsAnswer, ItemStatus, NewItem, Status, decode
 from fashion.serve.service import Service
 from fashion.serve.uploads import check_pixels
 
@@ -85,7 +85,7 @@ def added(engine: VisualSearchEngine, service: Service, items: Sequence[NewItem]
                 statuses.append(refused(item, error))
             else:
                 rows[item.external_id] = row
-                status = "replaced" if item.external_id in before else "added"
+                status: Status = "replaced" if item.external_id in before else "added"
                 statuses.append(ItemStatus(external_id=item.external_id, status=status))
         if rows:
             flush_all(paths)

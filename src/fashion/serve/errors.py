@@ -38,6 +38,11 @@ class ApiError(Exception):
         self.status, self.code, self.message, self.headers = status, code, message, headers
 
 
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer beside success, for the OpenAPI document."""
+    return {status: {"model": ErrorBody} for status in statuses}
+
+
 def body(code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -160,9 +160,12 @@ class ClassifyAnswer(BaseModel):
     processing_time_ms: float
 
 
+Status = Literal["added", "replaced", "changed", "deleted", "unknown", "refused"]
+
+
 class ItemStatus(BaseModel):
     external_id: str
-    status: str = Field(description="added, replaced, changed, deleted, unknown or refused")
+    status: Status
     id: int | None = None
     message: str | None = None
 

@@ -11,7 +11,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import SearchResult
 from fashion.serve.bodies import bounded
 from fashion.serve.describing import check_columns, image_url, payload
-from fashion.serve.errors import ApiError
+from fashion.serve.errors import ApiError, documented
 from fashion.serve.limits import once
 from fashion.serve.schemas import (
     ClassifyAnswer,
@@ -38,7 +38,7 @@ def both_forms(model: type[Pictures], fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def router(service: Service) -> APIRouter:
-    routes = APIRouter(tags=["search"], route_class=bounded(service))
+    routes = APIRouter(tags=["search"], route_class=bounded(service), responses=documented(415, 422, 429, 503))
 
     async def alike(engine: VisualSearchEngine, number: int, wanted: How) -> SearchAnswer:
         started, settings = time.perf_counter(), service.settings
@@ -56,14 +56,14 @@ def router(service: Service) -> APIRouter:
         )
         return answer(engine, settings, result, started)
 
-    @routes.get("/items/{number}/similar", dependencies=[once(How.model_fields)])
+    @routes.get("/items/{number}/similar", dependencies=[once(How.model_fields)], responses=documented(404))
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that id?"""
         engine = service.engine
         known(engine, number)
         return await alike(engine, number, wanted)
 
-    @routes.get("/similar", dependencies=[once(Like.model_fields)])
+    @routes.get("/similar", dependencies=[once(Like.model_fields)], responses=documented(404))
     async def similar_to(wanted: Annotated[Like, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that external_id?"""
         engine = service.engine
