@@ -311,10 +311,16 @@ def test_the_last_item_without_a_label_gets_one(changing_server):
         opened.goto(f"{changing_server.url}/?item=3&label=%20")
         assert hits(opened) == ["item"]
         client.update({"hat/1.png": {"label": "hat"}})
-        opened.select_option("#k", "6")
+        opened.focus("#sample-list li:nth-child(3) button")
+        opened.evaluate("document.querySelector('#k').value = '6'; document.querySelector('#how').requestSubmit()")
         opened.wait_for_function("document.querySelector('#label').value == ''")
-        opened.select_option("#k", "12")
+        opened.wait_for_function("document.querySelectorAll('#hits li').length == 6")  # of all labels
+        assert opened.url.endswith("/?item=3&k=6")
+        assert opened.evaluate("document.activeElement.getAttribute('aria-label')").endswith("sample 3 of 12")
+        opened.unroute("**/v1/index")
+        opened.goto(f"{changing_server.url}/?item=3&label=sari")
         assert len(hits(opened)) == 12
+        assert opened.url.endswith("/?item=3")
 
 
 def test_one_item_of_each_product(changing_server):

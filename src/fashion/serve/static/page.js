@@ -157,6 +157,7 @@ function restore(state) {
   asked = item === null ? null : { item, address: `v1/images/${encodeURIComponent(item)}`, name: `Item ${item}` };
   if (state?.item !== undefined || uploads.has(state?.upload)) asked = state;
   showQuery();
+  history.replaceState(asked, "", address()); // without choices that are gone
   if (asked) { ask(true); return; }
   running?.stop.abort();
   running = null;
@@ -209,14 +210,19 @@ async function describe() {
   $("label").replaceChildren(...kinds(index));
   rare = index.distinct_labels > Object.keys(index.labels).length;
   if (offer(chosen)) $("label").value = chosen;
+  const lost = chosen && !$("label").value;
   $("product").parentElement.hidden = !index.products;
   $("product").checked &&= index.products;
   for (const option of [...$("k").options]) if (option.value > index.max_k && $("k").length > 1) option.remove();
   if ($("k").value > index.max_k) $("k").replaceChildren(new Option(index.max_k));
   $("samples").hidden = !index.samples.length;
-  $("sample-list").replaceChildren(
-    ...index.samples.map((item, at) => sample(item, at + 1, index.samples.length, askItem)),
-  );
+  const samples = index.samples.map((item, at) => sample(item, at + 1, index.samples.length, askItem));
+  const focused = [...$("sample-list").children].findIndex((one) => one.contains(document.activeElement));
+  $("sample-list").replaceChildren(...samples);
+  if (focused >= 0) (samples[focused]?.firstChild ?? $("file")).focus({ preventScroll: true });
+  if (!lost || !asked) return;
+  history.replaceState(asked, "", address());
+  ask(false); // what is shown was asked with the label that is gone
 }
 
 listen();
