@@ -1,12 +1,13 @@
 """Asking a search server from Python, with nothing but the standard library."""
 
 import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fashion.connection import Connection, as_form, as_json
+from fashion.connection import Connection, TooLargeError, as_form, as_json
 from fashion.errors import FashionError
 
 Picture = str | Path | bytes
@@ -76,7 +77,8 @@ class Client:
         Many go in several requests, each of which is one change of the catalogue: if one fails, what was added before
         stays, and may be added again.
 
-        A picture is sent as base64, so it may have three quarters of the server's `max_upload_mb`.
+        A picture is sent as base64, so it may have three quarters of the server's `max_upload_mb`; a larger one is
+        `refused`, as a bad one is.
         """
         columns = columns or {}
         strange = [name for name in columns if name not in items]
@@ -113,7 +115,7 @@ class Client:
         if strange:
             raise FashionError(f"{strange[0]!r} is no external_id; give them one by one: delete('A1', 'A2').")
         parts = _divided((f"external_id={quote(name)}" for name in external_ids), MOST_CHANGED, LONGEST_QUERY)
-        return _together(self.connection.answer("DELETE", "/v1/items?" + "&".join(part)) for part in parts)
+        return self._together(self.connection.answer("DELETE", "/v1/items?" + "&".join(part)) for part in parts)
 
     def item(self, item: int | str) -> dict[str, Any]:
         """What is known of the item of that id (a number) or external_id (text)."""
@@ -144,8 +146,29 @@ class Client:
     def _sent(self, method: str, rows: Iterable[dict[str, Any]], most: int) -> dict[str, Any]:
         """The answer to a change of items, in as many requests as it takes."""
         parts = _divided(map(as_json, rows), most, LONGEST_BODY)
-        bodies = ('{"items": [' + ",".join(part) + "]}" for part in parts)
-        return _together(self.connection.answer(method, "/v1/items", body.encode()) for body in bodies)
+        return self._together(answer for part in parts for answer in self._answers(method, part))
+
+    def _answers(self, method: str, items: list[str]) -> Iterator[dict[str, Any]]:
+        """The answers to a change of items: in more requests where the server, or a proxy, takes only shorter ones."""
+        body = '{"items": [' + ",".join(items) + "]}"
+        try:
+            answer = self.connection.answer(method, "/v1/items", body.encode())
+        except TooLargeError as error:
+            if len(items) > 1:
+                half = len(items) // 2
+                yield from self._answers(method, items[:half])
+                yield from self._answers(method, items[half:])
+                return
+            name = json.loads(items[0])["external_id"]
+            answer = {"items": [{"external_id": name, "status": "refused", "id": None, "message": str(error)}]}
+        yield answer
+
+    def _together(self, answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """The answers to a change's parts as one: all items, and the version after the last."""
+        every = list(answers)
+        versions = [answer["catalog_version"] for answer in every if "catalog_version" in answer]
+        items = [item for answer in every for item in answer["items"]]
+        return {"items": items, "catalog_version": versions[-1] if versions else self.index()["version"]}
 
 
 def _columns(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,13 +191,8 @@ def _divided(texts: Iterable[str], count: int, letters: int) -> Iterator[list[st
             part, length = [], 0
         part.append(text)
         length += len(text)
-    yield part
-
-
-def _together(answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The answers to a change's parts as one: all items, and the version after the last."""
-    every = list(answers)
-    return every[-1] | {"items": [item for answer in every for item in answer["items"]]}
+    if part:
+        yield part
 
 
 def _fields(**values: Any) -> dict[str, str]:

@@ -7,12 +7,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import IO, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 from fashion.errors import FashionError
 
 JSON = "application/json"
+
+
+class TooLargeError(FashionError):
+    """The server, or a proxy before it, takes no request of that length."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -71,7 +76,8 @@ class Connection:
                 with error:
                     wait = _wait(error)
                     if wait is None or time.monotonic() + wait > end:
-                        raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
+                        kind_of = TooLargeError if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FashionError
+                        raise kind_of(f"{self.url} answered {error.code}: {_message(error)}") from None
                 time.sleep(wait)  # then once more: whatever this API does can be done twice
             except (OSError, ValueError) as error:  # first: who hangs up without an answer raises one of both
                 reason = getattr(error, "reason", error)

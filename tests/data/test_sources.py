@@ -20,6 +20,7 @@ from helpers import at_once, slowed, write_pictures
 from pyarrow import parquet
 
 from fashion.data import archives, download
+from fashion.data.folders import find_pictures
 from fashion.data.sources import read_source
 from fashion.errors import FashionError
 
@@ -297,6 +298,16 @@ def test_archives_that_grow_too_large_are_refused(pictures, tmp_path, monkeypatc
     monkeypatch.setattr(archives, "MAX_FILES", 10)
     with pytest.raises(FashionError, match="10 files"):
         archives.extract(archive, tmp_path / "c")
+
+
+def test_rows_that_name_no_picture_of_ours_say_what_to_do(tmp_path):
+    for row, words in (("https://shop.example/a.jpg,hat", r"row 1: https://.* is an address; download"),
+                       (",hat", r"row 1: path '', label 'hat'; each must be given\.$")):  # fmt: skip
+        (tmp_path / "a.csv").write_text(f"path,label\n{row}\n")
+        with pytest.raises(FashionError, match=words):
+            read_source("table", str(tmp_path / "a.csv"), cache=tmp_path)
+    with pytest.raises(FashionError, match=r"a\.csv is a file, .* with data=table data\.source="):
+        find_pictures(tmp_path / "a.csv")
 
 
 class Ranged(http.server.SimpleHTTPRequestHandler):

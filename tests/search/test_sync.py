@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -310,6 +311,22 @@ def test_the_second_writer_is_told_who_holds_the_lock(engine, source, tmp_path):
     assert f"is being written by process {os.getpid()} on" in done.stderr
     with store.writer():
         pass
+
+
+def test_a_patient_writer_waits_for_another(tmp_path):
+    order = []
+
+    def wait() -> None:
+        with Store(tmp_path / "c", patience=30).writer():
+            order.append("second")
+
+    with Store(tmp_path / "c").writer():
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(0.3)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
 
 
 def test_a_file_system_without_locks_is_no_other_writer(tmp_path, monkeypatch):
@@ -757,7 +774,7 @@ def test_a_rebuild_leaves_out_added_pictures_that_are_gone_if_told_to(engine, so
     pictures = [tmp_path / "gone.png", tmp_path / "here.png"]
     add_items(engine, Store(tmp_path / "c"), pictures, [{"external_id": "gone"}, {"external_id": "here"}])
     pictures[0].unlink()
-    with pytest.raises(FashionError, match=r"gone\.png"):
+    with pytest.raises(FashionError, match=r"The added item 'gone' has lost its picture .*gone\.png; add it again"):
         sync(engine, source, tmp_path / "c", rebuild=True)
     assert len(sync(engine, source, tmp_path / "c", rebuild=True, on_bad_image="skip").skipped) == 1
     assert "here" in ids(tmp_path / "c")
@@ -789,6 +806,9 @@ def test_an_added_item_that_does_not_fit_the_source_is_named(engine, source, tmp
     update_items(engine, store, {"A1": {"price": None}})
     sync(engine, source, tmp_path / "c", {"price": list(range(18))})
     update_items(engine, store, {"A1": {"price": 9.5}})
+    wrong = [str(number) for number in range(17)] + ["12,50"]
+    with pytest.raises(FashionError, match=r"'shoes/5.png' has '12,50' in the column 'price'.* correct it in the"):
+        sync(engine, source, tmp_path / "c", {"price": wrong})
     assert Catalog.open(tmp_path / "c").items["price"].to_pylist() == [*range(18), 9.5]
 
 

@@ -113,7 +113,10 @@ def test_dates_are_set_as_text(bundle, dated):
     first = str(engine.catalog.items["external_id"][0])
     update_items(engine, store, {name: {"since": "2026-02-01"}, first: {"rating": 3.0}})  # a text beside a date
     assert [row["since"] for row in engine.catalog.items.to_pylist()] == [date(2026, 1, 4), date(2026, 2, 1)]
-    with pytest.raises(FashionError, match=r"'tomorrow' in the column 'since' \(date\); use a value of its type\."):
+    with pytest.raises(
+        FashionError,
+        match=r"'tomorrow' in the column 'since' \(date\); use a value of its type, such as '2026-01-31'\.",
+    ):
         update_items(engine, store, {name: {"since": "tomorrow"}})
 
 

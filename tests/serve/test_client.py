@@ -143,3 +143,23 @@ def test_what_a_search_cannot_be_asked(server):
 def test_names_to_delete_come_one_by_one():
     with pytest.raises(FashionError, match="give them one by one"):
         Client("http://127.0.0.1:1").delete(["A1"])  # type: ignore[arg-type]
+
+
+def test_a_picture_that_is_too_large_is_refused_by_itself(keyed_server):
+    client, large = Client(keyed_server.url, "open-sesame"), saved("BMP", (300, 300))
+    assert len(large) > 200_000  # the server's limit
+    pictures = {f"A{at}": large if at == 2 else jpeg() for at in range(5)}
+    answer = client.add(pictures)
+    assert [one["status"] for one in answer["items"]] == ["added", "added", "refused", "added", "added"]
+    assert answer["items"][2]["external_id"] == "A2"
+    assert "answered 413" in answer["items"][2]["message"]
+    assert answer["catalog_version"] == client.index()["version"]
+    alone = client.update({}, {"A1": large})
+    assert [one["status"] for one in alone["items"]] == ["refused"]
+    assert alone["catalog_version"] == answer["catalog_version"]
+
+
+def test_no_change_at_all_is_none(keyed_server):
+    client = Client(keyed_server.url)  # not even a key is needed
+    for answer in (client.add({}), client.update({}), client.delete()):
+        assert answer == {"items": [], "catalog_version": 1}

@@ -159,6 +159,10 @@ def test_the_key_is_asked_for_before_anything_is_read(keyed_server):
     head = "POST /v1/items HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000\n\n"
     with opened(keyed_server, head) as connection:
         assert answer(connection)[0] == 401
+    strange = httpx.patch(f"{keyed_server.url}/v1/items", json={"items": []}, headers={"X-API-Key": "open sesame"})
+    assert strange.json()["error"] == {
+        "code": "wrong_key", "message": "Changes need the API key, in the header X-API-Key, and this is another."
+    }  # fmt: skip
     assert httpx.patch(f"{keyed_server.url}/v1/items", content=b"{").status_code == 401
 
 

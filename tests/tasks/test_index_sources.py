@@ -292,13 +292,30 @@ def test_the_default_data_stay_the_default_of_a_catalogue_of_them(run_here, bund
 
 def test_columns_are_said_with_their_types_and_why_numbers_are_text(run_here, bundle, shop, caplog):
     caplog.set_level("INFO")
-    rows = ("10,9,2026-01-31,true,7", "12,9.5,2026-02-01,false,x", '"12,50",,,,y')
-    lines = [f"hat/{at}.png,{row}" for at, row in enumerate(rows)]
-    (shop / "items.csv").write_text("\n".join(["path,price,cost,since,sale,size", *lines]))
+    rows = ["10,9,2026-01-31,true,7", "12,9.5,2026-02-01,false,x", '"12,50",,,,y']
+
+    def write() -> None:
+        lines = [f"hat/{at}.png,{row}" for at, row in enumerate(rows)]
+        (shop / "items.csv").write_text("\n".join(["path,price,cost,since,sale,size", *lines]))
+
+    write()
     run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={shop}/items.csv", "catalog=c")
     said = (
         "price (text, because 'hat/2.png' has '12,50'), cost (number), since (date), sale (true or false), size (text)"
     )
     assert f"Columns to filter by: {said}" in caplog.messages
-    with pytest.raises(FashionError, match=r"the column 'price' \(text\) with 20; use a value of its type"):
+    with pytest.raises(FashionError, match=r"the column 'price' \(text\) with 20; use a value of its type\."):
         run_here("task=search", "catalog=c", f"query={shop}/hat/0.png", "filter='price < 20'")
+    with pytest.raises(FashionError, match=r"'since' \(date\) with '31.1.2026'; use .*, such as '2026-01-31'"):
+        run_here("task=search", "catalog=c", f"query={shop}/hat/0.png", "filter=\"since < '31.1.2026'\"")
+    rows[2] = "12,,1.2.2026,ja,y"
+    write()
+    caplog.clear()
+    run_here("task=index", "catalog=c", "data=table", f"data.source={shop}/items.csv")
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        "The column 'since' (date) is text now, because 'hat/2.png' has '1.2.2026'; filters of its former type are "
+        "refused.",
+        "The column 'sale' (true or false) is text now, because 'hat/2.png' has 'ja'; filters of its former type are "
+        "refused.",
+    ]

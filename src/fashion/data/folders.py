@@ -12,6 +12,8 @@ from fashion.errors import FashionError
 
 log = logging.getLogger(__name__)
 
+TABLES = (".csv", ".parquet", ".pq")
+
 KINDS = 5
 """Kinds of files that are named; of more, the most frequent."""
 
@@ -22,6 +24,9 @@ def find_pictures(folder: Path) -> list[Path]:
     Raises:
         FashionError: if there is no such folder, or no picture in it.
     """
+    if folder.is_file():
+        table = f"; a table is read with data=table data.source={folder}" if folder.suffix in TABLES else ""
+        raise FashionError(f"{folder} is a file, and should be a folder of pictures{table}.")
     if not folder.is_dir():
         raise FashionError(f"{folder}: no such folder; check the path.")
     found: list[Path] = []

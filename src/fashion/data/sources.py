@@ -185,7 +185,7 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
         needed = "path, label and, if it is not to be split here, split" if labels else "path and any others"
         raise FashionError(
             f"{path} lacks the column {missing[0]}; it has {', '.join(rows[0])}, and a table needs {needed}, with "
-            "commas between them."
+            "a comma, ; or tab between them."
         )
     root, columns = path.parent.resolve(), list(rows[0])
     items = []
@@ -193,10 +193,11 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
         name, label, split = (text(row.pop(column, None)) for column in COLUMNS)
         split = split.lower() if "split" in columns else hashed_split(Item(name, label, "", row).group, validation)
         if not name or (labels and not label) or split not in SPLIT_NAMES:
-            said = f"path {name!r}, label {label!r}, split {split!r}" if labels else f"path {name!r}, split {split!r}"
-            raise FashionError(
-                f"{path}, row {line}: {said}; each must be given and the split one of {', '.join(SPLITS)}."
-            )
+            said = f"path {name!r}" + f", label {label!r}" * labels + f", split {split!r}" * ("split" in columns)
+            of = f" and the split one of {', '.join(SPLITS)}" if "split" in columns else ""
+            raise FashionError(f"{path}, row {line}: {said}; each must be given{of}.")
+        if "://" in name:
+            raise FashionError(f"{path}, row {line}: {name} is an address; download the pictures and name their files.")
         below = _below(name, root)
         if below is None:
             raise FashionError(f"{path}, row {line}: {name} lies outside {root}; paths must stay below the table.")

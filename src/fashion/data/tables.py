@@ -1,6 +1,10 @@
 """Tables of pictures, CSV or Parquet, as rows of Python's own values."""
 
+import csv as python_csv
+import io
+import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,12 @@ LITERAL = (*COLUMNS, "external_id")
 MISSING = pa.array(csv.ConvertOptions().null_values)
 """What says in the other columns of a CSV file that there is no value: an empty cell, NA, null, nan, …"""
 
+LEADING_ZERO = re.compile(rb'(?:^|[,;\t"])\s*[-+]?0\d', re.MULTILINE)
+"""Where a CSV file may have a number like 00421: a name, which is another without its zeros."""
+
+DECIMAL_COMMA = re.compile(rb"(?:^|;)-?\d+,\d+(?=;|\r?$)", re.MULTILINE)
+"""A number as spreadsheets write it where ; stands between the columns."""
+
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV or Parquet file, each column → value.
@@ -39,16 +49,75 @@ def text(value: Any) -> str:
 
 def _csv(path: Path) -> list[dict[str, Any]]:
     """Rows whose further columns are numbers, booleans or dates where all their values are; names and ids stay text."""
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(AS_TEXT, pa.string()))
-    parse = csv.ParseOptions(newlines_in_values=True)
-    try:
-        table = csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except pa.ArrowException as error:
-        raise FashionError(f"{path} cannot be read as CSV in UTF-8 ({str(error).splitlines()[0]}).") from error
-    name, count = Counter(table.column_names).most_common(1)[0]
+    data = path.read_bytes()
+    reader, comma = _reader(path, data)
+    names = [name.strip() for name in next(reader, [])]
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
-        raise FashionError(f"{path} has {count} columns {name}; rename or remove all but one.")
-    return list(tidy(_without_empty(table)).to_pylist())
+        raise FashionError(f"{path} has {count} columns {name!r}; rename or remove all but one.")
+    head = csv.ReadOptions(column_names=names, skip_rows=reader.line_num)
+    parse = csv.ParseOptions(delimiter=comma, newlines_in_values=True)
+    point = "," if comma == ";" and DECIMAL_COMMA.search(data) else "."
+
+    def read(columns: list[str], texts: Sequence[str]) -> pa.Table:
+        types = dict.fromkeys(texts, pa.string())
+        convert = csv.ConvertOptions(column_types=types, include_columns=columns, decimal_point=point)
+        return csv.read_csv(pa.BufferReader(data), head, parse, convert)
+
+    try:
+        table = read(names, AS_TEXT)
+        numbers = [field.name for field in table.schema if _is_number(field.type)]
+        if numbers and LEADING_ZERO.search(data):
+            texts = read(numbers, numbers)
+            for name in numbers:
+                if pc.any(pc.match_substring_regex(texts[name], r"^\s*[-+]?0\d")).as_py():
+                    table = table.set_column(names.index(name), name, texts[name])
+    except pa.ArrowException as error:
+        _check_quotes(path, data)
+        raise FashionError(f"{path} cannot be read as CSV ({str(error).splitlines()[0]}).") from error
+    if any(pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\n")).as_py() for column in table):
+        _check_quotes(path, data)
+    rows = list(tidy(_without_empty(table)).to_pylist())
+    while rows and not any(value is not None for value in rows[-1].values()):  # spreadsheets write such at the end
+        rows.pop()
+    return rows
+
+
+def _reader(path: Path, data: bytes) -> tuple[Any, str]:
+    """Python's reader of a CSV file, and what stands between its columns: as its first line says, a comma, ; or a tab.
+
+    Raises:
+        FashionError: if it is no UTF-8.
+    """
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FashionError(f"{path}, line {line}: this is no UTF-8; save the table as CSV in UTF-8.") from None
+    first = content.partition("\n")[0]
+    comma = next((sign for sign in ";\t" if sign in first and "," not in first), ",")
+    return python_csv.reader(io.StringIO(content, newline=""), delimiter=comma, strict=True), comma
+
+
+def _check_quotes(path: Path, data: bytes) -> None:
+    """Refuse a table in which a stray quotation mark made one value of what are several rows.
+
+    Raises:
+        FashionError: naming the line of the first.
+    """
+    reader, begins = _reader(path, data)[0], 1
+    try:
+        for _ in reader:
+            begins = reader.line_num + 1
+    except python_csv.Error:
+        raise FashionError(
+            f"{path}, line {begins}: a quotation mark opens a value that does not end as it should; remove it, or "
+            "write it twice in a value that is quoted."
+        ) from None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _without_empty(table: pa.Table) -> pa.Table:

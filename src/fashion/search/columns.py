@@ -1,13 +1,9 @@
 """What a catalogue's columns are, in words for those who filter by them."""
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fashion.search.table import RESERVED, TEXT
-from fashion.search.wording import in_words
-
-NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-"""A text that is a number."""
+from fashion.search.wording import in_words, odd_one
 
 LONGEST = 40
 """Characters of a value that are shown."""
@@ -25,12 +21,17 @@ def described(items: pa.Table) -> str:
 
 
 def _why_text(items: pa.Table, name: str) -> str:
-    """Of a text column that holds mostly numbers, the first value that is none: it made the others text."""
-    if name in TEXT or not pa.types.is_string(items[name].type):
-        return ""
-    numbers = pc.match_substring_regex(items[name], NUMBER)
-    count = pc.sum(numbers).as_py() or 0
-    if not len(numbers) - numbers.null_count > count > (len(numbers) - numbers.null_count) / 2:
-        return ""
-    odd = items.select(["external_id", name]).filter(pc.invert(numbers)).slice(0, 1)
-    return f", because {odd['external_id'][0].as_py()!r} has {odd[name][0].as_py()[:LONGEST]!r}"
+    odd = None if name in TEXT else odd_one(items, name)
+    return f", because {odd[0]!r} has {odd[1][:LONGEST]!r}" if odd else ""
+
+
+def turned_to_text(before: pa.Table, now: pa.Table) -> list[str]:
+    """A sentence for each column that was of another type: filters that were right are so no more."""
+    names = [name for name in now.column_names if name in before.column_names and name not in TEXT]
+    types = {name: before[name].type for name in names if pa.types.is_string(now[name].type)}
+    return [
+        f"The column {name!r} ({in_words(kind)}) is text now{_why_text(now, name)}; filters of its former type are "
+        "refused."
+        for name, kind in types.items()
+        if not pa.types.is_string(kind) and not pa.types.is_null(kind)
+    ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fashion.errors import FashionError
 from fashion.search.filters import Among, Both, Compare, Either, Filter, Missing, Not, Value, parse
 from fashion.search.table import moments
-from fashion.search.wording import in_words
+from fashion.search.wording import in_words, of_its_type
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "=": pc.equal,
@@ -88,7 +88,7 @@ def compared(operation: Callable[..., Any], name: str, column: Any, value: Value
     except (pa.ArrowException, OverflowError):
         kind = in_words(column.type)
         raise FashionError(
-            f"The filter compares the column {name!r} ({kind}) with {value!r}; use a value of its type."
+            f"The filter compares the column {name!r} ({kind}) with {value!r}; use {of_its_type(column.type)}."
         ) from None
 
 

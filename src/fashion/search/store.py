@@ -10,17 +10,21 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fashion.errors import BusyError, FashionError, OutageError
 from fashion.files import UMASK, explained, flush, read_json, write_text
 
 NEXT_ID = ".next_id"
 """The file that notes the lowest id that was never given: manifests may be damaged."""
+
+PATIENCE = 30
+"""Seconds that a command waits for another writer: a server that is asked for one change after the other."""
 
 
 class Store:
@@ -30,12 +34,13 @@ class Store:
         keep: how many versions stay that `task=index` wrote, and as many again of changes of single items, the current
             one among them; None: as many as its manifest says, or 3.  Kept apart, so that a few new prices do not push
             out the last good import.
+        patience: seconds to wait for another writer.  A server's changes take a fraction of one.
     """
 
-    def __init__(self, folder: str | Path, keep: int | None = None):
+    def __init__(self, folder: str | Path, keep: int | None = None, patience: float = 0):
         if keep is not None and keep < 1:
             raise FashionError(f"keep is {keep}; at least 1 version stays, the current one.")
-        self.folder, self.asked = Path(folder).expanduser(), keep
+        self.folder, self.asked, self.patience = Path(folder).expanduser(), keep, patience
 
     @property
     def keep(self) -> int:
@@ -103,7 +108,7 @@ class Store:
             lock = (self.folder / ".lock").open("a+", encoding="utf-8")
         with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._take(lock)
             except BlockingIOError:
                 lock.seek(0)
                 raise BusyError(
@@ -121,6 +126,17 @@ class Store:
             lock.flush()
             self._clean()
             yield
+
+    def _take(self, lock: IO[str]) -> None:
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
 
     @contextmanager
     def new_version(self) -> Iterator[Path]:

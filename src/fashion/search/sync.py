@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fashion.data.images import BadPictureError
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.search.auto import in_full
@@ -122,6 +123,12 @@ def _embed_added(
     """Embeddings [64] of the added items that stay, from their pictures, by id; those that are skipped are removed."""
     kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
     paths = [old.picture(item) for item in kept]
+    gone = next((at for at, path in enumerate(paths) if not path.is_file()), None)
+    if gone is not None and on_bad_image == "fail":
+        raise BadPictureError(
+            f"The added item {kept[gone]['external_id']!r} has lost its picture {paths[gone]}; add it again with "
+            "task=items, delete it, or leave such items out with on_bad_image=skip."
+        )
     keys = [f"{content_hash(path)} " for path in paths]
     vectors, _, why = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
     planned.changes.skipped += why

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fashion.errors import FashionError
-from fashion.search.wording import in_words
+from fashion.search.wording import in_words, odd_one, of_its_type
 
 RESERVED = ("id", "path", "sha256", "file_size", "file_mtime_ns", "origin")
 """Columns that the catalogue notes itself; origin: `source` items come and go with it, `added` ones by request only."""
@@ -74,7 +74,7 @@ def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.Data
             raise FashionError(f"{said}; no column can hold that, write it as text.") from error
         holds = kind or _array(values[:fitting], None).type
         decimal = f"a number, of at most {WHOLE} digits before the point and {BEHIND} after it"
-        right = decimal if pa.types.is_decimal(holds) else "a value of its type"
+        right = decimal if pa.types.is_decimal(holds) else of_its_type(holds)
         raise FashionError(f"{said} ({in_words(holds)}); use {right}.") from error
 
 
@@ -185,6 +185,12 @@ def _untyped(table: pa.Table, name: str) -> pa.Table:
 def _misfit(first: pa.Table, second: pa.Table, name: str) -> FashionError:
     odd = second.filter(pc.is_valid(second[name]))
     item, value = odd["external_id"][0].as_py(), odd[name][0].as_py()
+    wrong = odd_one(first, name)
+    if wrong is not None:
+        return FashionError(
+            f"The item {wrong[0]!r} has {wrong[1]!r} in the column {name!r}, which makes it text, and added items have "
+            f"it as {in_words(second[name].type)}; correct it in the source."
+        )
     others = f" (and {len(odd) - 1} others)" if len(odd) > 1 else ""
     return FashionError(
         f"The added item {item!r}{others} has {value!r} in the column {name!r} ({in_words(first[name].type)} in the "

@@ -1,6 +1,10 @@
 """The types of columns in words; apart, so that messages of all modules can use them."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+ALIKE = (r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", r"\d{4}-\d\d-\d\d([T ].*)?", "(?i:true|false)")
+"""Texts that are numbers, dates, and true or false."""
 
 
 def in_words(kind: pa.DataType) -> str:
@@ -20,3 +24,29 @@ def in_words(kind: pa.DataType) -> str:
         (types.is_null, "empty"),
     )
     return next((word for fits, word in words if fits(kind)), str(kind))
+
+
+def of_its_type(kind: pa.DataType) -> str:
+    """What a value for such a column should be."""
+    types = pa.types
+    examples = ((types.is_date, "'2026-01-31'"), (types.is_timestamp, "'2026-01-31 18:30'"), (types.is_boolean, "true"))
+    example = next((text for fits, text in examples if fits(kind)), None)
+    return "a value of its type" + (f", such as {example}" if example else "")
+
+
+def odd_one(items: pa.Table, name: str) -> tuple[str, str] | None:
+    """The first other value of a text column of mostly numbers, dates, or true and false: it made all of them text.
+
+    Returns:
+        The item's external_id, and the value.
+    """
+    texts = items[name]
+    if not pa.types.is_string(texts.type):
+        return None
+    given = len(texts) - texts.null_count
+    for pattern in ALIKE:
+        fits = pc.match_substring_regex(texts, rf"^\s*{pattern}\s*$")
+        if given > (pc.sum(fits).as_py() or 0) > given / 2:
+            odd = items.select(["external_id", name]).filter(pc.invert(fits)).slice(0, 1)
+            return odd["external_id"][0].as_py(), odd[name][0].as_py()
+    return None

@@ -81,7 +81,8 @@ class Limits:
         """What is wrong with a request by its head alone."""
         headers = dict(scope["headers"])
         if self.settings.loopback and host_name(headers.get(b"host", b"")) not in LOOPBACK:
-            return ApiError(400, "bad_host", "This server answers to 127.0.0.1, localhost and ::1 only.")
+            known = "This server answers to the hosts 127.0.0.1, localhost and ::1 only"
+            return ApiError(400, "bad_host", f"{known}; a proxy should ask for one of them.")
         if self.rates and path not in CHECKS:
             refused = self.rates.refusal((scope.get("client") or ("",))[0])
             if refused:
@@ -140,9 +141,8 @@ def check_writer(request: Request, settings: Settings, writable: bool) -> None:
     if settings.api_key is not None:
         given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), settings.api_key.encode()):
-            raise ApiError(
-                401, "no_key", "Changes need the API key, in the header X-API-Key.", {"WWW-Authenticate": "Bearer"}
-            )
+            message = "Changes need the API key, in the header X-API-Key" + (", and this is another." if given else ".")
+            raise ApiError(401, "wrong_key" if given else "no_key", message, {"WWW-Authenticate": "Bearer"})
     else:
         _check_neighbour(request, settings)
     if not writable:

@@ -18,13 +18,13 @@ from fashion.files import write_text
 from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES
-from fashion.search.columns import described
+from fashion.search.columns import described, turned_to_text
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.manifest import encoder_of, intact
 from fashion.search.parts import listing_of, read_manifest
 from fashion.search.plan import KINDS, Changes
-from fashion.search.store import Store
+from fashion.search.store import PATIENCE, Store
 from fashion.tasks.listed import check_alone, check_named, listed
 from fashion.tasks.options import Options, as_dict, named, read_options
 from fashion.timing import search_ms
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> int:
     """Make or update the catalogue; returns how many pictures it holds."""
     options = read_options(cfg, IndexOptions)
     settings = as_dict(cfg.index)
-    store = Store(options.catalog, options.keep)
+    store = Store(options.catalog, options.keep, PATIENCE)
     store.check()  # before minutes of embedding, not after
     _check_source(options, store)
     engine = VisualSearchEngine(_encoder(options, store), index=settings if _index_named() else None)
@@ -125,7 +125,8 @@ def _update(
         engine.catalog.check_encoder(engine.encoder)
     if engine.catalog and engine.index is None and engine.catalog.asked["kind"] != "flat":
         log.info("The index stays %s, as the catalogue's is; index=… changes it.", engine.catalog.asked["kind"])
-    return engine.sync(
+    before = engine.catalog
+    changes = engine.sync(
         listing,
         store,
         on_bad_image=options.on_bad_image,
@@ -136,6 +137,9 @@ def _update(
         check_content=options.check_content,
         known=known,
     )
+    for said in turned_to_text(before.items, engine.catalog.items) if before and engine.catalog else ():
+        log.warning(said)
+    return changes
 
 
 def _existing(store: Store, rebuild: bool) -> Catalog | None:

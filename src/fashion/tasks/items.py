@@ -13,7 +13,7 @@ from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, delete_items, update_items
-from fashion.search.store import Store
+from fashion.search.store import PATIENCE, Store
 from fashion.tasks.options import Options, read_options
 from fashion.tasks.search import expand
 
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> int:
     if sum(value is not None for value in (options.add, options.update, options.delete)) != 1:
         raise FashionError("task=items does one thing: give add=PICTURE, update=EXTERNAL_ID or delete=EXTERNAL_ID.")
     _check_together(options)
-    store = Store(options.catalog)
+    store = Store(options.catalog, patience=PATIENCE)
     engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog)
     before = engine.catalog
     if options.add is not None:

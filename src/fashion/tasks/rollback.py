@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from fashion.errors import FashionError
 from fashion.search.manifest import is_intact
 from fashion.search.remaking import made_anew
-from fashion.search.store import Store
+from fashion.search.store import PATIENCE, Store
 from fashion.tasks.options import Options, read_options
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class RollbackOptions(Options):
 def run(cfg: DictConfig) -> int:
     """Go back to `version`, by default the one that the current one was made from; returns its number."""
     options = read_options(cfg, RollbackOptions)
-    store = Store(options.catalog)
+    store = Store(options.catalog, patience=PATIENCE)
     if store.current() is None:
         raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
     with store.writer():

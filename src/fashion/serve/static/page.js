@@ -59,6 +59,7 @@ function fill(...cards) {
 function fail(error) {
   if (error.code !== "no_such_item") fill(); // else what was found stands, all but that one
   $("named").hidden = true;
+  document.title = TITLE;
   say(error.code === "no_such_item" ? "This item is no longer in the catalogue." : error.message, "bad");
 }
 
