@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.index import FAISSIndex
-from fashion.search.listing import Content, Listing
+from fashion.search.listing import Content, Listing, content_key
 from fashion.search.results import Choice
 from fashion.search.searching import unit_vectors
 from fashion.search.store import Store
@@ -85,7 +85,7 @@ def filled(bundle: Path, folder: Path, items: int, kinds: NDArray[np.float32] | 
 
 
 def _known(listing: Listing, vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    return {f"{content.sha256} ": vector for content, vector in zip(listing.contents or (), vectors, strict=True)}
+    return {content_key(one.sha256): vector for one, vector in zip(listing.contents or (), vectors, strict=True)}
 
 
 def _searches(engine: VisualSearchEngine, rounds: int) -> dict[str, float]:

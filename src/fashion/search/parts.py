@@ -20,7 +20,7 @@ from pyarrow import parquet
 from fashion.data.tables import tidy
 from fashion.errors import FashionError
 from fashion.files import replacing, write_array, write_text
-from fashion.search.listing import Content, Listing, box_of, box_text, box_texts
+from fashion.search.listing import Content, Listing, box_of, box_text, box_texts, content_key
 from fashion.search.store import Store
 from fashion.search.table import RESERVED
 
@@ -188,7 +188,7 @@ def listing_of(folder: Path) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     given = [box_of(str(value or "")) for value in _column(columns, "bbox")]
     contents = [Content(*row) for row in zip(sizes, mtimes, hashes, strict=True)]
     boxes = map(box_text, given)  # as the catalogue writes them, whoever wrote these
-    known = {f"{content} {box}": row for content, box, row in zip(hashes, boxes, embeddings / lengths, strict=True)}
+    known = dict(zip(map(content_key, hashes, boxes), embeddings / lengths, strict=True))
     left = {name: values for name, values in columns.items() if name not in (*RESERVED, "bbox")}
     made_from = {"embeddings": str(folder.resolve())}
     return Listing(root, paths, left, given if any(given) else None, contents, made_from), known

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fashion.search.catalog import Catalog
-from fashion.search.listing import Content, Listing, box_texts, contents_of
+from fashion.search.listing import Content, Listing, box_texts, content_key, contents_of
 from fashion.search.table import TEXT, as_id, check_reserved, column, differing
 
 KINDS = {name: name for name in ("added", "changed", "renamed", "relabelled", "removed", "skipped")}
@@ -67,7 +67,7 @@ class Plan:
 
     def keys(self) -> dict[int, str]:
         """Position in the listing → content and box, of each picture that must be embedded."""
-        return {at: f"{self.hashes[at]} {self.boxes[at]}" for at in np.flatnonzero(self.rows < 0).tolist()}
+        return {at: content_key(self.hashes[at], self.boxes[at]) for at in np.flatnonzero(self.rows < 0).tolist()}
 
 
 def plan(old: Catalog | None, listing: Listing, next_id: int = 0, *, check_content: bool = False) -> Plan:

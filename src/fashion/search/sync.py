@@ -13,7 +13,7 @@ from fashion.search.auto import in_full
 from fashion.search.catalog import Catalog
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.guarding import added, check_given, check_shrink, filled
-from fashion.search.listing import Listing, content_hash
+from fashion.search.listing import Listing, content_hash, content_key
 from fashion.search.plan import Changes, Plan, plan
 from fashion.search.store import Store
 from fashion.search.table import joined
@@ -93,7 +93,7 @@ def _contents_to_embed(old: Catalog | None, planned: Plan, rebuild: bool) -> set
     contents = {*planned.keys().values()}
     if old and rebuild:
         noted = old.items["sha256"].filter(pa.array(kept_added(old, planned)))
-        contents |= {f"{content} " for content in noted.to_pylist()}
+        contents |= set(map(content_key, noted.to_pylist()))
     return contents
 
 
@@ -122,7 +122,7 @@ def _embed_added(
     """Embeddings [64] of the added items that stay, from their pictures, by id; those that are skipped are removed."""
     kept = old.items.filter(pa.array(kept_added(old, planned))).to_pylist()
     paths = [old.picture(item) for item in kept]
-    keys = [f"{content_hash(path)} " for path in paths]
+    keys = [content_key(content_hash(path)) for path in paths]
     vectors, _, why = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
     planned.changes.skipped += why
     lost = [item["external_id"] for item, key in zip(kept, keys, strict=True) if key not in vectors]
