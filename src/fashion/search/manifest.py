@@ -121,15 +121,15 @@ def intact(store: Store, *, items_only: bool = False) -> int | None:
     Args:
         items_only: look at the items alone, from which the rest can be made anew.
     """
-    return next((one for one in store.others() if is_intact(store.version(one), items_only=items_only)), None)
+    return next((one for one in store.others() if is_intact(store, one, items_only=items_only)), None)
 
 
-def is_intact(version: Path, *, items_only: bool = False) -> bool:
-    """Whether a version's files are what was written."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
+def is_intact(store: Store, number: int, *, items_only: bool = False) -> bool:
+    """Whether that version's files are what was written."""
+    manifest = store.manifest(number)
+    with suppress(OSError, KeyError, TypeError):
         files = files_of(manifest["index"]["kind"])[: 1 if items_only else None]
-        return all(_hashed(version / name) == manifest["sha256"][name] for name in files)
+        return all(_hashed(store.version(number) / name) == manifest["sha256"][name] for name in files)
     return False
 
 

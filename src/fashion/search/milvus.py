@@ -206,11 +206,10 @@ def collections(store: Store) -> dict[str, MilvusIndex]:
     """The Milvus collections that the kept versions of a catalogue need, by name; not of those that cannot be read."""
     found: dict[str, MilvusIndex] = {}
     for number in store.numbers():
-        version = store.version(number)
         with suppress(OSError, ValueError, KeyError, TypeError, FashionError):
-            settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
+            settings = store.manifest(number)["index"]
             if settings["kind"] == "milvus":
-                index = MilvusIndex.noted(version / NOTE, settings)
+                index = MilvusIndex.noted(store.version(number) / NOTE, settings)
                 found[index.collection] = index
     return found
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion.files import read_json
 from fashion.quoting import PLAIN, as_typed, as_typed_list
 from fashion.search.store import Store
 
@@ -50,7 +49,7 @@ def root_of(store: Store) -> str | None:
 def _manifest(store: Store) -> dict[str, Any]:
     """The current version's, or that of the version to go back to first that can be read; empty where none can."""
     for number in (store.number(), *store.others()):
-        said = read_json(store.version(number) / "manifest.json")
-        if isinstance(said, dict) and said.get("root"):
+        said = store.manifest(number)
+        if said.get("root"):
             return said
     return {}

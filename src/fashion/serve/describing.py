@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
-from fashion.files import read_json
 from fashion.search.catalog import Catalog
 from fashion.search.results import check_group
 from fashion.search.selecting import select
@@ -131,8 +130,8 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
 
 def written(catalog: Catalog) -> datetime | None:
     """When the catalogue's version was written, as its manifest says; None where it cannot be read."""
-    said = catalog.folder and read_json(Store(catalog.folder).version(catalog.version) / "manifest.json")
-    return datetime.fromisoformat(said["created"]) if said and "created" in said else None
+    said = Store(catalog.folder).manifest(catalog.version) if catalog.folder else {}
+    return datetime.fromisoformat(said["created"]) if "created" in said else None
 
 
 def spread(catalog: Catalog) -> list[dict[str, Any]]:
