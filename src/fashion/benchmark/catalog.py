@@ -89,8 +89,7 @@ def _known(listing: Listing, vectors: NDArray[np.float32]) -> dict[str, NDArray[
 
 
 def _searches(engine: VisualSearchEngine, rounds: int) -> dict[str, float]:
-    catalog = engine.catalog
-    assert catalog is not None
+    catalog = engine.opened
     raw = faiss.IndexFlatIP(64)
     raw.add(np.ascontiguousarray(catalog.embeddings))
     assert isinstance(catalog.index, FAISSIndex)

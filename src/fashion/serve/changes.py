@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from fashion.errors import FashionError, OutageError
 from fashion.files import explained, flush
-from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, check_row, check_settable, delete_items, places_of, update_items
@@ -52,9 +51,8 @@ async def changed(service: Service, client: str, change: Change) -> ItemsAnswer:
             )  # fmt: skip
         engine = VisualSearchEngine(service.engine.encoder, service.catalog)
         statuses = await asyncio.to_thread(change, engine)
-        if engine.catalog is not service.catalog:
-            assert isinstance(engine.catalog, Catalog)
-            await asyncio.to_thread(service.take, engine.catalog)
+        if engine.opened is not service.catalog:
+            await asyncio.to_thread(service.take, engine.opened)
         version, seconds = service.catalog.version, time.perf_counter() - started
         counts = ", ".join(f"{count} {status}" for status, count in Counter(one.status for one in statuses).items())
         log.info("%s changed the catalogue: %s; version %d, %.2f s", client, counts, version, seconds)

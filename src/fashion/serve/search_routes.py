@@ -110,8 +110,7 @@ def limited(engine: VisualSearchEngine, settings: Settings, wanted: How) -> dict
         ApiError: 422, if k is larger than this server gives.
         FashionError: if the filter or group_by names a column that is hidden.
     """
-    assert engine.catalog is not None
-    check_columns(engine.catalog, settings, wanted.filter, wanted.group_by)
+    check_columns(engine.opened, settings, wanted.filter, wanted.group_by)
     if wanted.k > settings.max_k:
         raise ApiError(
             422, "invalid", f"k is {wanted.k}; this server gives at most {settings.max_k} hits (server.max_k)."
@@ -125,8 +124,7 @@ def known(engine: VisualSearchEngine, number: int) -> Catalog:
     Raises:
         ApiError: 404.
     """
-    catalog = engine.catalog
-    assert catalog is not None
+    catalog = engine.opened
     if number not in catalog:
         raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
     return catalog
@@ -145,8 +143,6 @@ def named(engine: VisualSearchEngine, external_id: str) -> int:
 
 
 def answer(engine: VisualSearchEngine, settings: Settings, result: SearchResult, started: float) -> SearchAnswer:
-    catalog = engine.catalog
-    assert catalog is not None
     predicted = None
     if result.predicted is not None and result.probability is not None:
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
@@ -162,5 +158,5 @@ def answer(engine: VisualSearchEngine, settings: Settings, result: SearchResult,
         match=result.match,
         processing_time_ms=round(1000 * (time.perf_counter() - started), 3),
         model=engine.encoder.fingerprint,
-        catalog_version=catalog.version,
+        catalog_version=engine.opened.version,
     )  # fmt: skip

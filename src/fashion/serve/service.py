@@ -48,9 +48,7 @@ class Service:
 
     @property
     def catalog(self) -> Catalog:
-        catalog = self.engine.catalog
-        assert catalog is not None
-        return catalog
+        return self.engine.opened
 
     @contextmanager
     def place(self, *, change: bool = False) -> Iterator[None]:

@@ -68,8 +68,7 @@ def run(cfg: DictConfig) -> int:
     started = time.perf_counter()
     with store.writer():
         changes = _update(engine, listing, store, options, known)
-    catalog = engine.catalog
-    assert catalog is not None
+    catalog = engine.opened
     _report(changes, f"version {catalog.version}")
     log.info("Columns to filter by: %s", described(catalog.items) or "none")
     _write_metrics(catalog, changes, time.perf_counter() - started)
