@@ -12,12 +12,11 @@ from fashion.search.catalog import Catalog
 from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
-from fashion.serve.describing import content_of, image_url, items_after, payload
+from fashion.serve.describing import catalog_with, content_of, id_of, image_url, items_after, payload
 from fashion.serve.errors import ApiError, address, documented
 from fashion.serve.limits import once
 from fashion.serve.pictures import rounded, state_of, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
-from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
 from fashion.serve.uploads import check_address, check_count
@@ -38,7 +37,7 @@ def reading(service: Service) -> APIRouter:
     @routes.get("/items/{number}", responses=documented(404, 422))
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
-        return told(known(service.engine, number).item(number), service.settings)
+        return told(catalog_with(service.engine, number).item(number), service.settings)
 
     @routes.get("/items", dependencies=[once(Wanted.model_fields)], responses=documented(404, 422, 503))
     async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
@@ -49,8 +48,8 @@ def reading(service: Service) -> APIRouter:
         with service.place():
             if name is None:
                 return await service.run(lambda: listed(service.catalog, asked, service.settings))
-            number = await service.run(lambda: named(engine, name))
-        return told(known(engine, number).item(number), service.settings)
+            number = await service.run(lambda: id_of(engine, name))
+        return told(catalog_with(engine, number).item(number), service.settings)
 
     @routes.get(
         "/images/{number}", response_class=Response, dependencies=[once(("size", "v"))],
@@ -65,7 +64,7 @@ def reading(service: Service) -> APIRouter:
         Its longer side has `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
         `v`, which comes with `image_url`, is each content's own: with it the picture may be kept for good.
         """
-        catalog = known(service.engine, number)
+        catalog = catalog_with(service.engine, number)
         found = catalog.item(number)
         wanted, bbox = rounded(size or service.settings.thumbnail), found.get("bbox")
         known_tags = request.headers.get("if-none-match", "").split(",")

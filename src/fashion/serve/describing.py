@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
+from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import check_group
 from fashion.search.selecting import select
 from fashion.search.store import Store
 from fashion.search.table import RESERVED
 from fashion.search.values import plain
+from fashion.serve.errors import ApiError
 from fashion.serve.schemas import IndexAnswer, Sample
 from fashion.serve.settings import Settings
 
@@ -51,6 +54,30 @@ def content_of(item: dict[str, Any]) -> str:
 def image_url(item: dict[str, Any], settings: Settings) -> str:
     """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
     return f"{settings.root_path}/v1/images/{item['id']}?v={quote(content_of(item), safe='')}"
+
+
+def catalog_with(engine: VisualSearchEngine, number: int) -> Catalog:
+    """The catalogue, if it has that item.
+
+    Raises:
+        ApiError: 404.
+    """
+    catalog = engine.opened
+    if number not in catalog:
+        raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
+    return catalog
+
+
+def id_of(engine: VisualSearchEngine, external_id: str) -> int:
+    """The id of the item of that name; looks through all of them, a few milliseconds for a million.
+
+    Raises:
+        ApiError: 404.
+    """
+    try:
+        return engine.item_number(external_id)
+    except FashionError as error:
+        raise ApiError(404, "no_such_item", str(error)) from None
 
 
 def columns(catalog: Catalog, settings: Settings) -> list[str]:
