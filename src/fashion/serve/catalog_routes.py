@@ -90,7 +90,7 @@ def reading(service: Service) -> APIRouter:
 
 def listed(catalog: Catalog, asked: Wanted, settings: Settings) -> ItemList:
     """A part of the catalogue's items."""
-    found, after = items_after(catalog, settings, asked.after, asked.limit, asked.filter or None)
+    found, after = items_after(catalog, settings, asked.after, asked.limit, asked.filter)
     items = [told(item, settings) for item in found]
     return ItemList(items=items, after=after, catalog_version=catalog.version)
 
