@@ -14,6 +14,7 @@ from pydantic import Field
 
 from fashion.encoder import load_encoder
 from fashion.files import write_text
+from fashion.model_files import bundle_of
 from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, as_dict, note_unused, read_options
@@ -102,7 +103,6 @@ def _evaluation(options: BenchmarkOptions, folder: Path) -> Any:
 
 def _server(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import server
-    from fashion.tasks.serve import bundle_of
 
     figures, rows = server.run(bundle_of(Path(options.encoder)), options.items, options.rounds)
     show(plain_table(f"A server of {options.items:,} items", ["figure", "value"], rows))

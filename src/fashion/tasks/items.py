@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from omegaconf import DictConfig
 
+from fashion.data.folders import expand
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.store import Store
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.search import expand
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from omegaconf import DictConfig
 
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
-from fashion.model_files import find_model
-from fashion.quoting import as_typed
+from fashion.model_files import bundle_of
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
@@ -102,21 +101,3 @@ def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *
     opened = Catalog.open(folder, mmap=mmap)
     engine = VisualSearchEngine(load_encoder(bundle_of(Path(encoder) if encoder else opened.encoder_path())), opened)
     return Service(engine, Store(folder), settings, mmap=mmap)
-
-
-def bundle_of(model: Path) -> Path:
-    """The bundle (or a bundle's network) that `model` is, or the bundle that lies in its run's folder.
-
-    Raises:
-        FashionError: if the model was not exported yet.
-    """
-    found = find_model(model)
-    if found.is_dir() or found.suffix == ".onnx":
-        return found
-    bundle = found.parent.parent / "bundle"
-    if not (bundle / "encoder.onnx").is_file():
-        raise FashionError(
-            f"The server needs {model} as a bundle; make it with: "
-            f"python run.py task=export {as_typed('encoder', found.parent.parent)}"
-        )
-    return bundle
