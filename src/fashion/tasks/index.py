@@ -164,7 +164,7 @@ def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
     index = catalog.index
     metrics = {
         "recall@10": 1.0 if index.recall is None else index.recall,
-        "search_ms": search_ms(index, np.asarray(catalog.embeddings[:SAMPLE])),
+        "search_ms": search_ms(index.search, np.asarray(catalog.embeddings[:SAMPLE])),
         "pictures": len(catalog),
         "embedded": changes.embedded,
         "seconds": round(seconds, 2),
