@@ -199,14 +199,14 @@ def test_an_index_is_as_it_was_once_ids_are_refused():
 def test_how_hard_a_search_looks_is_checked_as_when_building(kind, settings, words, files):
     index = FAISSIndex.load(files / f"{kind}.faiss")
     with pytest.raises(FashionError, match=words):
-        index.look(**settings)
+        index.set_search_params(**settings)
     assert index.settings == QUICK[kind]
 
 
 @pytest.mark.parametrize(
     "use",
     [
-        lambda index: index.look(ef_search=3),
+        lambda index: index.set_search_params(ef_search=3),
         lambda index: index.factory,
         lambda index: index.measure_recall(unit(3)),
         lambda index: index.changed(unit(3), np.arange(3), np.zeros(3, bool)),

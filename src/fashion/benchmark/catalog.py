@@ -188,7 +188,7 @@ def approximate(items: int) -> list[dict[str, Any]]:
     for ef in (None, 16, 32, 64, 128, 256):
         index = flat if ef is None else graph
         if ef is not None:
-            graph.look(ef_search=ef)
+            graph.set_search_params(ef_search=ef)
         found = index.search(queries, 10)[1]
         recall = float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(truth, found, strict=True)]))
         name = "flat" if ef is None else f"hnsw ef_search={ef}"

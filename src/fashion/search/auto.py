@@ -87,7 +87,7 @@ def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
     if (index.recall or 0) < recall:
         index.recall = index.measure_recall(embeddings)  # a change measures it of few items
     while (index.recall or 0) < recall and index.settings[name] < HARDEST:
-        index.look(**{name: 2 * index.settings[name]})
+        index.set_search_params(**{name: 2 * index.settings[name]})
         index.recall = index.measure_recall(embeddings)
     return (index.recall or 0) >= recall
 

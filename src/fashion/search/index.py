@@ -197,19 +197,19 @@ class FAISSIndex:
         noted = kinds.settings_of(held.inner, held.kind)
         index = cls(held.whole.d, held.kind, **{**noted, **settings})
         for name, value in settings.items():
-            if name not in kinds.LOOKS[held.kind] and value not in (noted[name], "auto"):
+            if name not in kinds.SEARCH_PARAMS[held.kind] and value not in (noted[name], "auto"):
                 raise FashionError(f"{path} was built with {name}={noted[name]}, not {value}; leave {name} out.")
         index._held = held
-        index.look()
+        index.set_search_params()
         return index
 
-    def look(self, **settings: int) -> None:
-        """Set how hard a search of an approximate index looks: `ef_search` of hnsw, `nprobe` of ivf and ivfpq.
+    def set_search_params(self, **settings: int) -> None:
+        """Set how much an approximate index searches: `ef_search` of hnsw, `nprobe` of ivf and ivfpq.
 
         Raises:
             FashionError: if the index is empty, or has no such setting.
         """
-        inner, known = self._filled.inner, kinds.LOOKS[self.kind]
+        inner, known = self._filled.inner, kinds.SEARCH_PARAMS[self.kind]
         unknown = [name for name in settings if name not in known]
         if unknown:
             raise FashionError(

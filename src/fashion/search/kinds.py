@@ -17,8 +17,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Kind → its settings and their defaults.  `flat` is exact; the others trade recall for speed."""
 
-LOOKS: dict[str, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",), "ivf": ("nprobe",), "ivfpq": ("nprobe",)}
-"""Kind → those of its settings that say how hard a search looks, which may change once it is built."""
+SEARCH_PARAMS: dict[str, tuple[str, ...]] = {
+    "flat": (),
+    "hnsw": ("ef_search",),
+    "ivf": ("nprobe",),
+    "ivfpq": ("nprobe",),
+}
+"""Kind → those of its settings that a search reads, which may change once it is built."""
 
 TYPES: dict[type, str] = {
     faiss.IndexFlatIP: "flat",
