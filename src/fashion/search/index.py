@@ -126,11 +126,6 @@ class FAISSIndex:
         vectors = searching.unit_vectors(embeddings, self.dimension)
         return vectors, np.arange(len(vectors)) if ids is None else checked_ids(ids, len(vectors))
 
-    @property
-    def factory(self) -> str:
-        """What FAISS's own `index_factory` calls an index like this one, as it was built."""
-        return kinds.factory_name(self._filled.inner, self.kind, self.settings)
-
     def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
         """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds.
 

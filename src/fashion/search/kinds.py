@@ -104,16 +104,6 @@ def lists_for(count: int, settings: Mapping[str, Any]) -> int:
     return min(round(4 * math.sqrt(count)), count // 39)
 
 
-def factory_name(index: Any, kind: str, settings: Mapping[str, Any]) -> str:
-    """What FAISS's own `index_factory` calls an index like this one, of `kind`, as it was built."""
-    if kind == "hnsw":
-        return f"IDMap,HNSW{settings['m']},Flat"
-    if kind == "flat":
-        return "IDMap,Flat"
-    codes = "Flat" if kind == "ivf" else f"PQ{index.pq.M}x{index.pq.nbits}"
-    return f"IDMap,IVF{index.nlist},{codes}"
-
-
 def kind_of(index: Any) -> str | None:
     """The kind of FAISS's own index; None if it is none of ours."""
     return TYPES.get(type(index)) if index.metric_type == faiss.METRIC_INNER_PRODUCT else None

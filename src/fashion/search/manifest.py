@@ -72,7 +72,6 @@ def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, An
         "dim": catalog.index.dimension,
         "metric": "cosine",
         "index": {"kind": catalog.index.kind, **catalog.index.settings},
-        "factory": catalog.index.factory,
         "asked": catalog.asked,
         "recall": catalog.index.recall,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

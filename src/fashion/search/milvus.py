@@ -63,10 +63,6 @@ class MilvusIndex:
         self._client: Any = None
 
     @property
-    def factory(self) -> None:
-        """FAISS knows no such index."""
-
-    @property
     def client(self) -> Any:
         """The connection; opened when first needed.
 
