@@ -23,7 +23,7 @@ HARDEST = 1024
 
 
 @dataclass(frozen=True)
-class Former:
+class Reusable:
     """An index, and which [N] of the items it has already, with the same embeddings under the same ids."""
 
     index: FAISSIndex | MilvusIndex
@@ -34,7 +34,7 @@ def build_auto(
     embeddings: ArrayLike,
     ids: ArrayLike,
     dimension: int = 64,
-    before: Former | None = None,
+    before: Reusable | None = None,
     *,
     recall: float = 0.95,
     memory_mb: float | None = None,
@@ -125,7 +125,7 @@ def built(
     ids: ArrayLike,
     dimension: int,
     kind: str,
-    before: Former | None = None,
+    before: Reusable | None = None,
     **settings: Any,
 ) -> FAISSIndex | MilvusIndex:
     """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`.
@@ -147,7 +147,7 @@ def _of_kind(
     embeddings: ArrayLike,
     ids: ArrayLike,
     dimension: int,
-    before: Former | None,
+    before: Reusable | None,
     **settings: Any,
 ) -> FAISSIndex:
     if before is not None and isinstance(before.index, FAISSIndex) and before.index.kind == kind:

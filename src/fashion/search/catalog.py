@@ -24,7 +24,7 @@ from pyarrow import parquet
 from fashion.encoder import Encoder
 from fashion.errors import FashionError, OtherModelError
 from fashion.files import sha256, write_array
-from fashion.search.auto import Former, built, in_full
+from fashion.search.auto import Reusable, built, in_full
 from fashion.search.catalog_files import PICTURES, ROW_GROUP, forget_pictures, ids_of, read_version
 from fashion.search.filters import Filter
 from fashion.search.index import FAISSIndex
@@ -111,7 +111,7 @@ class Catalog:
                 items are its own.
         """
         ids, asked = items["id"].to_numpy(), in_full(index)
-        before = like._former(ids, embeddings, asked) if like is not None else None
+        before = like._reusable(ids, embeddings, asked) if like is not None else None
         if before is not None and before.kept.all() and len(before.index) == len(ids):
             made = before.index
         else:
@@ -119,16 +119,16 @@ class Catalog:
         above = int(ids.max()) + 1 if next_id is None else next_id
         return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, asked)
 
-    def _former(
+    def _reusable(
         self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]
-    ) -> Former | None:
+    ) -> Reusable | None:
         """Its index, if that is of these settings, as it was asked for or came out; `ids` are ascending."""
         if index not in (self.asked, {"kind": self.index.kind, **self.index.settings}):
             return None
         rows = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
         kept: NDArray[np.bool_] = self.ids[rows] == ids
         kept[kept] = (self.embeddings[rows[kept]] == embeddings[kept]).all(axis=1)
-        return Former(self.index, kept)
+        return Reusable(self.index, kept)
 
     def allowed(self, filter: str | Filter) -> NDArray[np.bool_]:
         """Which items [N] the filter is true for; not to be written to, as it may be given again.

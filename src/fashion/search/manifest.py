@@ -66,7 +66,7 @@ def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, An
         "given": catalog.given,
         "count": len(catalog),
         "next_id": catalog.next_id,
-        "line": store.line(),
+        "line": store.ancestors(),
         "written_by": written_by,
         "keep": store.keep,
         "dim": catalog.index.dimension,

@@ -171,8 +171,8 @@ class Store:
         shutil.rmtree(aside, ignore_errors=True)
         flush(self.folder)
 
-    def line(self) -> list[int]:
-        """The kept versions that led to the current one, itself first: not those that were gone back from."""
+    def ancestors(self) -> list[int]:
+        """The kept versions that led to the current one, itself first: not those that were rolled back."""
         kept, found = self.numbers(), []
         number = self.number()
         while number in kept and number not in found:
@@ -187,8 +187,8 @@ class Store:
 
     def others(self) -> list[int]:
         """The kept versions besides the current one: those that led to it, then the others, each newest first."""
-        line = self.line()
-        return [*line[1:], *(number for number in reversed(self.numbers()) if number not in line)]
+        ancestors = self.ancestors()
+        return [*ancestors[1:], *(number for number in reversed(self.numbers()) if number not in ancestors)]
 
     def of_items(self, number: int) -> bool:
         """Whether the version was written by a change of single items, not by `task=index`."""

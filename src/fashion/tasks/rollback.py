@@ -26,8 +26,10 @@ def run(cfg: DictConfig) -> int:
     if store.current() is None:
         raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
     with store.writer():
-        line = store.line()
-        older = line[1:] if line else store.others()  # where the current version is lost: the last one that is left
+        ancestors = store.ancestors()
+        older = (
+            ancestors[1:] if ancestors else store.others()
+        )  # where the current version is lost: the last one that is left
         if options.version is None and not older:
             raise FashionError(
                 f"{store.folder} keeps no version before {store.number()}; make it anew with {made_anew(store.folder)}."
