@@ -192,7 +192,7 @@ def _fields(**values: Any) -> dict[str, str]:
 def _content(picture: Picture) -> bytes:
     try:
         return picture if isinstance(picture, bytes) else Path(picture).expanduser().read_bytes()
-    except (OSError, RuntimeError) as error:  # RuntimeError: of ~somebody who is nobody
+    except (OSError, RuntimeError) as error:  # RuntimeError: of ~user of an unknown user
         reason = getattr(error, "strerror", None) or error
         raise FashionError(f"{picture!s} cannot be read ({reason}); check the path.") from None
 

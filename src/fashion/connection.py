@@ -16,7 +16,7 @@ JSON = "application/json"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses to go elsewhere: a change would arrive there as a question, and the API key at whoever is named."""
+    """Follows no redirect: urllib would resend a POST as a GET, and send the API key to another host."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -73,7 +73,7 @@ class Connection:
                     if wait is None or time.monotonic() + wait > end:
                         raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
                 time.sleep(wait)  # then once more: whatever this API does can be done twice
-            except (OSError, ValueError) as error:  # first: who hangs up without an answer raises one of both
+            except (OSError, ValueError) as error:  # first: RemoteDisconnected is an HTTPException too
                 reason = getattr(error, "reason", error)
                 raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None
             except http.client.HTTPException as error:

@@ -109,7 +109,9 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which stays: one process (or thread) at a time, others wait; a kill gives it back.
+    """Hold the lock file `path`, which stays: one process (or thread) at a time, others wait.
+
+    It is released if the process dies.
 
     Raises:
         FashionError: if the file cannot be made.

@@ -136,5 +136,5 @@ def _check_end(tar: tarfile.TarFile, plain: bool) -> None:
         while tar.fileobj.read(CHUNK):  # to the end, where the check sum stands
             pass
     except gzip.BadGzipFile as error:
-        if "Not a gzipped file" not in str(error):  # what follows a whole stream is nobody's
+        if "Not a gzipped file" not in str(error):  # trailing bytes after a complete stream are ignored
             raise

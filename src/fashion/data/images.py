@@ -127,7 +127,7 @@ def open_picture(
     Args:
         source: a path, or the bytes of a picture file.
         draft: decode a JPEG at the smallest scale that keeps both sides at least this long, pixels.
-        longest: or the longer side.
+        longest: the same for the longer side only; overrides `draft`.
         box: (left, top, right, bottom) in pixels of the upright picture, to cut out of the picture at full size.
 
     Raises:

@@ -88,7 +88,7 @@ class Catalog:
     def _row(self, number: int) -> int | None:
         """Where the item with that id stands; None if there is none."""
         if not -(2**63) <= number < 2**63:
-            return None  # NumPy would look for it among all ids as Python's numbers
+            return None  # else NumPy would convert all ids to Python objects
         row = int(self.ids.searchsorted(number))
         return row if row < len(self.ids) and self.ids[row] == number else None
 

@@ -24,7 +24,7 @@ MANY = 0.1
 """Above this share of candidates, as where all vectors are about the same, a search through all takes no longer."""
 
 PATIENCE = 20
-"""After so many searches that are left to others, less those that it helped, all are."""
+"""Given up once searches that fell back to the full search outnumber those that did not by this many."""
 
 BLOCK = 4096
 
@@ -65,7 +65,7 @@ class Rough:
         self.error = self._farthest() * (1 + LENGTH) + ROUNDING * (dimension + 1) * (1 + off)
         """A score by the codes is off by so much at most: by what a vector lost, times the query's length of 1."""
         self.vain = 0
-        """Searches that it left to others, less those that it helped."""
+        """Searches that fell back to the full search, less those that did not; never below 0."""
 
     def _farthest(self) -> float:
         """The longest difference between a vector and its codes."""

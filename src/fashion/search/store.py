@@ -90,7 +90,7 @@ class Store:
 
     @contextmanager
     def writer(self) -> Iterator[None]:
-        """Hold the lock: one writer at a time, over all processes of this machine; a kill gives it back.
+        """Hold the lock: one writer at a time, over all processes of this machine; released if the process dies.
 
         Raises:
             BusyError: that names who holds it.
@@ -234,9 +234,9 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def next_id(self) -> int:
-        """The lowest id that no version ever gave, also those that were gone back from, or cannot be read any more."""
+        """The lowest id that no version ever gave, also those that were rolled back, or cannot be read any more."""
         noted = [self.manifest(number).get("next_id") or 0 for number in self.numbers()]
-        with suppress(OSError, ValueError):  # a catalogue of before has no such file
+        with suppress(OSError, ValueError):  # older catalogues have no such file
             noted.append(int((self.folder / NEXT_ID).read_text(encoding="utf-8")))
         return max(noted, default=0)
 

@@ -131,8 +131,8 @@ def once(names: Iterable[str]) -> Any:
 def check_writer(request: Request, settings: Settings, writable: bool) -> None:
     """Refuse a change of the catalogue by who may not make it.
 
-    Where there is a key, it alone decides: a page of another site does not know it.  Where there is none, such a page
-    can make a browser on this machine post to this server, and its Origin gives it away.
+    Where there is a key, it alone decides.  Where there is none, requests from other machines and those with another
+    site's Origin are refused: that site's page could make a browser on this machine send them (CSRF).
 
     Args:
         writable: whether the server itself may write the catalogue.
@@ -151,7 +151,7 @@ def check_writer(request: Request, settings: Settings, writable: bool) -> None:
 
 
 def _check_neighbour(request: Request, settings: Settings) -> None:
-    """Refuse whoever is not on this machine, as far as requests give that away."""
+    """Refuse requests of other sites' pages, and of other machines, as far as their headers and address tell."""
     origin = request.headers.get("origin")
     if origin and _netloc(origin) != request.headers.get("host"):
         raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
@@ -170,6 +170,6 @@ def _netloc(origin: str) -> str | None:
 
 
 def forwarded(request: Request) -> bool:
-    """Whether somebody else's request came through a proxy on this machine, as far as it says so."""
+    """Whether the request comes from another machine, or from a proxy on this one, as far as its headers say so."""
     through = any(name in request.headers for name in ("forwarded", "via", "x-forwarded-for", "x-forwarded-host"))
     return through or request.client is None or request.client.host not in ("127.0.0.1", "::1")

@@ -42,9 +42,9 @@ class BoundedHead(HttpToolsProtocol):
     _size = 0
     """Bytes of the head, as far as it was parsed."""
     _idle: int | None = None
-    """Bytes of a request since its parser got anywhere, after the read in which it did; None: between requests."""
+    """Bytes of a request since its parser last made progress, not counting that read; None: between requests."""
     _moved = False
-    """Whether it got anywhere in this read."""
+    """Whether the parser made progress in this read."""
     _last: bytes | None = None
     """The answer to hang up with, where others come before it; nothing is read any more."""
 

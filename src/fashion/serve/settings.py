@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that no other can reach; a page that made its own name mean 127.0.0.1 sends that name."""
+"""Hosts of this machine alone.  A server on one of them refuses other Host headers: protection from DNS rebinding."""
 
 ORIGIN = re.compile(r"https?://[^/\sA-Z]+")
 """What browsers say of where a page comes from: no path, no slash at the end."""
