@@ -12,7 +12,7 @@ from fashion.errors import FashionError
 Picture = str | Path | bytes
 
 LONGEST_QUERY, LONGEST_BODY = 30_000, 9_000_000
-"""Letters of the ids that one request to delete may have, and of the items of another; a server reads a little more."""
+"""Characters of the ids in one request to delete, and of the items in others, at most; a server takes a little more."""
 
 MOST_ADDED, MOST_CHANGED, MOST_LISTED = 32, 1_000, 1_000
 """Items that one request may have, or get, by the server's own settings."""
@@ -107,7 +107,7 @@ class Client:
     def delete(self, *external_ids: str) -> dict[str, Any]:
         """Delete items; each gets a status.
 
-        Many go in several requests, each of which is one change of the catalogue: an address has an end.
+        Many go in several requests, each of which is one change of the catalogue: an address cannot be of any length.
         """
         strange = [name for name in external_ids if not isinstance(name, str)]
         if strange:

@@ -1,4 +1,4 @@
-"""A connection to a search server: JSON or a form there, JSON back, in one sentence what is wrong, and patience."""
+"""A connection to a search server: sends JSON or a form, reads JSON, and retries while it is busy."""
 
 import http.client
 import json
@@ -58,7 +58,7 @@ class Connection:
         return answer
 
     def content(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> bytes:
-        """As `answer`, as it comes."""
+        """As `answer`, but the bytes as they come."""
         headers = {"Content-Type": kind} | ({"X-API-Key": self.api_key} if self.api_key else {})
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         end = time.monotonic() + self.patience
@@ -72,7 +72,7 @@ class Connection:
                     wait = _wait(error)
                     if wait is None or time.monotonic() + wait > end:
                         raise FashionError(f"{self.url} answered {error.code}: {_message(error)}") from None
-                time.sleep(wait)  # then once more: whatever this API does can be done twice
+                time.sleep(wait)  # then retry: all requests of this API are idempotent
             except (OSError, ValueError) as error:  # first: RemoteDisconnected is an HTTPException too
                 reason = getattr(error, "reason", error)
                 raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None

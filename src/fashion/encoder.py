@@ -23,7 +23,7 @@ BATCH = 64
 """Pictures of one forward pass of torch."""
 
 ONNX_BATCH = 16
-"""Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""
+"""Pictures of one forward pass of ONNX Runtime: their activations stay in a core's own cache (8% faster than 64)."""
 
 UNFITTED = (
     "%s: its training did not end, so that its looks are random and searches are worse; end it with resume=…, or, with "

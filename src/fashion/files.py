@@ -34,7 +34,7 @@ def _umask() -> int:
 
 
 UMASK = _umask()
-"""What new files and folders withhold from others; the system tells only who sets it, so it is read once."""
+"""The process's umask, read once: it can only be read by setting it."""
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,7 @@ UNKNOWN = "unknown"
 
 
 def versions(*names: str) -> dict[str, str]:
-    """name → version, "unknown" for what is only on the path: a copy that nobody installed, say."""
+    """name → version, "unknown" for what can be imported but was not installed, such as a copied source tree."""
     return {name: _version(name) for name in names}
 
 

@@ -104,7 +104,7 @@ def _searches(engine: VisualSearchEngine, rounds: int) -> dict[str, float]:
                 "raw": lambda queries=queries: raw.search(queries, 10),  # type: ignore[misc]
                 "ours": lambda queries=queries: engine.nearest(queries, choice),  # type: ignore[misc]
                 "filtered": lambda queries=queries: engine.nearest(queries, choice, FILTER),  # type: ignore[misc]
-                # As if it had not been asked before.
+                # Spaces make it another text, so that it is not cached.
                 "new": lambda queries=queries: engine.nearest(queries, choice, FILTER + " " * next(spaces)),  # type: ignore[misc]
             },
             rounds,

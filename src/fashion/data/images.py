@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fashion.errors import FashionError
 
-# Pillow's own of bombs and EXIF: MAX_PIXELS decides.  Once for all: `catch_warnings` mixes up those of other threads.
+# Pillow's warnings of bombs and EXIF: MAX_PIXELS decides.  For the whole process: `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Picture = NDArray[np.uint8]

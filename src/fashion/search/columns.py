@@ -25,7 +25,7 @@ def described(items: pa.Table) -> str:
 
 
 def _why_text(items: pa.Table, name: str) -> str:
-    """Of a text column that holds mostly numbers, the first value that is none: it made the others text."""
+    """Of a text column of mostly numbers, the first value that is no number: it is why the column is text."""
     if name in TEXT or not pa.types.is_string(items[name].type):
         return ""
     numbers = pc.match_substring_regex(items[name], NUMBER)

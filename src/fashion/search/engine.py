@@ -165,7 +165,7 @@ class VisualSearchEngine:
         catalog = self._ready(choice)
         row = catalog.row(number)
         if filter is None and choice.plain:
-            # Without a mask, for which hnsw passes over all items.
+            # Without a mask: with one, hnsw compares all items.
             hits = self.nearest(catalog.embeddings[row][None], replace(choice, k=k + 1))[0]
             others = [hit for hit in hits if hit.id != number][:k]
             return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
@@ -174,7 +174,7 @@ class VisualSearchEngine:
         return self.nearest(catalog.embeddings[row][None], choice, allowed)[0]
 
     def like_item(self, number: int, **options: Any) -> SearchResult:
-        """`more_like`, as a search answers: the query is called what the item is, and named by the item's picture."""
+        """`more_like` as a SearchResult: its query is the item's external_id, its class that of the picture."""
         hits = self.more_like(number, **options)
         item, encoder = self.opened.item(number), self.encoder
         path, box = self.opened.picture(item), box_of(item.get("bbox"))

@@ -34,7 +34,7 @@ TYPES: dict[type, str] = {
 """FAISS's own type → kind."""
 
 LEAST = {"m": 2}
-"""Settings that are more than 1 at least: a graph whose items have one neighbour each makes FAISS crash."""
+"""Settings whose minimum is not 1: FAISS crashes on a graph of one neighbour an item."""
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -49,7 +49,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 
 def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an index of that kind, those that are not named among them.
+    """The settings of an index of that kind, with defaults filled in.
 
     Raises:
         FashionError: for an unknown kind or setting, or a value out of its range.
@@ -92,7 +92,7 @@ def empty(kind: str, settings: Mapping[str, Any], dimension: int, count: int) ->
     else:
         index = faiss.IndexIVFPQ(centres, dimension, lists, settings["subquantizers"], settings["bits"], metric)
     index.nprobe = min(settings["nprobe"], lists)
-    index.cp.min_points_per_centroid = 1  # small catalogues: said once by us, not warned about by FAISS
+    index.cp.min_points_per_centroid = 1  # else FAISS warns about small catalogues
     return index
 
 

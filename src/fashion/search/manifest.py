@@ -133,7 +133,7 @@ def is_intact(store: Store, number: int, *, items_only: bool = False) -> bool:
 
 
 def _hashed(path: Path) -> str:
-    """The file's SHA-256, read once while it is not touched: a server may say often what there is to go back to."""
+    """The file's SHA-256, cached until the file changes: a server may often look for a version to roll back to."""
     stat = path.stat()
     return _hash_of(path.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
@@ -144,7 +144,7 @@ def _hash_of(path: Path, *touched: int) -> str:
 
 
 def way_out(folder: Path) -> str:
-    """What to do about a damaged catalogue: an intact version has the items that were added, and costs nothing."""
+    """What to do about a damaged catalogue: an intact version has the added items, and going back embeds nothing."""
     number = intact(Store(folder))
     back = (
         ""

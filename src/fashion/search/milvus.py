@@ -67,7 +67,7 @@ class MilvusIndex:
         """The connection; opened when first needed.
 
         Raises:
-            FashionError: if the `milvus` extra is missing, or nobody answers.
+            FashionError: if the `milvus` extra is missing, or no server answers.
         """
         if self._client is None:
             uri = str(self.settings["uri"])
@@ -95,7 +95,7 @@ class MilvusIndex:
             self._asked(lambda: self._create(vectors))
         except BaseException:
             with suppress(FashionError):
-                self.drop()  # half of it
+                self.drop()  # it may be incomplete
             raise
 
     def _create(self, vectors: NDArray[np.float32]) -> None:
@@ -211,7 +211,7 @@ def collections(store: Store) -> dict[str, MilvusIndex]:
 
 
 def _identity(folder: Path) -> str:
-    """Where the folder lies, and which one it is: another machine's may lie at the same place, a copy of it."""
+    """The folder's path, device and inode: a copy on another machine may have the same path."""
     there = folder.resolve()
     stat = there.stat()
     return f"{there} ({stat.st_dev}:{stat.st_ino})"
@@ -219,9 +219,9 @@ def _identity(folder: Path) -> str:
 
 @contextmanager
 def dropping(store: Store, index: Any) -> Iterator[None]:
-    """Around the writing of a version with that index: what collections no kept version needs then is dropped.
+    """Around the writing of a version with that index: drops the collections that no kept version needs afterwards.
 
-    So is the index's own, if the writing fails.  Those that another catalogue made, which this one is a copy of, stay.
+    If the writing fails, that is the index's own.  Those of another catalogue, which this one is a copy of, stay.
     """
     before, here = collections(store), _identity(store.folder)
     if isinstance(index, MilvusIndex) and index.folder is None:
@@ -236,5 +236,5 @@ def dropping(store: Store, index: Any) -> Iterator[None]:
                 continue
             try:
                 before[name].drop()
-            except FashionError as error:  # the versions stand all the same
+            except FashionError as error:  # the version is written all the same
                 log.warning("%s; the collection %s stays there, and no version needs it.", error, name)

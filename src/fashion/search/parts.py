@@ -187,7 +187,7 @@ def listing_of(folder: Path) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     sizes, mtimes = ([int(value or 0) for value in _column(columns, name)] for name in ("file_size", "file_mtime_ns"))
     given = [box_of(str(value or "")) for value in _column(columns, "bbox")]
     contents = [Content(*row) for row in zip(sizes, mtimes, hashes, strict=True)]
-    boxes = map(box_text, given)  # as the catalogue writes them, whoever wrote these
+    boxes = map(box_text, given)  # as the catalogue writes them; other tools may write them otherwise
     known = dict(zip(map(content_key, hashes, boxes), embeddings / lengths, strict=True))
     left = {name: values for name, values in columns.items() if name not in (*RESERVED, "bbox")}
     made_from = {"embeddings": str(folder.resolve())}

@@ -41,7 +41,7 @@ def typed_overrides(made_from: Mapping[str, Any]) -> str:
 
 
 def root_of(store: Store) -> str | None:
-    """Where the pictures lie; None where no manifest says it but for "/"."""
+    """Where the pictures lie; None where no manifest says it, or only "/"."""
     root = str(_manifest(store).get("root", "/"))
     return None if root == "/" else root
 

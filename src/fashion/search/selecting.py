@@ -103,7 +103,7 @@ def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
             return moments(pa.array([value]), kind)[0]
         fits = types.is_string(kind) or types.is_large_string(kind)
     elif types.is_decimal(kind):
-        return pa.scalar(Decimal(repr(value)))  # by its text: 9.99 is no sum of halves
+        return pa.scalar(Decimal(repr(value)))  # by its text: as a float 9.99 is not exact
     else:
         if types.is_floating(kind):
             return pa.scalar(float(value)).cast(kind)

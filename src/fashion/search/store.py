@@ -54,7 +54,7 @@ class Store:
         link = self.folder / "current"
         if link.is_symlink():
             return self.folder / link.readlink()
-        if not link.is_dir():  # none, or `_point` was killed where it makes a link of a copy
+        if not link.is_dir():  # none, or `_point` was killed as it replaced a copied folder
             fresh = self.folder / ".current"
             return self.folder / fresh.readlink() if fresh.is_symlink() else None
         # A copy that followed links: the version that it is a copy of.
@@ -229,7 +229,7 @@ class Store:
         return self.version(number)
 
     def _clean(self) -> None:
-        """What a killed writer left: a version half-written."""
+        """Remove what a killed writer left: half-written versions."""
         for path in self.folder.glob("versions/.new-*"):
             shutil.rmtree(path, ignore_errors=True)
 

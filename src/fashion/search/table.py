@@ -96,7 +96,7 @@ def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
 
 
 def _decimal(value: Any) -> Decimal:
-    """A number, or a text of one, as it is written: 9.99 is no sum of halves.
+    """A number, or a text of one, just as it is written: as a float 9.99 is not exact.
 
     Raises:
         ArithmeticError, TypeError, ValueError: if it is none.

@@ -19,7 +19,7 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
     """The class of such routes.
 
     Args:
-        writes: whether they change the catalogue: then who may not is sent away before anything is read.
+        writes: whether they change the catalogue; those that may not are refused before their body is read.
     """
 
     class BoundedRoute(APIRoute):

@@ -26,7 +26,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def reading(service: Service) -> APIRouter:
-    """What asks only."""
+    """The routes that only read."""
     routes = APIRouter(tags=["catalogue"], responses=documented(429))
 
     @routes.get("/index")
@@ -71,8 +71,8 @@ def reading(service: Service) -> APIRouter:
         try:
             with service.place():
                 state = await service.run(lambda: state_of(catalog.picture(found)))
-                # Of the file as it is now, which may be another than was embedded: then it is not kept under the
-                # embedded one's address.  What others embedded may say anything as sha256.
+                # The tag is of the file as it is now.  If that is not the one that was embedded, `v` does not name it,
+                # so it is not kept for good; nor where imported embeddings came with something else as sha256.
                 content = f"{found['sha256']} {state} {bbox} {wanted}"
                 tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
                 as_noted = state == (found["file_size"], found["file_mtime_ns"])
@@ -103,7 +103,7 @@ def told(item: dict[str, Any], settings: Settings) -> ItemAnswer:
 
 
 def writing(service: Service) -> APIRouter:
-    """What changes the catalogue."""
+    """The routes that change the catalogue."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Of servers that have one.")  # to document it
     routes = APIRouter(
         tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)],

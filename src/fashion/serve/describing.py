@@ -47,12 +47,12 @@ def payload(item: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def content_of(item: dict[str, Any]) -> str:
-    """A part of the digest of the item's picture, or of what others who embedded it say instead, and its bbox."""
+    """A part of the picture's digest, or of what imported embeddings have in its place, and the bbox."""
     return "-".join([str(item["sha256"])[:12], *str(item.get("bbox") or "").split()])
 
 
 def image_url(item: dict[str, Any], settings: Settings) -> str:
-    """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
+    """The address of the item's picture: another one once its content changes, so that no browser shows the old one."""
     return f"{settings.root_path}/v1/images/{item['id']}?v={quote(content_of(item), safe='')}"
 
 
@@ -81,7 +81,7 @@ def id_of(engine: VisualSearchEngine, external_id: str) -> int:
 
 
 def columns(catalog: Catalog, settings: Settings) -> list[str]:
-    """The columns that requests may name: what is hidden could be found letter by letter through filters."""
+    """The columns that requests may name: filters on hidden ones would give their values away letter by letter."""
     shops = (name for name in catalog.items.column_names if name == "id" or name not in RESERVED)
     return [name for name in shops if is_told(name, settings)]
 
@@ -117,7 +117,7 @@ def items_after(
         mask = select(filter, left)
         rows = np.flatnonzero(mask)
         end = int(rows[:limit].max(initial=-1)) + 1
-        # Not by `take`, which would put all texts into one piece first.
+        # Not by `take`, which would first copy all texts into one chunk.
         found, more = left.slice(0, end).filter(pa.array(mask[:end])), len(rows) > limit
     items = found.to_pylist()
     return items, items[-1]["id"] if more else None
@@ -135,7 +135,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         version=catalog.version,
         created=written(catalog),
         unused_version=None,
-        # Where a Milvus lies is nobody's business, and its address may hold a password.
+        # Without the address of a Milvus server, which is private and may hold a password.
         index={"kind": catalog.index.kind}
         | {key: value for key, value in catalog.index.settings.items() if key != "uri"},
         recall=catalog.index.recall,
@@ -162,7 +162,7 @@ def written(catalog: Catalog) -> datetime | None:
 
 
 def spread(catalog: Catalog) -> list[dict[str, Any]]:
-    """Items from all over the catalogue, of as many labels as there are among some of them."""
+    """Items spread over the catalogue, of as many labels as a part of it shows."""
     rows = np.unique(np.linspace(0, len(catalog) - 1, 10 * SAMPLES).astype(int))
     by_label: dict[Any, list[dict[str, Any]]] = {}
     for number in catalog.ids[rows]:

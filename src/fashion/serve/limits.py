@@ -23,14 +23,14 @@ INLINE = {"/docs": b" 'unsafe-inline'"}
 
 
 CHECKS = ("/healthz", "/readyz", "/metrics")
-"""What watches the server asks these, often and from one address: no rate holds for them."""
+"""Monitoring asks these often and from one address, so no rate limit applies."""
 
 LINGER_S = 5
 """Seconds in which the rest of a refused request may still come."""
 
 
 class Limits:
-    """Refuses strange hosts, bodies that are too long and addresses that ask too often; adds what browsers heed."""
+    """Refuses strange hosts, bodies that are too long and addresses that ask too often; adds security headers."""
 
     def __init__(self, app: ASGIApp, settings: Settings):
         self.app, self.settings = app, settings
@@ -100,14 +100,14 @@ def closes(scope: Scope) -> bool:
 
 
 async def linger(read: Callable[[], Awaitable[Message]], done: Callable[[], bool]) -> None:
-    """Read and forget what is left of a request that is answered: closed before, its client would see no answer."""
+    """Read and discard the rest of a request that is answered: closed before that, its client would see no answer."""
     with anyio.move_on_after(LINGER_S):
         while not done():
             await read()
 
 
 def host_name(host: bytes) -> str | None:
-    """Without its port; None if it is none."""
+    """The Host header without its port; None if it is no valid one."""
     try:
         return urlsplit(b"//" + host).hostname.decode()  # type: ignore[union-attr]
     except (ValueError, AttributeError):
@@ -115,7 +115,7 @@ def host_name(host: bytes) -> str | None:
 
 
 def once(names: Iterable[str]) -> Any:
-    """A route's dependency: of these values in the address none comes twice, of which only the last would be read.
+    """A route's dependency: refuses query parameters that come twice, of which only the last would be read.
 
     It raises an ApiError, 422, that names the value.
     """

@@ -16,7 +16,7 @@ SIZES = (64, 128, 256, 512, 1024)
 """Longer sides of what is shown, pixels."""
 
 KEPT, LARGEST_KEPT = 2048, 256
-"""So many are kept up to that size: 10 to 20 MB of photos, 120 MB if all of them were noise."""
+"""So many thumbnails are cached, up to that size: 10 to 20 MB of photos, 120 MB if all of them were noise."""
 
 
 def store_picture(data: bytes, folder: Path) -> Path:

@@ -128,7 +128,7 @@ def check_pixels(pictures: Sequence[bytes], most: int, longest: int | None = Non
         try:
             with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
                 size, count = f"{image.width}×{image.height}", counted(image, picture, longest)
-        except Image.DecompressionBombError:  # Pillow's own limit, from which on it tells no size
+        except Image.DecompressionBombError:  # above Pillow's own limit, where it tells no size
             size, count = "far too many", most + 1
         except Exception:  # the loader names what is wrong
             continue
@@ -163,7 +163,7 @@ def _is_of_one_scan(jpeg: bytes) -> bool:
     at, components = 2, -1
     while at + 10 <= len(jpeg) and jpeg[at] == 0xFF:
         marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if marker == 0xFF:  # a byte that fills
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
         if marker == 0xDA:

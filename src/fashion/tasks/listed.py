@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def check_named(store: Store, cache: Path) -> None:
-    """Refuse to fill a catalogue of somebody's pictures with the default data, for want of a word.
+    """Refuse to fill a catalogue of other pictures with the default data only because no data were named.
 
     Args:
         cache: a catalogue of pictures below it is one of data that were downloaded or drawn.
