@@ -138,8 +138,8 @@ class Client:
 
     def _asked(self, path: str, pictures: Iterable[Picture], fields: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The answer about pictures, which are sent as files: as base64 they would be a third larger."""
-        form, kind = as_form(map(_content, pictures), fields or {})
-        return self.connection.answer("POST", path, form, kind)
+        form, content_type = as_form(map(_content, pictures), fields or {})
+        return self.connection.answer("POST", path, form, content_type)
 
     def _sent(self, method: str, rows: Iterable[dict[str, Any]], most: int) -> dict[str, Any]:
         """The answer to a change of items, in as many requests as it takes."""

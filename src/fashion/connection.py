@@ -39,27 +39,27 @@ class Connection:
             )
         self.url, self.api_key, self.timeout, self.patience = url.rstrip("/"), api_key, timeout, patience
 
-    def answer(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> dict[str, Any]:
+    def answer(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> dict[str, Any]:
         """The JSON object that answers a request.
 
         Args:
             body: what is sent.
-            kind: its Content-Type.
+            content_type: its type.
 
         Raises:
             FashionError: if the server refuses, does not answer, or is none.
         """
         try:
-            answer = json.loads(self.content(method, path, body, kind))
+            answer = json.loads(self.content(method, path, body, content_type))
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise FashionError(f"{self.url} answers, but not as task=serve does; check the address.")
         return answer
 
-    def content(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> bytes:
+    def content(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> bytes:
         """As `answer`, but the bytes as they come."""
-        headers = {"Content-Type": kind} | ({"X-API-Key": self.api_key} if self.api_key else {})
+        headers = {"Content-Type": content_type} | ({"X-API-Key": self.api_key} if self.api_key else {})
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         end = time.monotonic() + self.patience
         while True:

@@ -69,12 +69,13 @@ class TorchEncoder:
             network_arrays(network), self.image_size, hparams["class_names"], self.centre, network.look
         )
         self.no_match = no_match_of(figures_of(checkpoint))
-        self.names, self.looks_fitted = hparams.get("classification") != 0, bool(hparams.get("looks_fitted", True))
+        self.names_classes = hparams.get("classification") != 0
+        self.looks_fitted = bool(hparams.get("looks_fitted", True))
         self.device = torch.device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
-        return _named(self.raw(pictures))
+        return _with_probabilities(self.raw(pictures))
 
     def raw(self, pictures: NDArray[np.uint8]) -> Embedded:
         """Embeddings, and logits in place of probabilities."""
@@ -117,7 +118,7 @@ class OnnxEncoder:
         self.image_size, self.centre = int(manifest["image_size"]), float(manifest.get("centre", 1.0))
         self.fingerprint = str(manifest["fingerprint"])
         self.no_match = no_match_of(manifest)
-        self.names = manifest.get("training", {}).get("classification") != 0
+        self.names_classes = manifest.get("training", {}).get("classification") != 0
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # best for single pictures
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -126,7 +127,7 @@ class OnnxEncoder:
             raise FashionError(f"{path} gives {' and '.join(outputs)} only; search with encoder.onnx beside it.")
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
-        return _named(self.raw(pictures))
+        return _with_probabilities(self.raw(pictures))
 
     def raw(self, pictures: NDArray[np.uint8]) -> Embedded:
         """Embeddings, and logits in place of probabilities."""
@@ -137,7 +138,7 @@ class OnnxEncoder:
         return _joined(parts, len(self.class_names))
 
 
-def _named(raw: Embedded) -> Embedded:
+def _with_probabilities(raw: Embedded) -> Embedded:
     return raw[0], softmax(raw[1])
 
 
@@ -174,7 +175,7 @@ def load_encoder(path: Path, device: "str | torch.device" = "cpu") -> Encoder:
         encoder: TorchEncoder | OnnxEncoder = OnnxEncoder(model)
     else:
         encoder = OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model, device)
-    if not encoder.names:
+    if not encoder.names_classes:
         log.warning("%s was trained with task.module.classification=0: it searches, and its names mean nothing.", path)
     if isinstance(encoder, TorchEncoder) and not encoder.looks_fitted:
         log.warning(UNFITTED, path)

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 
-def in_words(kind: pa.DataType) -> str:
+def in_words(dtype: pa.DataType) -> str:
     """A column's type as a shop would call it."""
     types = pa.types
     words = (
@@ -19,4 +19,4 @@ def in_words(kind: pa.DataType) -> str:
         (types.is_duration, "duration"),
         (types.is_null, "empty"),
     )
-    return next((word for fits, word in words if fits(kind)), str(kind))
+    return next((word for fits, word in words if fits(dtype)), str(dtype))

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
 from fashion.data.images import FORMATS, JPEGS, MAX_PIXELS
-from fashion.serve.bodies import content_type
+from fashion.serve.bodies import content_type_of
 from fashion.serve.errors import ApiError, misfit
 from fashion.serve.pictures import reduced
 from fashion.serve.schemas import Pictures
@@ -39,11 +39,11 @@ async def read_request(
         ApiError: 400, 415 or 422, saying what is wrong.
     """
     check_address(request)
-    kind, files = content_type(request), None
-    if kind == "multipart/form-data":
+    content_type, files = content_type_of(request), None
+    if content_type == "multipart/form-data":
         files, fields = await _read_form(request, settings.max_pictures)
         values = checked(json_model, fields | {"images": ["-"]})
-    elif kind == "application/json":
+    elif content_type == "application/json":
         values = checked(json_model, await request.body())
         check_count(len(values.images), settings.max_pictures)
     else:
