@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fashion.data.folders import class_name
 from fashion.errors import FashionError
 from fashion.files import sha256
-from fashion.model_files import figures_of, find_model, no_match_of, read_manifest
+from fashion.model_files import figures_of, find_model, no_match_of, read_bundle_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ class OnnxEncoder:
     def __init__(self, folder: Path, file: str = "encoder.onnx"):
         import onnxruntime as ort
 
-        manifest = read_manifest(folder)
+        manifest = read_bundle_manifest(folder)
         path = folder / file
         if not path.is_file():
             raise FashionError(f"{folder} has no {file}; its manifest says why, or leave it at encoder.onnx.")

@@ -29,7 +29,7 @@ def no_match_of(facts: Any) -> float | None:
         return None
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_bundle_manifest(folder: Path) -> dict[str, Any]:
     """A bundle's `manifest.json`, checked for what loading needs."""
     path = folder / "manifest.json"
     try:

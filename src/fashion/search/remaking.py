@@ -32,11 +32,11 @@ def noted_source(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return noted if isinstance(noted, dict) and all(map(PLAIN.fullmatch, noted)) else {}
 
 
-def typed_overrides(made_from: Mapping[str, Any]) -> str:
+def typed_overrides(overrides: Mapping[str, Any]) -> str:
     """Overrides, key → value or values, as they are typed."""
     return " ".join(
         as_typed_list(key, map(str, value)) if isinstance(value, list) else as_typed(key, value)
-        for key, value in made_from.items()
+        for key, value in overrides.items()
     )
 
 

@@ -67,9 +67,9 @@ def synced(
         return old, changes
     before = len(journal.known)
     fresh = _embed_missing(encoder, listing, planned, journal, on_bad_image)
-    added = _embed_added(encoder, old, planned, journal, on_bad_image) if old and rebuild else None
+    renewed = _embed_added(encoder, old, planned, journal, on_bad_image) if old and rebuild else None
     changes.embedded = len(journal.known) - before
-    items, embeddings = merged(old, planned, fresh, added)
+    items, embeddings = merged(old, planned, fresh, renewed)
     if not len(embeddings):
         raise FashionError(
             f"None of the {len(listing.paths)} pictures in {listing.root} can be read; there is nothing to search."
@@ -139,13 +139,13 @@ def merged(
     old: Catalog | None,
     planned: Plan,
     fresh: Mapping[int, NDArray[np.float32]],
-    added: Mapping[int, NDArray[np.float32]] | None = None,
+    renewed: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> tuple[pa.Table, NDArray[np.float32]]:
     """The items and embeddings that the plan leads to, ascending by id.
 
     Args:
         fresh: position in the listing → its new embedding; positions that need one and have none are left out.
-        added: id → new embedding of the added items that stay; None: all stay, and keep theirs.
+        renewed: id → new embedding of the added items that stay; None: all stay, and keep theirs.
     """
     reused = planned.rows >= 0
     kept = reused.copy()
@@ -158,9 +158,10 @@ def merged(
     table, embeddings = planned.items.filter(pa.array(kept)), embeddings[kept]
     if old is not None:
         stay = kept_added(old, planned)
-        if added is not None:
-            stay &= np.isin(old.ids, list(added))
-        others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
+        if renewed is not None:
+            stay &= np.isin(old.ids, list(renewed))
+        numbers = old.ids[stay].tolist()
+        others = old.embeddings[stay] if renewed is None else _stacked([renewed[number] for number in numbers])
         own = old.items.filter(pa.array(stay))
         has = {*table.column_names, *filled(own)}  # any other column went from the source, and its values with it
         table = joined(table, own.select([name for name in own.column_names if name in has]))

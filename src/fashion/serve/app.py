@@ -82,8 +82,8 @@ def _add_checks(app: FastAPI, service: Service) -> None:
         """The catalogue is loaded and can be searched; `unused_version`: a newer one that could not be taken up."""
         if not service.ready:
             raise ApiError(503, "not_ready", "The catalogue is being loaded.", {"Retry-After": "1"})
-        versions = {"catalog_version": service.catalog.version, "unused_version": service.unused_version}
-        return {"status": "ready", **versions}
+        numbers = {"catalog_version": service.catalog.version, "unused_version": service.unused_version}
+        return {"status": "ready", **numbers}
 
     @app.get("/metrics", tags=["operation"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

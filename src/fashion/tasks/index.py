@@ -22,7 +22,7 @@ from fashion.search.columns import described
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.manifest import encoder_of, intact
-from fashion.search.parts import listing_of, read_manifest
+from fashion.search.parts import listing_of, read_parts_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import Store
 from fashion.tasks.listed import check_alone, check_named, listed
@@ -176,7 +176,7 @@ def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
 
 def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     """What task=embed (or clip-retrieval) wrote there."""
-    made_by = read_manifest(folder).get("fingerprint")
+    made_by = read_parts_manifest(folder).get("fingerprint")
     if made_by is None:
         log.warning("%s does not say which model made its embeddings; they are taken for this encoder's.", folder)
     elif made_by != engine.encoder.fingerprint:
