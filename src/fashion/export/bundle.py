@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""Largest difference between torch's and ONNX Runtime's answers that an export may have; where answers are above 1, as
-logits may be, as a share of the largest."""
+"""Largest difference between torch's and ONNX Runtime's answers that an export may have, see `tolerance`."""
 
 ROWS = 512
 """Pictures whose neighbours are compared at a time: memory does not grow with their number's square."""
@@ -138,6 +137,11 @@ def drawn_pictures(size: int, count: int = 60) -> NDArray[np.uint8]:
         return np.stack([load_picture(source.root / item.path, size) for item in source.items[:count]])
 
 
+def tolerance(answers: NDArray[np.float32]) -> float:
+    """How much others may differ from these; a share of the largest where that is above 1, as logits may be."""
+    return TOLERANCE * max(1.0, float(np.abs(answers).max()))
+
+
 def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> dict[str, float]:
     """The largest differences of embeddings and logits.
 
@@ -148,7 +152,7 @@ def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> 
     for what, one, other in zip(("embeddings", "logits"), torch_says, onnx_says, strict=True):
         difference = float(np.abs(one - other).max())
         differences[what] = difference
-        if not difference <= TOLERANCE * max(1.0, float(np.abs(one).max())):
+        if not difference <= tolerance(one):
             raise FashionError(
                 f"The exported {what} differ from torch's by up to {difference:.2g}; nothing is written."
             )
@@ -174,5 +178,5 @@ def check_heads(folder: Path, pictures: NDArray[np.uint8], joint: tuple[Any, Any
     for name, file, expected in zip(HEADS, HEADS.values(), joint, strict=True):
         session = ort.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
         (said,) = session.run([name], {"pictures": pictures[:BATCH]})  # in one pass, so not of thousands of pictures
-        if not np.abs(said - expected[:BATCH]).max() <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        if not np.abs(said - expected[:BATCH]).max() <= tolerance(expected):
             raise FashionError(f"{file} differs from encoder.onnx; nothing is written.")

@@ -22,8 +22,6 @@ from fashion.search.results import Choice, Hit, SearchResult
 from fashion.search.store import Store
 from fashion.search.sync import synced
 
-__all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
-
 
 class VisualSearchEngine:
     """Embeds, names and searches pictures.

@@ -17,9 +17,10 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.report.pictures import COLUMNS, ROWS, for_grid, save_picture, search_grid, spread
 from fashion.report.tables import as_cell, hits_table, show
-from fashion.search.engine import SearchResult, VisualSearchEngine
+from fashion.search.engine import VisualSearchEngine
 from fashion.search.filters import columns_of, parse
 from fashion.search.remote import RemoteEngine
+from fashion.search.results import SearchResult
 from fashion.tasks.options import Options, named, read_options, refuse_ignored
 
 log = logging.getLogger(__name__)
