@@ -37,7 +37,6 @@ def write_bundle(
     checkpoint: Path,
     folder: Path,
     *,
-    pictures: NDArray[np.uint8] | None = None,
     data: "ImageDataModule | None" = None,
     metrics: Mapping[str, Any] | None = None,
     run: Mapping[str, Any] | None = None,
@@ -47,9 +46,8 @@ def write_bundle(
     """Export a checkpoint: `encoder.onnx`, `weights.safetensors`, `manifest.json`, and a model card.
 
     Args:
-        pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: `data`'s validation pictures, or garments
-            that are drawn.
-        data: what the model was trained on, to judge an int8 version by; None, or of other classes: there is none.
+        data: what the model was trained on: on its validation pictures ONNX Runtime must agree with torch, and an int8
+            version is judged by them.  None, or of other classes: garments are drawn, and there is no int8 version.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
         run: what else made the model: seed, epochs, batches, augmentation.
         note: what the model card says of the data and the commands.
@@ -69,9 +67,8 @@ def write_bundle(
     if data and data.class_names != encoder.class_names:  # its labels would mean others than the model's
         log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", ", ".join(data.class_names))
         data = None
-    shown = "given" if pictures is not None else "validation" if data else "drawn"
-    if pictures is None:
-        pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
+    shown = "validation" if data else "drawn"
+    pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
     expected = encoder.raw(pictures)
     with replacing_folder(folder) as part:
         save_file(network_arrays(encoder.network), part / "weights.safetensors")
@@ -130,11 +127,11 @@ def _int8(part: Path, data: "ImageDataModule | None", manifest: dict[str, Any]) 
     return asdict(verdict)
 
 
-def drawn_pictures(size: int, count: int = 60) -> NDArray[np.uint8]:
-    """Drawn garments [count,3,size,size], through the loader that all pictures come through."""
+def drawn_pictures(size: int) -> NDArray[np.uint8]:
+    """Drawn garments [60,3,size,size], through the loader that all pictures come through."""
     with tempfile.TemporaryDirectory() as scratch:
-        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 30, "views": count // 30})
-        return np.stack([load_picture(source.root / item.path, size) for item in source.items[:count]])
+        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 30, "views": 2})
+        return np.stack([load_picture(source.root / item.path, size) for item in source.items])
 
 
 def tolerance(answers: NDArray[np.float32]) -> float:

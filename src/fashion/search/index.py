@@ -126,8 +126,8 @@ class FAISSIndex:
         vectors = searching.unit_vectors(embeddings, self.dimension)
         return vectors, np.arange(len(vectors)) if ids is None else checked_ids(ids, len(vectors))
 
-    def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
-        """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds.
+    def measure_recall(self, embeddings: ArrayLike, k: int = 10) -> float:
+        """Share of the k true nearest (itself among them) of 1,000 of the indexed vectors that a search finds.
 
         Args:
             embeddings: [N,dimension], all that are indexed, in their order.
@@ -136,7 +136,7 @@ class FAISSIndex:
         held = self._filled
         if len(vectors) != len(held):
             raise FashionError(f"There are {len(vectors)} embeddings for an index of {len(held)}; give those it holds.")
-        return held.recall(vectors, kinds.whole_number("k", k), kinds.whole_number("sample", sample))
+        return held.recall(vectors, kinds.whole_number("k", k))
 
     def search(self, query: ArrayLike, k: int = 10, allowed: NDArray[np.bool_] | None = None) -> Found:
         """The k nearest to each query: scores (cosines, best first) and ids, [Q,k]; equal scores in order of id.
