@@ -28,8 +28,6 @@ faiss: Any = typed_faiss
 LABELS = 10
 FILTER = "label = 'class3'"
 
-Rows = list[tuple[str, str]]
-
 
 def synthetic_embeddings(count: int, seed: int = 0, kinds: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """[count,64] of length 1: products around kinds of garments, and their pictures around these.
@@ -60,8 +58,8 @@ def synthetic_listing(count: int) -> Listing:
     return Listing(root, paths, columns, None, [Content(1, 1, f"{number:064x}") for number in range(count)])
 
 
-def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], Rows]:
-    """The figures by name, and as rows for a table."""
+def run(bundle: Path, items: int, rounds: int) -> dict[str, Any]:
+    """The figures by name."""
     figures: dict[str, Any] = {"items": items}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "catalog"
@@ -70,7 +68,7 @@ def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], Rows]:
         figures |= _opening(bundle, folder, items)
         del engine
         figures |= _syncing(bundle, Path(scratch) / "synced", min(items, 100_000))
-    return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]
+    return figures
 
 
 def filled(bundle: Path, folder: Path, items: int, kinds: NDArray[np.float32] | None = None) -> VisualSearchEngine:
