@@ -195,7 +195,7 @@ def test_an_index_is_as_it_was_once_ids_are_refused():
         ("flat", {"ef_search": 3}, "index=flat has no setting 'ef_search'; it has none"),
     ],
 )
-def test_how_hard_a_search_looks_is_checked_as_when_building(kind, settings, words, files):
+def test_search_params_are_checked_as_when_building(kind, settings, words, files):
     index = FAISSIndex.load(files / f"{kind}.faiss")
     with pytest.raises(FashionError, match=words):
         index.set_search_params(**settings)

@@ -68,7 +68,7 @@ def expand(query: str | list[str], key: str = "query") -> list[Path]:
 
 
 def class_name(label: str) -> str:
-    """The label with each accented letter as one sign: what looks the same is one class, also where a Mac wrote it."""
+    """The label in Unicode's NFC: what looks the same is one class, also where macOS wrote accents apart."""
     return unicodedata.normalize("NFC", label)
 
 

@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 """Largest difference between torch's and ONNX Runtime's answers that an export may have, see `tolerance`."""
 
 ROWS = 512
-"""Pictures whose neighbours are compared at a time: memory does not grow with their number's square."""
+"""Pictures whose neighbours are compared at a time: memory does not grow with the square of their number."""
 
 
 def write_bundle(

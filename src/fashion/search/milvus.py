@@ -1,7 +1,7 @@
 """Nearest neighbours by cosine in Milvus: for catalogues that outgrow one machine, or need replicas.
 
-Each version of a catalogue has a collection of its own, so that versions change whole here too.  Filters travel as
-lists of ids, which the catalogue works out from its items, so they mean exactly what they mean with FAISS.
+Each version of a catalogue has a collection of its own, so that versions change whole here too.  Filters are sent
+as lists of ids, which the catalogue works out from its items, so they mean exactly what they mean with FAISS.
 """
 
 import json

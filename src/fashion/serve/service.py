@@ -81,8 +81,8 @@ class Service:
         """Load the catalogue's current version unless it is in use already; whether it was loaded.
 
         Raises:
-            FashionError: if it cannot be used; it is not tried again until it has changed, as one that is being copied
-                does, unless the disk or Milvus fails.
+            FashionError: if it cannot be used.  It is tried again once its folder or manifest has changed, as it may be
+                half copied; after an outage of the disk or of Milvus, always.
         """
         number = self.store.number()
         state = self._state(number)
