@@ -1,4 +1,4 @@
-"""Arguments that come from a configuration: one of another type than annotated is a sentence, not Python's words."""
+"""Arguments that come from a configuration: one of a wrong type is a sentence, not a stack trace."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
 
 
 def checked(prefix: str) -> Callable[[AnyCallable], AnyCallable]:
-    """A decorator: what is annotated as a number may be its text, and what is none raises FashionError.
+    """A decorator: checks the arguments' types (numbers may be given as text), and raises FashionError.
 
     Args:
         prefix: of the keys that the arguments come from, for the sentence.
@@ -41,7 +41,7 @@ def checked(prefix: str) -> Callable[[AnyCallable], AnyCallable]:
 
 
 def check_types(prefix: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Of a library's function: that values are of the types that it annotates, which not every library looks at.
+    """Check values against the types that a library's function annotates, which not every library does itself.
 
     Raises:
         FashionError: naming the first that is not.

@@ -27,7 +27,7 @@ def _mean_and_covariance(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """[D] and [D,D], in float64."""
     rest = iter(batches)
     first = next(rest).double()
-    near = first.mean(dim=0)  # sums of what is left of it lose no digits to a mean far from 0
+    near = first.mean(dim=0)  # subtracted first, so that a mean far from 0 costs the sums no precision
     count, total, squares = 0, torch.zeros_like(near), torch.zeros_like(near.outer(near))
     for batch in chain([first], rest):
         x = batch.double() - near

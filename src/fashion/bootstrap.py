@@ -1,4 +1,4 @@
-"""How sure means are: by drawing their values again and again."""
+"""Bootstrap confidence intervals of means."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from fashion.metrics import Floats
 def resampled_means(values: Floats, groups: NDArray[Any] | None, samples: int, seed: int) -> Floats:
     """The means [M,samples] of `values` [M,N] drawn with replacement: one by one, or by whole groups [N].
 
-    All rows are drawn alike.  Of fewer than two values or groups there are none, [M,0]: one says nothing of chance.
+    All rows get the same draws.  Of fewer than two values or groups there are none, [M,0]: one says nothing of chance.
     """
     summed = np.vstack([values, np.ones(values.shape[1])])
     if groups is not None:

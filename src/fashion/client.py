@@ -13,7 +13,7 @@ from fashion.errors import FashionError
 Picture = str | Path | bytes
 
 LONGEST_QUERY, LONGEST_BODY = 30_000, 9_000_000
-"""Letters of the ids that one request to delete may have, and of the items of another; a server reads a little more."""
+"""Characters of the ids in one request to delete, and of the items in others, at most; a server takes a little more."""
 
 MOST_ADDED, MOST_CHANGED, MOST_LISTED = 32, 1_000, 1_000
 """Items that one request may have, or get, by the server's own settings."""
@@ -109,7 +109,7 @@ class Client:
     def delete(self, *external_ids: str) -> dict[str, Any]:
         """Delete items; each gets a status.
 
-        Many go in several requests, each of which is one change of the catalogue: an address has an end.
+        Many go in several requests, each of which is one change of the catalogue: an address cannot be of any length.
         """
         strange = [name for name in external_ids if not isinstance(name, str)]
         if strange:
@@ -140,8 +140,8 @@ class Client:
 
     def _asked(self, path: str, pictures: Iterable[Picture], fields: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The answer about pictures, which are sent as files: as base64 they would be a third larger."""
-        form, kind = as_form(map(_content, pictures), fields or {})
-        return self.connection.answer("POST", path, form, kind)
+        form, content_type = as_form(map(_content, pictures), fields or {})
+        return self.connection.answer("POST", path, form, content_type)
 
     def _sent(self, method: str, rows: Iterable[dict[str, Any]], most: int) -> dict[str, Any]:
         """The answer to a change of items, in as many requests as it takes."""
@@ -210,7 +210,7 @@ def _fields(**values: Any) -> dict[str, str]:
 def _content(picture: Picture) -> bytes:
     try:
         return picture if isinstance(picture, bytes) else Path(picture).expanduser().read_bytes()
-    except (OSError, RuntimeError) as error:  # RuntimeError: of ~somebody who is nobody
+    except (OSError, RuntimeError) as error:  # RuntimeError: of ~user of an unknown user
         reason = getattr(error, "strerror", None) or error
         raise FashionError(f"{picture!s} cannot be read ({reason}); check the path.") from None
 

@@ -1,4 +1,4 @@
-"""A connection to a search server: JSON or a form there, JSON back, in one sentence what is wrong, and patience."""
+"""A connection to a search server: sends JSON or a form, reads JSON, and retries while it is busy."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ class TooLargeError(FashionError):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses to go elsewhere: a change would arrive there as a question, and the API key at whoever is named."""
+    """Follows no redirect: urllib would resend a POST as a GET, and send the API key to another host."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -44,27 +44,27 @@ class Connection:
             )
         self.url, self.api_key, self.timeout, self.patience = url.rstrip("/"), api_key, timeout, patience
 
-    def answer(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> dict[str, Any]:
+    def answer(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> dict[str, Any]:
         """The JSON object that answers a request.
 
         Args:
             body: what is sent.
-            kind: its Content-Type.
+            content_type: its type.
 
         Raises:
             FashionError: if the server refuses, does not answer, or is none.
         """
         try:
-            answer = json.loads(self.content(method, path, body, kind))
+            answer = json.loads(self.content(method, path, body, content_type))
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise FashionError(f"{self.url} answers, but not as task=serve does; check the address.")
         return answer
 
-    def content(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> bytes:
-        """As `answer`, as it comes."""
-        headers = {"Content-Type": kind} | ({"X-API-Key": self.api_key} if self.api_key else {})
+    def content(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> bytes:
+        """As `answer`, but the bytes as they come."""
+        headers = {"Content-Type": content_type} | ({"X-API-Key": self.api_key} if self.api_key else {})
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         end = time.monotonic() + self.patience
         while True:
@@ -78,8 +78,8 @@ class Connection:
                     if wait is None or time.monotonic() + wait > end:
                         kind_of = TooLargeError if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else FashionError
                         raise kind_of(f"{self.url} answered {error.code}: {_message(error)}") from None
-                time.sleep(wait)  # then once more: whatever this API does can be done twice
-            except (OSError, ValueError) as error:  # first: who hangs up without an answer raises one of both
+                time.sleep(wait)  # then retry: all requests of this API are idempotent
+            except (OSError, ValueError) as error:  # first: RemoteDisconnected is an HTTPException too
                 reason = getattr(error, "reason", error)
                 raise FashionError(f"{self.url} does not answer ({reason}); is the server running?") from None
             except http.client.HTTPException as error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fashion.data.folders import class_name
 from fashion.errors import FashionError
 from fashion.files import sha256
-from fashion.model_files import figures_of, find_model, no_match_of, read_manifest
+from fashion.model_files import figures_of, find_model, no_match_of, read_bundle_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ BATCH = 64
 """Pictures of one forward pass of torch."""
 
 ONNX_BATCH = 16
-"""Pictures of one forward pass of ONNX Runtime: what they become stays in a core's own cache (8% faster than 64)."""
+"""Pictures of one forward pass of ONNX Runtime: their activations stay in a core's own cache (8% faster than 64)."""
 
 UNFITTED = (
     "%s: its training did not end, so that its looks are random and searches are worse; end it with resume=…, or, with "
@@ -69,12 +69,13 @@ class TorchEncoder:
             network_arrays(network), self.image_size, hparams["class_names"], self.centre, network.look
         )
         self.no_match = no_match_of(figures_of(checkpoint))
-        self.names, self.looks_fitted = hparams.get("classification") != 0, bool(hparams.get("looks_fitted", True))
+        self.names_classes = hparams.get("classification") != 0
+        self.looks_fitted = bool(hparams.get("looks_fitted", True))
         self.device = torch.device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
-        return _named(self.raw(pictures))
+        return _with_probabilities(self.raw(pictures))
 
     def raw(self, pictures: NDArray[np.uint8]) -> Embedded:
         """Embeddings, and logits in place of probabilities."""
@@ -106,7 +107,7 @@ class OnnxEncoder:
     def __init__(self, folder: Path, file: str = "encoder.onnx"):
         import onnxruntime as ort
 
-        manifest = read_manifest(folder)
+        manifest = read_bundle_manifest(folder)
         path = folder / file
         if not path.is_file():
             raise FashionError(f"{folder} has no {file}; its manifest says why, or leave it at encoder.onnx.")
@@ -117,7 +118,7 @@ class OnnxEncoder:
         self.image_size, self.centre = int(manifest["image_size"]), float(manifest.get("centre", 1.0))
         self.fingerprint = str(manifest["fingerprint"])
         self.no_match = no_match_of(manifest)
-        self.names = manifest.get("training", {}).get("classification") != 0
+        self.names_classes = manifest.get("training", {}).get("classification") != 0
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # best for single pictures
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -126,7 +127,7 @@ class OnnxEncoder:
             raise FashionError(f"{path} gives {' and '.join(outputs)} only; search with encoder.onnx beside it.")
 
     def __call__(self, pictures: NDArray[np.uint8]) -> Embedded:
-        return _named(self.raw(pictures))
+        return _with_probabilities(self.raw(pictures))
 
     def raw(self, pictures: NDArray[np.uint8]) -> Embedded:
         """Embeddings, and logits in place of probabilities."""
@@ -137,7 +138,7 @@ class OnnxEncoder:
         return _joined(parts, len(self.class_names))
 
 
-def _named(raw: Embedded) -> Embedded:
+def _with_probabilities(raw: Embedded) -> Embedded:
     return raw[0], softmax(raw[1])
 
 
@@ -174,7 +175,7 @@ def load_encoder(path: Path, device: "str | torch.device" = "cpu") -> Encoder:
         encoder: TorchEncoder | OnnxEncoder = OnnxEncoder(model)
     else:
         encoder = OnnxEncoder(model.parent, file=model.name) if model.suffix == ".onnx" else TorchEncoder(model, device)
-    if not encoder.names:
+    if not encoder.names_classes:
         log.warning("%s was trained with task.module.classification=0: it searches, and its names mean nothing.", path)
     if isinstance(encoder, TorchEncoder) and not encoder.looks_fitted:
         log.warning(UNFITTED, path)

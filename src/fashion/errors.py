@@ -1,4 +1,4 @@
-"""The one exception that reaches a user as a sentence instead of a stack trace."""
+"""The exceptions that reach a user as a sentence instead of a stack trace."""
 
 from traceback import walk_tb
 

@@ -1,8 +1,6 @@
 """What a model is worth on pictures it was not trained on: naming, and search in both protocols."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
 from fashion.retrieval import Retrieval, leave_one_out, retrieval
-from fashion.versions import installed, versions
+from fashion.versions import installed, machine, versions
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
@@ -193,6 +191,6 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], matc
         "class_names": list(result.class_names),
         "confusion": result.confusion.tolist(),
         "versions": versions("fashion", "numpy", "faiss-cpu") | installed("torch", "torchvision", "pytorch-lightning"),
-        "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
+        "machine": machine(),
     }
     write_text(path, json.dumps(content, indent=2) + "\n")

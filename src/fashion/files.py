@@ -34,7 +34,7 @@ def _umask() -> int:
 
 
 UMASK = _umask()
-"""What new files and folders withhold from others; the system tells only who sets it, so it is read once."""
+"""The process's umask, read once: it can only be read by setting it."""
 
 
 def sha256(path: Path) -> str:
@@ -109,7 +109,9 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which stays: one process (or thread) at a time, others wait; a kill gives it back.
+    """Hold the lock file `path`, which stays: one process (or thread) at a time, others wait.
+
+    It is released if the process dies.
 
     Raises:
         FashionError: if the file cannot be made.

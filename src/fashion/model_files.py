@@ -6,6 +6,7 @@ from typing import Any
 
 from fashion.errors import FashionError
 from fashion.files import read_json
+from fashion.quoting import as_typed
 
 PRETRAINED = Path(__file__).parent / "weights"
 """The bundle that comes with the package."""
@@ -28,7 +29,7 @@ def no_match_of(facts: Any) -> float | None:
         return None
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_bundle_manifest(folder: Path) -> dict[str, Any]:
     """A bundle's `manifest.json`, checked for what loading needs."""
     path = folder / "manifest.json"
     try:
@@ -74,3 +75,21 @@ def find_model(path: Path) -> Path:
         f"{path} {what}; name a run folder of task=classify or task=triplet, a .ckpt file, an exported bundle, or "
         "pretrained."
     )
+
+
+def bundle_of(model: Path) -> Path:
+    """The bundle (or a bundle's network) that `model` is, or the bundle that lies in its run's folder.
+
+    Raises:
+        FashionError: if the model was not exported yet.
+    """
+    found = find_model(model)
+    if found.is_dir() or found.suffix == ".onnx":
+        return found
+    bundle = found.parent.parent / "bundle"
+    if not (bundle / "encoder.onnx").is_file():
+        raise FashionError(
+            f"The server needs {model} as a bundle; make it with: "
+            f"python run.py task=export {as_typed('encoder', found.parent.parent)}"
+        )
+    return bundle

@@ -1,4 +1,4 @@
-"""Printing to who may stop reading, such as `| head`: the work goes on, and writes what it writes."""
+"""Printing into a pipe whose reader may end, such as `| head`: the work goes on, and writes its files."""
 
 import os
 from collections.abc import Callable

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
-"""What neither a shell nor Hydra takes apart."""
+"""Text that neither a shell nor Hydra interprets."""
 
 
 def as_typed(key: str, value: object) -> str:
@@ -24,7 +24,7 @@ def _for_hydra(value: str | Path) -> str:
     if PLAIN.fullmatch(text) and not _is_other(text):
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + match[2].replace("'", r"\'"), text)
-    return f"'{escaped}'"  # a backslash is one, but before a quote
+    return f"'{escaped}'"  # Hydra keeps a backslash, except before a quote
 
 
 def _is_other(text: str) -> bool:

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fashion.search.index import FAISSIndex
-from fashion.search.milvus import MilvusIndex
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -39,11 +36,15 @@ def ratio(one: Timing, other: Timing) -> float:
     return float(np.median(np.divide(one.seconds, other.seconds)))
 
 
-def search_ms(index: FAISSIndex | MilvusIndex, queries: NDArray[np.float32]) -> float:
-    """Median time of one search for the 10 nearest, milliseconds."""
+def search_ms(search: Callable[[NDArray[np.float32], int], object], queries: NDArray[np.float32]) -> float:
+    """Median time of one search for the 10 nearest, milliseconds.
+
+    Args:
+        search: an index's method of that name.
+    """
     times = []
     for query in queries:
         started = time.perf_counter()
-        index.search(query, 10)
+        search(query, 10)
         times.append(time.perf_counter() - started)
     return round(1000 * float(np.median(times)), 4)

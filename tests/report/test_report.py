@@ -11,7 +11,7 @@ from fashion.report.evaluation import embedding_map
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import PLAIN, RIGHT, TEXT, TILE, WRONG, search_grid
 from fashion.report.tables import hits_table, search_table, show
-from fashion.search.engine import Hit, SearchResult
+from fashion.search.results import Hit, SearchResult
 
 
 class Reader(HTMLParser):

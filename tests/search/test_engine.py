@@ -170,8 +170,10 @@ def test_a_catalogue_whose_model_moved_says_how_to_name_it(bundle, pictures, tmp
 def test_a_missing_catalogue_says_how_to_make_one(tmp_path, run_folder):
     with pytest.raises(FashionError, match="does not exist; make one with: python run.py task=index"):
         VisualSearchEngine(run_folder, tmp_path / "c")
-    with pytest.raises(FashionError, match="There is no catalogue to search"):
-        VisualSearchEngine(run_folder).search(tmp_path / "q.jpg")
+    empty = VisualSearchEngine(run_folder)
+    for ask in (lambda: empty.search(tmp_path / "q.jpg"), lambda: empty.item_number("A1"), lambda: empty.opened):
+        with pytest.raises(FashionError, match="There is no catalogue to search; call embed_dataset"):
+            ask()
 
 
 def test_a_folder_that_is_no_catalogue_is_not_overwritten(engine, pictures):

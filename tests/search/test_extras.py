@@ -18,6 +18,13 @@ def test_milvus_without_its_extra_is_a_sentence(monkeypatch: pytest.MonkeyPatch,
         MilvusIndex(64, uri=str(tmp_path / "m.db")).build(np.eye(64, dtype=np.float32), np.arange(64))
 
 
+def test_timing_loads_no_index():
+    """An export times its networks, and needs neither FAISS nor Milvus for it."""
+    script = "import sys, fashion.timing; print('faiss' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_a_table_is_indexed_without_torch(run_folder: Path, bundle: Path, pictures: Path, tmp_path: Path):
     """As a serving image does; what does need torch names the extra."""
     table = tmp_path / "items.csv"

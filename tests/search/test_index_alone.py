@@ -43,7 +43,6 @@ def test_a_file_says_which_kind_of_index_it_holds_and_its_settings(kind, mmap, f
     index, allowed = built(unit(800), kind, **QUICK[kind]), np.arange(800) % 3 == 0
     loaded = FAISSIndex.load(files / f"{kind}.faiss", mmap=mmap)
     assert (loaded.kind, loaded.settings, loaded.dimension) == (kind, QUICK[kind], 64)
-    assert loaded.factory == index.factory
     assert loaded.recall is None
     for mask in (None, allowed):
         for ours, theirs in zip(index.search(unit(9, 1), 5, mask), loaded.search(unit(9, 1), 5, mask), strict=True):
@@ -196,18 +195,17 @@ def test_an_index_is_as_it_was_once_ids_are_refused():
         ("flat", {"ef_search": 3}, "index=flat has no setting 'ef_search'; it has none"),
     ],
 )
-def test_how_hard_a_search_looks_is_checked_as_when_building(kind, settings, words, files):
+def test_search_params_are_checked_as_when_building(kind, settings, words, files):
     index = FAISSIndex.load(files / f"{kind}.faiss")
     with pytest.raises(FashionError, match=words):
-        index.look(**settings)
+        index.set_search_params(**settings)
     assert index.settings == QUICK[kind]
 
 
 @pytest.mark.parametrize(
     "use",
     [
-        lambda index: index.look(ef_search=3),
-        lambda index: index.factory,
+        lambda index: index.set_search_params(ef_search=3),
         lambda index: index.measure_recall(unit(3)),
         lambda index: index.changed(unit(3), np.arange(3), np.zeros(3, bool)),
     ],

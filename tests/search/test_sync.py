@@ -170,11 +170,11 @@ def test_what_was_gone_back_from_is_forgotten_first(engine, source, tmp_path):
         store.use(1)
     (source / "hat/3.png").unlink()
     sync(engine, source, store.folder)
-    assert store.line() == [4, 1]
+    assert store.ancestors() == [4, 1]
     assert store.numbers() == [1, 3, 4]
     (source / "hat/4.png").unlink()
     sync(engine, source, store.folder)
-    assert store.numbers() == store.line()[::-1] == [1, 4, 5]
+    assert store.numbers() == store.ancestors()[::-1] == [1, 4, 5]
 
 
 def test_the_index_is_kept_where_columns_alone_change(engine, source, tmp_path, monkeypatch):
@@ -426,13 +426,13 @@ def test_columns_follow_the_table(engine, source, tmp_path):
     prices[1:4] = [7.0, None, None]
     for dry_run in (True, False):
         changes = sync(engine, source, tmp_path / "c", {"price": prices}, dry_run=dry_run)
-        assert changes.relabelled == ["dress/1.png", "dress/3.png"]
+        assert changes.other_columns == ["dress/1.png", "dress/3.png"]
         assert str(changes) == "2 with other columns, 16 unchanged; 0 pictures embedded"
     assert Catalog.open(tmp_path / "c").items["price"].to_pylist() == [5, 7, None, None, *range(1, 15)]
     with pytest.raises(FashionError, match=r"the source has no column price \(16 values\)"):
         sync(engine, source, tmp_path / "c")
     changes = sync(engine, source, tmp_path / "c", allow_shrink=True)
-    assert changes.relabelled[:2] == ["dress/0.png", "dress/1.png"]
+    assert changes.other_columns[:2] == ["dress/0.png", "dress/1.png"]
 
 
 WORK = """
@@ -659,7 +659,7 @@ def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):
     for price in range(5):
         update_items(engine, store, {"hat/5.png": {"price": price}})
     assert store.listed() == "1, 2, 3; after changes of single items 6, 7, 8"
-    assert store.line() == [8, 7, 6, 2, 1]  # also across those that are gone
+    assert store.ancestors() == [8, 7, 6, 2, 1]  # also across those that are gone
     manifest = store.version(6) / "manifest.json"
     manifest.write_text(manifest.read_text().replace("written_by", "x"))  # as before it was noted
     assert not store.of_items(6)

@@ -90,7 +90,7 @@ def test_decimals_are_set_as_numbers_and_as_text(bundle, tmp_path, given, held):
         assert select(f"price = {held}", engine.catalog.items).tolist() == [False, True, True]
         assert select("price < 9.995", engine.catalog.items).tolist() == [True, *[expected < 9.995] * 2]
     with store.writer():
-        assert engine.sync(listing, store).relabelled == ["hat/1.png"]
+        assert engine.sync(listing, store).other_columns == ["hat/1.png"]
         version = store.number()
         assert (engine.sync(listing, store).unchanged, store.number()) == (2, version)
 

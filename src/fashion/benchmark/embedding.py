@@ -32,8 +32,8 @@ def draw_photos(folder: Path, count: int, seed: int = 0) -> list[Path]:
     return paths
 
 
-def run(encoder: Encoder, pictures: int, rounds: int) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The figures by name, and as rows for a table."""
+def run(encoder: Encoder, pictures: int, rounds: int) -> dict[str, Any]:
+    """The figures by name."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "photos"
         folder.mkdir()
@@ -57,4 +57,4 @@ def run(encoder: Encoder, pictures: int, rounds: int) -> tuple[dict[str, Any], l
     figures: dict[str, Any] = {f"{name}: pictures/s": pictures / timing.median for name, timing in times.items()}
     figures["embedding / decoding alone, speed"] = ratio(times["decode"], times["embed"])
     figures["indexing, hashes and files and all / decoding alone, speed"] = ratio(times["decode"], times["index"])
-    return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]
+    return figures

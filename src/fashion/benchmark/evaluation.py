@@ -20,10 +20,9 @@ print(json.dumps([seconds, int(peak) / 1024]))
 """
 
 
-def run(items: int, queries: int) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The figures by name, and as rows for a table; all metrics of `queries` in a gallery of `items`."""
+def run(items: int, queries: int) -> dict[str, Any]:
+    """The figures by name, of all metrics of `queries` in a gallery of `items`."""
     command = [sys.executable, "-c", SEARCH, str(items), str(queries)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds, peak = json.loads(done.stdout)
-    figures = {"gallery": items, "queries": queries, "seconds": seconds, "peak memory MiB, Python and all": peak}
-    return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]
+    return {"gallery": items, "queries": queries, "seconds": seconds, "peak memory MiB, Python and all": peak}

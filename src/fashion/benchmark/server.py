@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fashion.benchmark.catalog import filled
 from fashion.benchmark.embedding import draw_photos
+from fashion.connection import as_form
 from fashion.search.engine import VisualSearchEngine
 
 PICTURES = 32
@@ -23,8 +24,8 @@ CLIENTS = 8
 """Connections at saturation; with more, requests wait in the server's queue only."""
 
 
-def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The figures by name, and as rows for a table."""
+def run(bundle: Path, items: int, rounds: int) -> dict[str, Any]:
+    """The figures by name."""
     figures: dict[str, Any] = {"items": items}
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
@@ -55,7 +56,7 @@ def run(bundle: Path, items: int, rounds: int) -> tuple[dict[str, Any], list[tup
         "loop without HTTP, searches/s": float(np.median(loops)),
         "HTTP / loop, throughput": float(np.median(np.divide(rates, loops))),
     }
-    return figures, [(name, f"{value:,.4g}") for name, value in figures.items()]
+    return figures
 
 
 def kinds(bundle: Path, scratch: Path) -> NDArray[np.float32]:
@@ -75,17 +76,15 @@ def loop(engine: VisualSearchEngine, bodies: list[bytes], count: int) -> float:
 
 def load(port: int, bodies: list[bytes], clients: int, count: int) -> tuple[list[float], float]:
     """Seconds of each of `count` requests over kept connections, and requests a second."""
-    edge = "fashion-benchmark"
-    head = f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="q.jpg"\r\n\r\n'.encode()
-    sent = [head + body + f"\r\n--{edge}--\r\n".encode() for body in bodies]
-    headers = {"Content-Type": f"multipart/form-data; boundary={edge}"}
+    forms = [as_form([body], {}) for body in bodies]
 
     def client(share: int) -> list[float]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         times = []
         for at in range(share):
+            form, content_type = forms[at % len(forms)]
             started = time.perf_counter()
-            connection.request("POST", "/v1/search", sent[at % len(sent)], headers)
+            connection.request("POST", "/v1/search", form, {"Content-Type": content_type})
             response = connection.getresponse()
             response.read()
             assert response.status == 200, response.status

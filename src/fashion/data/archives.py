@@ -29,7 +29,7 @@ DAMAGED = (
     RuntimeError,
     ValueError,
 )
-"""What unpacking raises of archives that are cut off, altered, encrypted, or packed as Python does not know."""
+"""What unpacking raises for archives that are truncated, altered, encrypted, or compressed in an unknown way."""
 
 CHUNK = 1 << 20
 
@@ -54,7 +54,7 @@ def extract(archive: Path, folder: Path) -> Path:
 
 
 def _has_content(folder: Path) -> bool:
-    """Somebody may have emptied it."""
+    """Whether there is anything in it: somebody may have emptied it."""
     return folder.exists() and any(folder.iterdir())
 
 
@@ -136,5 +136,5 @@ def _check_end(tar: tarfile.TarFile, plain: bool) -> None:
         while tar.fileobj.read(CHUNK):  # to the end, where the check sum stands
             pass
     except gzip.BadGzipFile as error:
-        if "Not a gzipped file" not in str(error):  # what follows a whole stream is nobody's
+        if "Not a gzipped file" not in str(error):  # trailing bytes after a complete stream are ignored
             raise

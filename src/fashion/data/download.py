@@ -99,7 +99,7 @@ def _fetch(url: str, target: Path, name: str) -> None:
 def _note_version(headers: Message, version: Path) -> None:
     """Write down which version of the file a part is of, as `If-Range` takes it, if the server says so."""
     tag = headers.get("ETag", "")
-    said = tag if tag.startswith('"') else headers.get("Last-Modified")  # W/"…" means alike, not the same
+    said = tag if tag.startswith('"') else headers.get("Last-Modified")  # W/"…" (weak) may be other bytes
     if said:
         write_text(version, said)
     else:

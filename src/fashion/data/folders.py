@@ -1,5 +1,6 @@
-"""Which pictures a folder holds, and which files in it are none that are read."""
+"""Which pictures a path, a pattern or a folder names, and which files in a folder are none that are read."""
 
+import glob
 import logging
 import unicodedata
 from collections import Counter
@@ -46,8 +47,33 @@ def find_pictures(folder: Path) -> list[Path]:
     return found
 
 
+def expand(query: str | list[str], key: str = "query") -> list[Path]:
+    """The pictures that `query`, the value of `key`, names: paths, patterns such as `shoes/*.jpg`, folders, in order.
+
+    Raises:
+        FashionError: if a pattern matches nothing or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for text in [query] if isinstance(query, str) else query:
+        try:
+            path = Path(text).expanduser()
+            is_folder, exists = path.is_dir(), path.exists()
+        except (OSError, RuntimeError) as error:  # ~user of an unknown user, or a name longer than any
+            raise FashionError(f"{key}={text[:80]} is no path ({error!s:.80}); check it.") from None
+        if is_folder:
+            found += find_pictures(path)
+        elif exists or not glob.has_magic(text):
+            found.append(path)
+        else:
+            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 — an absolute pattern is fine too
+            if not matches:
+                raise FashionError(f"{key}={text} matches no file; check the path.")
+            found += map(Path, matches)
+    return found
+
+
 def class_name(label: str) -> str:
-    """The label with each accented letter as one sign: what looks the same is one class, also where a Mac wrote it."""
+    """The label in Unicode's NFC: what looks the same is one class, also where macOS wrote accents apart."""
     return unicodedata.normalize("NFC", label)
 
 

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fashion.errors import FashionError
 
-# Pillow's own of bombs and EXIF: MAX_PIXELS decides.  Once for all: `catch_warnings` mixes up those of other threads.
+# Pillow's warnings of bombs and EXIF: MAX_PIXELS decides.  For the whole process: `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Picture = NDArray[np.uint8]
@@ -127,7 +127,7 @@ def open_picture(
     Args:
         source: a path, or the bytes of a picture file.
         draft: decode a JPEG at the smallest scale that keeps both sides at least this long, pixels.
-        longest: or the longer side.
+        longest: the same for the longer side only; overrides `draft`.
         box: (left, top, right, bottom) in pixels of the upright picture, to cut out of the picture at full size.
 
     Raises:

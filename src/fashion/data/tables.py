@@ -150,21 +150,21 @@ def tidy(table: pa.Table) -> pa.Table:
 
 
 def _tidy(column: pa.ChunkedArray, as_text: bool) -> pa.ChunkedArray:
-    types, kind = pa.types, column.type
-    if types.is_floating(kind):
-        if kind.bit_width < 64:  # 9.99 of 32 bits is 9.989999771118164 of 64, and 9.99 by its text
+    types, dtype = pa.types, column.type
+    if types.is_floating(dtype):
+        if dtype.bit_width < 64:  # 9.99 of 32 bits is 9.989999771118164 of 64, and 9.99 by its text
             column = column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
         # pandas writes whole numbers so, where some are missing.
         if as_text and pc.all(pc.equal(column, pc.trunc(column))).as_py():
             column = column.cast(pa.int64())
-    elif getattr(kind, "unit", None) == "ns":
-        column = column.cast(_cut(kind), safe=False)
+    elif getattr(dtype, "unit", None) == "ns":
+        column = column.cast(_cut(dtype), safe=False)
     return column.cast(pa.string()) if as_text and types.is_primitive(column.type) else column
 
 
-def _cut(kind: Any) -> pa.DataType:
+def _cut(dtype: Any) -> pa.DataType:
     """A type of times in nanoseconds, in microseconds."""
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz)
-    return pa.time64("us") if pa.types.is_time(kind) else pa.duration("us")
+    if pa.types.is_timestamp(dtype):
+        return pa.timestamp("us", dtype.tz)
+    return pa.time64("us") if pa.types.is_time(dtype) else pa.duration("us")

@@ -8,7 +8,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 Place = tuple[int, int]
-"""What a folder is, by whatever path it was come to: its device and its number there."""
+"""A folder's device and inode, the same by whatever path it is reached."""
 
 
 def files_below(folder: Path) -> Iterator[Path]:

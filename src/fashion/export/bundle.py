@@ -27,18 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""Largest difference between torch's and ONNX Runtime's answers that an export may have; where answers are above 1, as
-logits may be, as a share of the largest."""
+"""Largest difference between torch's and ONNX Runtime's answers that an export may have, see `tolerance`."""
 
 ROWS = 512
-"""Pictures whose neighbours are compared at a time: memory does not grow with their number's square."""
+"""Pictures whose neighbours are compared at a time: memory does not grow with the square of their number."""
 
 
 def write_bundle(
     checkpoint: Path,
     folder: Path,
     *,
-    pictures: NDArray[np.uint8] | None = None,
     data: "ImageDataModule | None" = None,
     metrics: Mapping[str, Any] | None = None,
     run: Mapping[str, Any] | None = None,
@@ -48,9 +46,8 @@ def write_bundle(
     """Export a checkpoint: `encoder.onnx`, `weights.safetensors`, `manifest.json`, and a model card.
 
     Args:
-        pictures: [N,3,S,S] on which ONNX Runtime must agree with torch; None: `data`'s validation pictures, or garments
-            that are drawn.
-        data: what the model was trained on, to judge an int8 version by; None, or of other classes: there is none.
+        data: what the model was trained on: on its validation pictures ONNX Runtime must agree with torch, and an int8
+            version is judged by them.  None, or of other classes: garments are drawn, and there is no int8 version.
         metrics: what the manifest says of the model's quality: a run's `metrics.json`.
         run: what else made the model: seed, epochs, batches, augmentation.
         note: what the model card says of the data and the commands.
@@ -70,9 +67,8 @@ def write_bundle(
     if data and data.class_names != encoder.class_names:  # its labels would mean others than the model's
         log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", ", ".join(data.class_names))
         data = None
-    shown = "given" if pictures is not None else "validation" if data else "drawn"
-    if pictures is None:
-        pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
+    shown = "validation" if data else "drawn"
+    pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
     expected = encoder.raw(pictures)
     with replacing_folder(folder) as part:
         save_file(network_arrays(encoder.network), part / "weights.safetensors")
@@ -131,11 +127,16 @@ def _int8(part: Path, data: "ImageDataModule | None", manifest: dict[str, Any]) 
     return asdict(verdict)
 
 
-def drawn_pictures(size: int, count: int = 60) -> NDArray[np.uint8]:
-    """Drawn garments [count,3,size,size], through the loader that all pictures come through."""
+def drawn_pictures(size: int) -> NDArray[np.uint8]:
+    """Drawn garments [60,3,size,size], through the loader that all pictures come through."""
     with tempfile.TemporaryDirectory() as scratch:
-        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 30, "views": count // 30})
-        return np.stack([load_picture(source.root / item.path, size) for item in source.items[:count]])
+        source = read_source("synthetic", None, cache=Path(scratch), drawing={"products": 30, "views": 2})
+        return np.stack([load_picture(source.root / item.path, size) for item in source.items])
+
+
+def tolerance(answers: NDArray[np.float32]) -> float:
+    """How much others may differ from these; a share of the largest where that is above 1, as logits may be."""
+    return TOLERANCE * max(1.0, float(np.abs(answers).max()))
 
 
 def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> dict[str, float]:
@@ -148,7 +149,7 @@ def check_agreement(torch_says: tuple[Any, Any], onnx_says: tuple[Any, Any]) -> 
     for what, one, other in zip(("embeddings", "logits"), torch_says, onnx_says, strict=True):
         difference = float(np.abs(one - other).max())
         differences[what] = difference
-        if not difference <= TOLERANCE * max(1.0, float(np.abs(one).max())):
+        if not difference <= tolerance(one):
             raise FashionError(
                 f"The exported {what} differ from torch's by up to {difference:.2g}; nothing is written."
             )
@@ -174,5 +175,5 @@ def check_heads(folder: Path, pictures: NDArray[np.uint8], joint: tuple[Any, Any
     for name, file, expected in zip(HEADS, HEADS.values(), joint, strict=True):
         session = ort.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
         (said,) = session.run([name], {"pictures": pictures[:BATCH]})  # in one pass, so not of thousands of pictures
-        if not np.abs(said - expected[:BATCH]).max() <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        if not np.abs(said - expected[:BATCH]).max() <= tolerance(expected):
             raise FashionError(f"{file} differs from encoder.onnx; nothing is written.")

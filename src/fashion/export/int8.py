@@ -58,7 +58,7 @@ def quantized(model: Path, target: Path, pictures: NDArray[np.uint8]) -> None:
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it gives its advice there
+    root.setLevel(logging.ERROR)  # onnxruntime logs its advice there
     try:
         with tempfile.TemporaryDirectory() as scratch:
             prepared = Path(scratch) / "prepared.onnx"

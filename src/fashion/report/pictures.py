@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fashion.search.engine import Hit, SearchResult
+    from fashion.search.results import Hit, SearchResult
 
 TILE, GAP, TEXT = 128, 10, 34
 RIGHT, WRONG, PLAIN = (32, 140, 70), (200, 50, 50), (150, 150, 150)

@@ -11,7 +11,7 @@ from rich.text import Text
 from fashion.search.values import plain
 
 if TYPE_CHECKING:
-    from fashion.search.engine import SearchResult
+    from fashion.search.results import SearchResult
 
 
 def show(what: RenderableType) -> None:

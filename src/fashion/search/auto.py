@@ -1,4 +1,4 @@
-"""`index=auto`: the kind of index, and how hard it looks, from the items' number, the memory and the recall wanted."""
+"""`index=auto`: the kind of index and its search effort, chosen by the number of items, the memory and the recall."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from fashion.search.milvus import MilvusIndex
 from fashion.search.numbered import MANY
 
 EXACT_UP_TO = 1_000_000
-"""Items that an exact search passes over in 10 to 20 ms on one core; below that nothing else is worth its misses."""
+"""An exact search of so many items takes 10 to 20 ms on one core; with fewer, no other kind is worth its misses."""
 
 AUTO: dict[str, Any] = {"recall": 0.95, "memory_mb": None}
 """Settings of `index=auto` and their defaults."""
 
 HARDEST = 1024
-"""Candidates (hnsw) or lists (ivfpq) beyond which a search is no faster than an exact one."""
+"""The largest `ef_search` (hnsw) or `nprobe` (ivfpq) tried: beyond it a search is no faster than an exact one."""
 
 
 @dataclass(frozen=True)
-class Former:
+class Reusable:
     """An index, and which [N] of the items it has already, with the same embeddings under the same ids."""
 
     index: FAISSIndex | MilvusIndex
@@ -34,7 +34,7 @@ def build_auto(
     embeddings: ArrayLike,
     ids: ArrayLike,
     dimension: int = 64,
-    before: Former | None = None,
+    before: Reusable | None = None,
     *,
     recall: float = 0.95,
     memory_mb: float | None = None,
@@ -73,27 +73,27 @@ def _preferred(count: int, recall: float) -> list[str]:
 
 
 def _size_mb(kind: str, count: int, dimension: int) -> float:
-    """Memory of an index with its default settings, ids among it."""
-    flat = 5 * dimension if count >= MANY else 4 * dimension  # with the copy that single searches get
+    """Memory of an index with its default settings, ids included."""
+    flat = 5 * dimension if count >= MANY else 4 * dimension  # with the 8-bit copy for single searches
     bytes_each = {"flat": flat, "hnsw": 4 * dimension + 2 * 32 * 4 + 8, "ivfpq": 16 + 8}[kind]
     return count * (bytes_each + 8) / 1e6
 
 
 def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
-    """Double how hard an approximate index looks until it finds that share; whether it does."""
+    """Double the search effort of an approximate index until it has that recall; whether it has."""
     if index.kind == "flat":
         return True
     name = {"hnsw": "ef_search", "ivfpq": "nprobe"}[index.kind]
     if (index.recall or 0) < recall:
-        index.recall = index.measure_recall(embeddings)  # a change measures it of few items
+        index.recall = index.measure_recall(embeddings)  # after a change it was measured on few items
     while (index.recall or 0) < recall and index.settings[name] < HARDEST:
-        index.look(**{name: 2 * index.settings[name]})
+        index.set_search_params(**{name: 2 * index.settings[name]})
         index.recall = index.measure_recall(embeddings)
     return (index.recall or 0) >= recall
 
 
 def in_full(index: Mapping[str, Any]) -> dict[str, Any]:
-    """What the `index` group describes, `kind` and settings, with the defaults of those that are not named.
+    """The `index` group, `kind` and settings, with defaults filled in.
 
     Raises:
         FashionError: for an unknown kind or setting, or a value out of its range.
@@ -107,7 +107,7 @@ def in_full(index: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _auto(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of `index=auto`, those that are not named among them; errors as of `in_full`."""
+    """The settings of `index=auto`, with defaults filled in; errors as of `in_full`."""
     unknown = [name for name in settings if name not in AUTO]
     if unknown:
         raise FashionError(f"index=auto has no setting {unknown[0]!r}; it has {', '.join(AUTO)}.")
@@ -125,13 +125,14 @@ def built(
     ids: ArrayLike,
     dimension: int,
     kind: str,
-    before: Former | None = None,
+    before: Reusable | None = None,
     **settings: Any,
 ) -> FAISSIndex | MilvusIndex:
     """The index that the `index` group describes, over `embeddings` [N,dimension] and their `ids`.
 
     Args:
-        before: what the same settings gave for most of the embeddings: it is changed where that is as good.
+        before: an index of the same settings over most of the embeddings, changed rather than rebuilt where that is as
+            good.
     """
     if kind == "auto":
         return build_auto(embeddings, ids, dimension, before, **_auto(settings))
@@ -147,7 +148,7 @@ def _of_kind(
     embeddings: ArrayLike,
     ids: ArrayLike,
     dimension: int,
-    before: Former | None,
+    before: Reusable | None,
     **settings: Any,
 ) -> FAISSIndex:
     if before is not None and isinstance(before.index, FAISSIndex) and before.index.kind == kind:

@@ -24,7 +24,7 @@ from pyarrow import parquet
 from fashion.encoder import Encoder
 from fashion.errors import FashionError, OtherModelError
 from fashion.files import sha256, write_array
-from fashion.search.auto import Former, built, in_full
+from fashion.search.auto import Reusable, built, in_full
 from fashion.search.catalog_files import PICTURES, ROW_GROUP, forget_pictures, ids_of, read_version
 from fashion.search.filters import Filter
 from fashion.search.index import FAISSIndex
@@ -38,7 +38,7 @@ from fashion.search.store import Store
 log = logging.getLogger(__name__)
 
 FILTERS = 16
-"""The last so many filters are kept with what they are true for: shoppers ask the same again with other pictures."""
+"""The results of this many recent filters are cached: shoppers use the same again with other pictures."""
 
 
 @dataclass(repr=False)
@@ -70,7 +70,7 @@ class Catalog:
 
     def __post_init__(self) -> None:
         self.ids = ids_of(self.items)
-        # Kept: a value costs a microsecond of these, and twenty through the table.
+        # Cached: reading a value takes 1 µs from these, and 20 µs through the table.
         self._columns = dict(zip(self.items.column_names, self.items.columns, strict=True))
         self._allowed = lru_cache(FILTERS)(partial(select, items=self.items))
 
@@ -88,7 +88,7 @@ class Catalog:
     def _row(self, number: int) -> int | None:
         """Where the item with that id stands; None if there is none."""
         if not -(2**63) <= number < 2**63:
-            return None  # NumPy would look for it among all ids as Python's numbers
+            return None  # else NumPy would convert all ids to Python objects
         row = int(self.ids.searchsorted(number))
         return row if row < len(self.ids) and self.ids[row] == number else None
 
@@ -107,11 +107,11 @@ class Catalog:
 
         Args:
             index: `kind` and settings of the `FAISSIndex`, or `auto`.
-            like: an older one, whose index is taken over if it is what would be built, or changed if most of these
-                items are its own.
+            like: an older catalogue, whose index is reused if it is what would be built, or changed if it has most of
+                these items.
         """
         ids, asked = items["id"].to_numpy(), in_full(index)
-        before = like._former(ids, embeddings, asked) if like is not None else None
+        before = like._reusable(ids, embeddings, asked) if like is not None else None
         if before is not None and before.kept.all() and len(before.index) == len(ids):
             made = before.index
         else:
@@ -119,16 +119,16 @@ class Catalog:
         above = int(ids.max()) + 1 if next_id is None else next_id
         return cls(items, embeddings, made, root, encoder.fingerprint, encoder.source, above, asked)
 
-    def _former(
+    def _reusable(
         self, ids: NDArray[np.int64], embeddings: NDArray[np.float32], index: Mapping[str, Any]
-    ) -> Former | None:
-        """Its index, if that is of these settings, as it was asked for or came out; `ids` are ascending."""
+    ) -> Reusable | None:
+        """Its index, if these are its settings, as they were asked for or as built; `ids` are ascending."""
         if index not in (self.asked, {"kind": self.index.kind, **self.index.settings}):
             return None
         rows = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
         kept: NDArray[np.bool_] = self.ids[rows] == ids
         kept[kept] = (self.embeddings[rows[kept]] == embeddings[kept]).all(axis=1)
-        return Former(self.index, kept)
+        return Reusable(self.index, kept)
 
     def allowed(self, filter: str | Filter) -> NDArray[np.bool_]:
         """Which items [N] the filter is true for; not to be written to, as it may be given again.
@@ -136,7 +136,7 @@ class Catalog:
         Raises:
             FashionError: as `fashion.search.selecting.select`.
         """
-        # Of its text alone: trees that compare with 1 and with true would count as the same.
+        # Only texts are cached: to Python, trees that compare with 1 and with true are equal.
         return self._allowed(filter) if isinstance(filter, str) else select(filter, self.items)
 
     def value(self, number: int, name: str) -> Any:
@@ -175,7 +175,7 @@ class Catalog:
         """Where the item's picture lies."""
         given = Path(str(item["path"]))
         path = self.root / given
-        if self.folder and given.is_absolute() and not path.is_file():  # of a request; has the folder moved?
+        if self.folder and given.is_absolute() and not path.is_file():  # a request's; has the catalogue moved?
             here = self.folder / PICTURES / path.name
             return here if here.is_file() else path
         return path
@@ -186,7 +186,7 @@ class Catalog:
         return str(self.picture(item)) if given.startswith("/") else f"{self.root}/{given}"
 
     def holds(self, items: pa.Table, listing: Listing, index: Mapping[str, Any], model: Path) -> bool:
-        """Whether it has just these items, from that source, in an index of these settings (in full), and notes all."""
+        """Whether it has exactly these items, from that source and model, in an index of these settings (in full)."""
         same = self.root.resolve() == listing.root.resolve() and listing.made_from in ({}, self.made_from)
         same = same and self.model.resolve() == model.resolve()
         return same and self.asked == index and items.equals(self.items)
@@ -219,7 +219,7 @@ class Catalog:
             return self.commit(store)
 
     def commit(self, store: Store, written_by: str = "index") -> int:
-        """`write`, for who holds the store's writer lock already.
+        """`write`, for callers that hold the store's writer lock already.
 
         Args:
             written_by: `index`, or `items` for a change of single ones; versions of either kind are kept apart.

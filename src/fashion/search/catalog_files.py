@@ -25,19 +25,19 @@ PICTURES = "pictures"
 """The folder of a catalogue's where pictures lie that requests sent."""
 
 STORED = re.compile(r"\.?[0-9a-f]{32}(-\w+)?\.jpg")
-"""The names of pictures there that a server gave, whole or half-written: nobody else's are deleted."""
+"""The names that a server gives pictures there, complete or partly written: no other files are deleted."""
 
 UNDER_WAY = 3600
-"""Seconds for which a picture that no version names may be of a change that is not written yet."""
+"""A picture younger than so many seconds may belong to a change that is not written yet."""
 
 FORMER = {"size": "file_size", "mtime_ns": "file_mtime_ns"}
-"""Columns of schema 1 under their names of today: a shop has sizes of its own."""
+"""Columns of schema 1 and their names now: a shop may have a column `size` of its own."""
 
 ROW_GROUP = 65_536
-"""Items that are read from the table at a time: reading one of a million takes up twice the memory."""
+"""Items of a row group of the table: to read a million as one group takes twice the memory."""
 
 _ALLOCATING = threading.Lock()
-"""Held by the thread that has changed Arrow's allocator, which is the whole process's."""
+"""Held while Arrow's allocator, which is global to the process, is another."""
 
 
 def read_version(folder: Path, version: Path | None, mmap: bool, items_only: bool) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def open_index(path: Path, items: pa.Table, settings: Mapping[str, Any], mmap: b
 
 
 def forget_pictures(store: Store) -> None:
-    """Within the store's `writer`: delete stored pictures that no kept version names, but for new ones.
+    """Within the store's `writer`: delete stored pictures, except new ones, that no kept version names.
 
     Raises:
         OSError: if one cannot be deleted, or a version cannot be read.

@@ -16,10 +16,10 @@ from fashion.files import replacing
 
 Vector = NDArray[np.float32]
 EVERY = 1024
-"""Embeddings between two writes of the journal: about a second's work is all that a kill can cost."""
+"""Embeddings between two writes of the journal: if the process dies, about a second's work is lost."""
 
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""What NumPy raises of an .npz that is cut off, or none."""
+"""What NumPy raises for an .npz file that is truncated, or no such file."""
 
 
 class Journal:
@@ -27,7 +27,7 @@ class Journal:
 
     Args:
         folder: the catalogue's folder; None: nothing is noted.
-        fingerprint: of the encoder, whose embeddings alone count.
+        fingerprint: of the encoder; only its embeddings are used.
     """
 
     def __init__(self, folder: Path | None, fingerprint: str):
@@ -35,7 +35,7 @@ class Journal:
         self.pending: dict[str, Vector] = {}
         self.known: dict[str, Vector] = {}
         for path in sorted(self.folder.glob("*.npz")) if self.folder else ():
-            # What is damaged can be embedded again, and goes with the others.
+            # Embeddings in a damaged file are made again; `clear` deletes it like the others.
             with suppress(*DAMAGE), np.load(path, allow_pickle=False) as part:
                 self.known |= dict(zip(part["keys"].tolist(), part["embeddings"], strict=True))
 

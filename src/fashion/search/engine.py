@@ -22,8 +22,6 @@ from fashion.search.results import Choice, Hit, SearchResult
 from fashion.search.store import Store
 from fashion.search.sync import synced
 
-__all__ = ["Hit", "SearchResult", "VisualSearchEngine"]
-
 
 class VisualSearchEngine:
     """Embeds, names and searches pictures.
@@ -68,6 +66,17 @@ class VisualSearchEngine:
         self.index = dict(index) if index else None
         self.skipped: list[str] = []
 
+    @property
+    def opened(self) -> Catalog:
+        """The catalogue, where there has to be one.
+
+        Raises:
+            FashionError: if there is none.
+        """
+        if self.catalog is None:
+            raise FashionError("There is no catalogue to search; call embed_dataset, or name a catalogue folder.")
+        return self.catalog
+
     def embed_image(self, picture: Given) -> NDArray[np.float32]:
         """A picture (path, file's bytes, PIL image, or [H,W,3] uint8 array) → its embedding [64], of length 1."""
         vector: NDArray[np.float32] = self.encode([picture])[0][0]
@@ -89,8 +98,7 @@ class VisualSearchEngine:
         listing = self.list_folder(folder)
         self.catalog = None
         self.sync(listing, on_bad_image=on_bad_image)
-        assert self.catalog is not None
-        return self.catalog
+        return self.opened
 
     @staticmethod
     def list_folder(folder: str | Path) -> Listing:
@@ -155,7 +163,7 @@ class VisualSearchEngine:
         catalog = self._ready(choice)
         row = catalog.row(number)
         if filter is None and choice.plain:
-            # Without a mask, for which hnsw passes over all items.
+            # Without a mask: with one, hnsw compares all items.
             hits = self.nearest(catalog.embeddings[row][None], replace(choice, k=k + 1))[0]
             others = [hit for hit in hits if hit.id != number][:k]
             return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
@@ -164,11 +172,10 @@ class VisualSearchEngine:
         return self.nearest(catalog.embeddings[row][None], choice, allowed)[0]
 
     def like_item(self, number: int, **options: Any) -> SearchResult:
-        """`more_like`, as a search answers: the query is called what the item is, and named by the item's picture."""
+        """`more_like` as a SearchResult: its query is the item's external_id, its class that of the picture."""
         hits = self.more_like(number, **options)
-        assert self.catalog is not None
-        item, encoder = self.catalog.item(number), self.encoder
-        path, box = self.catalog.picture(item), box_of(item.get("bbox"))
+        item, encoder = self.opened.item(number), self.encoder
+        path, box = self.opened.picture(item), box_of(item.get("bbox"))
         result = SearchResult(item["external_id"], None, None, hits, box=box, picture=str(path))
         try:
             picture = load_picture(path, encoder.image_size, box, encoder.centre)
@@ -187,10 +194,8 @@ class VisualSearchEngine:
         return hits_for(embeddings, catalog, choice, allowed)
 
     def _ready(self, choice: Choice) -> Catalog:
-        if self.catalog is None:
-            raise FashionError("There is no catalogue to search; call embed_dataset, or name a catalogue folder.")
-        choice.check(self.catalog)
-        return self.catalog
+        choice.check(self.opened)
+        return self.opened
 
     def _result(self, name: str, hits: list[Hit], probabilities: NDArray[np.float32]) -> SearchResult:
         best = int(probabilities.argmax())
@@ -215,15 +220,11 @@ class VisualSearchEngine:
 
     def item_number(self, external_id: str) -> int:
         """The id of the catalogue's item that its owner calls so."""
-        if self.catalog is None:
-            raise FashionError("There is no catalogue; call embed_dataset, or name a catalogue folder.")
-        return self.catalog.number(external_id)
+        return self.opened.number(external_id)
 
     def item_picture(self, number: int) -> Path:
         """Where the picture of the catalogue's item with id `number` lies."""
-        if self.catalog is None:
-            raise FashionError("There is no catalogue; call embed_dataset, or name a catalogue folder.")
-        return self.catalog.picture(self.catalog.item(number))
+        return self.opened.picture(self.opened.item(number))
 
 
 def _is_catalog(model: Path, catalog: Any) -> bool:

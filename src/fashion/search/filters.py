@@ -23,7 +23,7 @@ Value = str | int | float | bool
 """What a filter can name."""
 
 LONGEST = 2000
-"""Characters of a filter: more is no one's question, and would nest too deep to parse."""
+"""Characters of a filter at most: longer ones could nest too deep to parse."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a sync loses only if that is meant: most of the items, the names that their owner gave them, whole columns."""
+"""What a sync drops only where that is allowed: most of the items, the names that were given them, whole columns."""
 
 from collections.abc import Iterator
 
@@ -64,7 +64,7 @@ def check_given(old: Catalog | None, planned: Plan, listing: Listing, allow_shri
 
 
 def _lost_names(before: pa.Table, planned: Plan) -> Iterator[str]:
-    if not planned.changes.renamed:  # then the items go with their names
+    if not planned.changes.renamed:  # without renames, names go only with their items
         return
     pairs = zip(before["external_id"].to_pylist(), before["path"].to_pylist(), strict=True)
     given = [name for name, path in pairs if name != path]
@@ -75,7 +75,7 @@ def _lost_names(before: pa.Table, planned: Plan) -> Iterator[str]:
 
 
 def _lost_columns(before: pa.Table, given: list[str] | None, listing: Listing) -> Iterator[str]:
-    """Those that the source gave, and of a catalogue that does not note them those that most items have."""
+    """The columns that the source gave and lacks now; where that was not noted, those that most items have."""
     here = {*listing.columns, *(("bbox",) if listing.boxes else ())}
     counts = {name: _count(before[name]) for name in filled(before) if name not in here}
     lost = [

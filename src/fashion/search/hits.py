@@ -1,4 +1,4 @@
-"""Hits among the nearest items of a catalogue, as a choice wants them: enough of them, though groups use up items."""
+"""The hits that a `Choice` asks for: it searches on while groups and duplicates leave too few."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def _filled(vector: NDArray[np.float32], catalog: Catalog, choice: Choice, found
         return hits
     if allowed is None:
         allowed = np.ones(len(catalog), np.bool_)
-        if catalog.index.kind == "hnsw":  # behind a mask it searches exactly: what its graph missed is seen too
+        if catalog.index.kind == "hnsw":  # with a mask it searches exactly, and finds what its graph missed
             hits, found = [], []
     while (left := allowed & ~choice.done_with(catalog, hits, found)).any():
         fetch = min(4 * fetch, catalog.index.largest_k)

@@ -17,7 +17,7 @@ PASSED_OVER = 0.2
 """Up to this share of the rows may be removed ones, which take up memory and time, before an index is built anew."""
 
 FEW = 200
-"""Vectors of which a changed index is scored, in place of 1,000: else that would be nearly all of a small change."""
+"""Vectors that measure a changed index's recall, instead of 1,000: with these it would take most of a small change."""
 
 
 class FAISSIndex:
@@ -83,9 +83,9 @@ class FAISSIndex:
     def takes(self, kept: int, count: int) -> bool:
         """Whether `changed` makes an index of `count` vectors about as good as one that is built anew, and sooner.
 
-        What is not among the `kept` ones that it holds already is removed by being passed over, up to a fifth of all.
-        A graph takes any number of new ones.  The lists of ivf and ivfpq stay where the vectors that they were made of
-        put them, so they take a twentieth to a tenth: as long as a new one would have a twentieth more lists at most.
+        Vectors that are not `kept` stay in it and are skipped by searches; up to a fifth of its rows may be such.  A
+        graph takes any number of new ones.  The centroids of ivf and ivfpq are not trained anew, so these take 5 to 10%
+        more: as long as a new one would have 5% more lists at most.
         """
         if self._held is None or self.kind == "flat" or self._held.mapped:
             return False  # FAISS changes nothing that lies on the disk
@@ -114,7 +114,7 @@ class FAISSIndex:
         whole: Any = faiss.clone_index(self._filled.whole)
         held = ids_in(whole)
         held[~np.isin(held, numbers[kept])] = REMOVED
-        if self.kind == "hnsw":  # a graph that was loaded would draw the levels of its first items once more
+        if self.kind == "hnsw":  # a loaded graph's generator would repeat the levels of its first items
             faiss.downcast_index(whole.index).hnsw.rng = faiss.RandomGenerator(len(held))  # type: ignore[attr-defined]
         if not kept.all():
             whole.add_with_ids(vectors[~kept], numbers[~kept])
@@ -126,13 +126,8 @@ class FAISSIndex:
         vectors = searching.unit_vectors(embeddings, self.dimension)
         return vectors, np.arange(len(vectors)) if ids is None else checked_ids(ids, len(vectors))
 
-    @property
-    def factory(self) -> str:
-        """What FAISS's own `index_factory` calls an index like this one, as it was built."""
-        return kinds.factory_name(self._filled.inner, self.kind, self.settings)
-
-    def measure_recall(self, embeddings: ArrayLike, k: int = 10, sample: int = 1000) -> float:
-        """Share of the k true nearest (itself among them) of some of the indexed vectors that a search finds.
+    def measure_recall(self, embeddings: ArrayLike, k: int = 10) -> float:
+        """Share of the k true nearest (itself among them) of 1,000 of the indexed vectors that a search finds.
 
         Args:
             embeddings: [N,dimension], all that are indexed, in their order.
@@ -141,7 +136,7 @@ class FAISSIndex:
         held = self._filled
         if len(vectors) != len(held):
             raise FashionError(f"There are {len(vectors)} embeddings for an index of {len(held)}; give those it holds.")
-        return held.recall(vectors, kinds.whole_number("k", k), kinds.whole_number("sample", sample))
+        return held.recall(vectors, kinds.whole_number("k", k))
 
     def search(self, query: ArrayLike, k: int = 10, allowed: NDArray[np.bool_] | None = None) -> Found:
         """The k nearest to each query: scores (cosines, best first) and ids, [Q,k]; equal scores in order of id.
@@ -163,17 +158,17 @@ class FAISSIndex:
         return (scores[0], ids[0]) if array.ndim == 1 else (scores, ids)
 
     def quicken(self) -> None:
-        """Make now what makes single searches of a large `flat` index faster, and else is made after a few of them.
+        """Make now, not after a few searches, the copy that makes single searches of a large `flat` index faster.
 
-        It is a copy of the vectors in 8 bits a number, in groups, which takes 30 to 55% of their memory.  What is found
-        stays the same.
+        It holds the vectors in groups, with 8 bits a number, and takes 30 to 55% of their memory.  Searches find the
+        same.
         """
         self._filled.quicken()
 
     def save(self, path: str | Path) -> None:
         """Write the index to one file, whole or not at all."""
         whole = self._filled.whole
-        # By Python's own file: FAISS does not say why it could not write to its.
+        # Through a file of Python's: FAISS's own errors do not say why writing failed.
         with replacing(Path(path).expanduser()) as part, part.open("wb") as file:
             writer = faiss.PyCallbackIOWriter(file.write, 1 << 20)  # type: ignore[attr-defined]
             faiss.write_index(whole, writer)
@@ -197,19 +192,19 @@ class FAISSIndex:
         noted = kinds.settings_of(held.inner, held.kind)
         index = cls(held.whole.d, held.kind, **{**noted, **settings})
         for name, value in settings.items():
-            if name not in kinds.LOOKS[held.kind] and value not in (noted[name], "auto"):
+            if name not in kinds.SEARCH_PARAMS[held.kind] and value not in (noted[name], "auto"):
                 raise FashionError(f"{path} was built with {name}={noted[name]}, not {value}; leave {name} out.")
         index._held = held
-        index.look()
+        index.set_search_params()
         return index
 
-    def look(self, **settings: int) -> None:
-        """Set how hard a search of an approximate index looks: `ef_search` of hnsw, `nprobe` of ivf and ivfpq.
+    def set_search_params(self, **settings: int) -> None:
+        """Set how much an approximate index searches: `ef_search` of hnsw, `nprobe` of ivf and ivfpq.
 
         Raises:
             FashionError: if the index is empty, or has no such setting.
         """
-        inner, known = self._filled.inner, kinds.LOOKS[self.kind]
+        inner, known = self._filled.inner, kinds.SEARCH_PARAMS[self.kind]
         unknown = [name for name in settings if name not in known]
         if unknown:
             raise FashionError(

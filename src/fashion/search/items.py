@@ -153,7 +153,7 @@ def places_of(catalog: Catalog, external_ids: Collection[str], required: bool = 
         FashionError: if they are `required` and one is unknown.
     """
     column = catalog.items["external_id"]
-    # As bytes that are not checked: a file's name may be no text, and then it is just no item's.
+    # As unchecked bytes: a name that is no valid UTF-8, as a file's may be, just matches no item.
     names = pa.array([name.encode(errors="surrogatepass") for name in external_ids], pa.binary()).view(pa.string())
     rows = pc.indices_nonzero(pc.is_in(column, value_set=names)).to_pylist()
     places = {column[row].as_py(): row for row in rows}
@@ -164,7 +164,7 @@ def places_of(catalog: Catalog, external_ids: Collection[str], required: bool = 
 
 
 def _row(row: Mapping[str, Any], path: Path, number: int, origin: str) -> dict[str, Any]:
-    """The item as the catalogue holds it; one of the source's that is replaced stays the source's to change or drop."""
+    """The item as the catalogue holds it; a replaced one from the source keeps that origin, so syncs may change it."""
     own = {
         "id": number,
         "external_id": str(row["external_id"]),

@@ -17,8 +17,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Kind → its settings and their defaults.  `flat` is exact; the others trade recall for speed."""
 
-LOOKS: dict[str, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",), "ivf": ("nprobe",), "ivfpq": ("nprobe",)}
-"""Kind → those of its settings that say how hard a search looks, which may change once it is built."""
+SEARCH_PARAMS: dict[str, tuple[str, ...]] = {
+    "flat": (),
+    "hnsw": ("ef_search",),
+    "ivf": ("nprobe",),
+    "ivfpq": ("nprobe",),
+}
+"""Kind → those of its settings that a search reads, which may change once it is built."""
 
 TYPES: dict[type, str] = {
     faiss.IndexFlatIP: "flat",
@@ -29,7 +34,7 @@ TYPES: dict[type, str] = {
 """FAISS's own type → kind."""
 
 LEAST = {"m": 2}
-"""Settings that are more than 1 at least: a graph whose items have one neighbour each makes FAISS crash."""
+"""Settings whose minimum is not 1: FAISS crashes on a graph of one neighbour an item."""
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -44,7 +49,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 
 def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an index of that kind, those that are not named among them.
+    """The settings of an index of that kind, with defaults filled in.
 
     Raises:
         FashionError: for an unknown kind or setting, or a value out of its range.
@@ -87,7 +92,7 @@ def empty(kind: str, settings: Mapping[str, Any], dimension: int, count: int) ->
     else:
         index = faiss.IndexIVFPQ(centres, dimension, lists, settings["subquantizers"], settings["bits"], metric)
     index.nprobe = min(settings["nprobe"], lists)
-    index.cp.min_points_per_centroid = 1  # small catalogues: said once by us, not warned about by FAISS
+    index.cp.min_points_per_centroid = 1  # else FAISS warns about small catalogues
     return index
 
 
@@ -97,16 +102,6 @@ def lists_for(count: int, settings: Mapping[str, Any]) -> int:
         return int(settings["lists"])
     # FAISS wants 39 vectors a list to place its centre well; 4·√count lists balance both steps of a search.
     return min(round(4 * math.sqrt(count)), count // 39)
-
-
-def factory_name(index: Any, kind: str, settings: Mapping[str, Any]) -> str:
-    """What FAISS's own `index_factory` calls an index like this one, of `kind`, as it was built."""
-    if kind == "hnsw":
-        return f"IDMap,HNSW{settings['m']},Flat"
-    if kind == "flat":
-        return "IDMap,Flat"
-    codes = "Flat" if kind == "ivf" else f"PQ{index.pq.M}x{index.pq.nbits}"
-    return f"IDMap,IVF{index.nlist},{codes}"
 
 
 def kind_of(index: Any) -> str | None:

@@ -100,6 +100,11 @@ def _stat(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def content_key(sha256: str, box: str = "") -> str:
+    """What names a picture's content and the part of it that is embedded, given as text; in journals too."""
+    return f"{sha256} {box}"
+
+
 def box_of(text: str | None) -> tuple[float, ...] | None:
     """What a box's text says; None for the whole picture."""
     return tuple(float(value) for value in text.split()) if text else None

@@ -66,13 +66,12 @@ def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, An
         "given": catalog.given,
         "count": len(catalog),
         "next_id": catalog.next_id,
-        "line": store.line(),
+        "line": store.ancestors(),
         "written_by": written_by,
         "keep": store.keep,
         "dim": catalog.index.dimension,
         "metric": "cosine",
         "index": {"kind": catalog.index.kind, **catalog.index.settings},
-        "factory": catalog.index.factory,
         "asked": catalog.asked,
         "recall": catalog.index.recall,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,20 +120,20 @@ def intact(store: Store, *, items_only: bool = False) -> int | None:
     Args:
         items_only: look at the items alone, from which the rest can be made anew.
     """
-    return next((one for one in store.others() if is_intact(store.version(one), items_only=items_only)), None)
+    return next((one for one in store.others() if is_intact(store, one, items_only=items_only)), None)
 
 
-def is_intact(version: Path, *, items_only: bool = False) -> bool:
-    """Whether a version's files are what was written."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
+def is_intact(store: Store, number: int, *, items_only: bool = False) -> bool:
+    """Whether that version's files are what was written."""
+    manifest = store.manifest(number)
+    with suppress(OSError, KeyError, TypeError):
         files = files_of(manifest["index"]["kind"])[: 1 if items_only else None]
-        return all(_hashed(version / name) == manifest["sha256"][name] for name in files)
+        return all(_hashed(store.version(number) / name) == manifest["sha256"][name] for name in files)
     return False
 
 
 def _hashed(path: Path) -> str:
-    """The file's SHA-256, read once while it is not touched: a server may say often what there is to go back to."""
+    """The file's SHA-256, cached until the file changes: a server may often look for a version to roll back to."""
     stat = path.stat()
     return _hash_of(path.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
@@ -145,7 +144,7 @@ def _hash_of(path: Path, *touched: int) -> str:
 
 
 def way_out(folder: Path) -> str:
-    """What to do about a damaged catalogue: an intact version has the items that were added, and costs nothing."""
+    """What to do about a damaged catalogue: an intact version has the added items, and going back embeds nothing."""
     number = intact(Store(folder))
     back = (
         ""

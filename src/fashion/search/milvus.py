@@ -1,7 +1,7 @@
 """Nearest neighbours by cosine in Milvus: for catalogues that outgrow one machine, or need replicas.
 
-Each version of a catalogue has a collection of its own, so that versions change whole here too.  Filters travel as
-lists of ids, which the catalogue works out from its items, so they mean exactly what they mean with FAISS.
+Each version of a catalogue has a collection of its own, so that versions change whole here too.  Filters are sent
+as lists of ids, which the catalogue works out from its items, so they mean exactly what they mean with FAISS.
 """
 
 import json
@@ -63,15 +63,11 @@ class MilvusIndex:
         self._client: Any = None
 
     @property
-    def factory(self) -> None:
-        """FAISS knows no such index."""
-
-    @property
     def client(self) -> Any:
         """The connection; opened when first needed.
 
         Raises:
-            FashionError: if the `milvus` extra is missing, or nobody answers.
+            FashionError: if the `milvus` extra is missing, or no server answers.
         """
         if self._client is None:
             uri = str(self.settings["uri"])
@@ -99,7 +95,7 @@ class MilvusIndex:
             self._asked(lambda: self._create(vectors))
         except BaseException:
             with suppress(FashionError):
-                self.drop()  # half of it
+                self.drop()  # it may be incomplete
             raise
 
     def _create(self, vectors: NDArray[np.float32]) -> None:
@@ -206,17 +202,16 @@ def collections(store: Store) -> dict[str, MilvusIndex]:
     """The Milvus collections that the kept versions of a catalogue need, by name; not of those that cannot be read."""
     found: dict[str, MilvusIndex] = {}
     for number in store.numbers():
-        version = store.version(number)
         with suppress(OSError, ValueError, KeyError, TypeError, FashionError):
-            settings = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["index"]
+            settings = store.manifest(number)["index"]
             if settings["kind"] == "milvus":
-                index = MilvusIndex.noted(version / NOTE, settings)
+                index = MilvusIndex.noted(store.version(number) / NOTE, settings)
                 found[index.collection] = index
     return found
 
 
 def _identity(folder: Path) -> str:
-    """Where the folder lies, and which one it is: another machine's may lie at the same place, a copy of it."""
+    """The folder's path, device and inode: a copy on another machine may have the same path."""
     there = folder.resolve()
     stat = there.stat()
     return f"{there} ({stat.st_dev}:{stat.st_ino})"
@@ -224,9 +219,9 @@ def _identity(folder: Path) -> str:
 
 @contextmanager
 def dropping(store: Store, index: Any) -> Iterator[None]:
-    """Around the writing of a version with that index: what collections no kept version needs then is dropped.
+    """Around the writing of a version with that index: drops the collections that no kept version needs afterwards.
 
-    So is the index's own, if the writing fails.  Those that another catalogue made, which this one is a copy of, stay.
+    If the writing fails, that is the index's own.  Those of another catalogue, which this one is a copy of, stay.
     """
     before, here = collections(store), _identity(store.folder)
     if isinstance(index, MilvusIndex) and index.folder is None:
@@ -241,5 +236,5 @@ def dropping(store: Store, index: Any) -> Iterator[None]:
                 continue
             try:
                 before[name].drop()
-            except FashionError as error:  # the versions stand all the same
+            except FashionError as error:  # the version is written all the same
                 log.warning("%s; the collection %s stays there, and no version needs it.", error, name)

@@ -26,7 +26,7 @@ SOON = 50
 class Numbered:
     """FAISS's own index, `whole`, of `kind`, with an id for each row; `mapped` where its vectors stay on the disk.
 
-    Its rows never change, and whoever searches it holds it: another may take its place meanwhile, in another thread.
+    Its rows never change, and a search holds on to it: another thread may put another in its place meanwhile.
     Items stand in the order of its rows, or by id once some were removed.
     """
 
@@ -34,7 +34,7 @@ class Numbered:
         self.whole, self.kind, self.mapped = whole, kind, mapped
         self.ids = ids_in(whole)
         self.rough: Rough | None = None
-        self._asked = itertools.count(1)  # which threads may share
+        self._asked = itertools.count(1)  # atomic, as threads share it
         live = np.flatnonzero(self.ids != REMOVED)
         self.rows: NDArray[np.int64] | None = None  # of the items in their order; None: all rows, as they come
         self.live: Any = None  # what keeps FAISS from finding removed rows; None: none is

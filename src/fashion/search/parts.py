@@ -20,7 +20,7 @@ from pyarrow import parquet
 from fashion.data.tables import tidy
 from fashion.errors import FashionError
 from fashion.files import replacing, write_array, write_text
-from fashion.search.listing import Content, Listing, box_of, box_text, box_texts
+from fashion.search.listing import Content, Listing, box_of, box_text, box_texts, content_key
 from fashion.search.store import Store
 from fashion.search.table import RESERVED
 
@@ -57,7 +57,7 @@ def write_manifest(folder: Path, fingerprint: str, root: Path) -> None:
     """
     if Store(folder).current():
         raise FashionError(f"{folder} is a catalogue; name another folder for the embeddings.")
-    known = read_manifest(folder)
+    known = read_parts_manifest(folder)
     if known.get("fingerprint", fingerprint) != fingerprint:
         raise FashionError(
             f"{folder} holds embeddings of the model {known['fingerprint']}, not of {fingerprint}; name another folder."
@@ -65,7 +65,7 @@ def write_manifest(folder: Path, fingerprint: str, root: Path) -> None:
     write_text(folder / "manifest.json", json.dumps({"fingerprint": fingerprint, "root": str(root.resolve())}) + "\n")
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_parts_manifest(folder: Path) -> dict[str, Any]:
     """Its `fingerprint` and `root`; empty where another tool wrote the parts."""
     try:
         return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
@@ -169,7 +169,7 @@ def listing_of(folder: Path) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     columns = tidy(table).to_pydict()
     paths = [Path(path) for path in columns.pop(PATH)]
     root = Path(
-        read_manifest(folder).get("root") or (Path("/") if all(path.is_absolute() for path in paths) else folder)
+        read_parts_manifest(folder).get("root") or (Path("/") if all(path.is_absolute() for path in paths) else folder)
     )
     paths = [path if path.is_absolute() else root / path for path in paths]
     if not all(path.is_relative_to(root) for path in paths):
@@ -187,8 +187,8 @@ def listing_of(folder: Path) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     sizes, mtimes = ([int(value or 0) for value in _column(columns, name)] for name in ("file_size", "file_mtime_ns"))
     given = [box_of(str(value or "")) for value in _column(columns, "bbox")]
     contents = [Content(*row) for row in zip(sizes, mtimes, hashes, strict=True)]
-    boxes = map(box_text, given)  # as the catalogue writes them, whoever wrote these
-    known = {f"{content} {box}": row for content, box, row in zip(hashes, boxes, embeddings / lengths, strict=True)}
+    boxes = map(box_text, given)  # as the catalogue writes them; other tools may write them otherwise
+    known = dict(zip(map(content_key, hashes, boxes), embeddings / lengths, strict=True))
     left = {name: values for name, values in columns.items() if name not in (*RESERVED, "bbox")}
     made_from = {"embeddings": str(folder.resolve())}
     return Listing(root, paths, left, given if any(given) else None, contents, made_from), known

@@ -13,11 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fashion.search.catalog import Catalog
-from fashion.search.listing import Content, Listing, box_texts, contents_of
+from fashion.search.listing import Content, Listing, box_texts, content_key, contents_of
 from fashion.search.table import TEXT, as_id, check_reserved, column, differing
 
-KINDS = {name: name for name in ("added", "changed", "renamed", "relabelled", "removed", "skipped")}
-KINDS["relabelled"] = "with other columns"
+KINDS = {
+    "added": "added",
+    "changed": "changed",
+    "renamed": "renamed",
+    "other_columns": "with other columns",
+    "removed": "removed",
+    "skipped": "skipped",
+}
 """The kinds of `Changes` that are lists, in words."""
 
 
@@ -25,13 +31,13 @@ KINDS["relabelled"] = "with other columns"
 class Changes:
     """What a sync does: external ids by kind of change, and pictures that could not be read.
 
-    relabelled: the picture is as it was, and what a column says of it is not.
+    other_columns: the picture is as it was, and what a column says of it is not.
     """
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
-    relabelled: list[str] = field(default_factory=list)
+    other_columns: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     unchanged: int = 0
     embedded: int = 0
@@ -39,7 +45,7 @@ class Changes:
 
     def leave_out(self, names: set[str], reasons: Sequence[str]) -> None:
         """Count items whose pictures cannot be read as skipped, and as nothing else."""
-        for kind in ("added", "changed", "renamed", "relabelled"):
+        for kind in ("added", "changed", "renamed", "other_columns"):
             setattr(self, kind, [name for name in getattr(self, kind) if name not in names])
         self.skipped += reasons
 
@@ -67,7 +73,7 @@ class Plan:
 
     def keys(self) -> dict[int, str]:
         """Position in the listing → content and box, of each picture that must be embedded."""
-        return {at: f"{self.hashes[at]} {self.boxes[at]}" for at in np.flatnonzero(self.rows < 0).tolist()}
+        return {at: content_key(self.hashes[at], self.boxes[at]) for at in np.flatnonzero(self.rows < 0).tolist()}
 
 
 def plan(old: Catalog | None, listing: Listing, next_id: int = 0, *, check_content: bool = False) -> Plan:
@@ -113,8 +119,8 @@ def plan(old: Catalog | None, listing: Listing, next_id: int = 0, *, check_conte
     items = _table(listing, names, ids, contents, boxes)
     if old is not None:
         others = differing(items.take(pa.array(same, pa.int64())), old.items.take(pa.array(rows[same])))
-        changes.relabelled = [names[same[at]] for at in np.flatnonzero(others)]
-    changes.unchanged = len(same) - len(changes.relabelled)
+        changes.other_columns = [names[same[at]] for at in np.flatnonzero(others)]
+    changes.unchanged = len(same) - len(changes.other_columns)
     return Plan(items, [content.sha256 for content in contents], boxes, ids, rows, next_id, changes)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fashion.files import read_json
 from fashion.quoting import PLAIN, as_typed, as_typed_list
 from fashion.search.store import Store
 
@@ -33,16 +32,16 @@ def noted_source(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return noted if isinstance(noted, dict) and all(map(PLAIN.fullmatch, noted)) else {}
 
 
-def typed_overrides(made_from: Mapping[str, Any]) -> str:
+def typed_overrides(overrides: Mapping[str, Any]) -> str:
     """Overrides, key → value or values, as they are typed."""
     return " ".join(
         as_typed_list(key, map(str, value)) if isinstance(value, list) else as_typed(key, value)
-        for key, value in made_from.items()
+        for key, value in overrides.items()
     )
 
 
 def root_of(store: Store) -> str | None:
-    """Where the pictures lie; None where no manifest says it but for "/"."""
+    """Where the pictures lie; None where no manifest says it, or only "/"."""
     root = str(_manifest(store).get("root", "/"))
     return None if root == "/" else root
 
@@ -50,7 +49,7 @@ def root_of(store: Store) -> str | None:
 def _manifest(store: Store) -> dict[str, Any]:
     """The current version's, or that of the version to go back to first that can be read; empty where none can."""
     for number in (store.number(), *store.others()):
-        said = read_json(store.version(number) / "manifest.json")
-        if isinstance(said, dict) and said.get("root"):
+        said = store.manifest(number)
+        if said.get("root"):
             return said
     return {}

@@ -59,6 +59,6 @@ class RemoteEngine:
 
 
 def _hit(hit: dict[str, Any]) -> Hit:
-    """A hit as a local search gives it; where its picture lies the server tells nobody, so its path is its name."""
+    """A hit as a local search gives it; a server hides where pictures lie, so its path is its external_id."""
     item = {"id": hit["id"], "label": hit["label"], **hit["payload"]}
     return Hit(hit["rank"], hit["score"], hit["id"], hit["label"], item["external_id"], item)

@@ -32,7 +32,7 @@ class Hit:
 
     @property
     def name(self) -> str:
-        """What the catalogue's owner calls the item; where it is nobody's, where its picture lies."""
+        """The item's external_id; the path of its picture where it has none."""
         return str(self.item.get("external_id", self.path))
 
     @property

@@ -1,4 +1,4 @@
-"""An exact search that reads little: groups that are too far away not at all, the rest in 8 bits a number.
+"""An exact search that reads little memory: it skips groups that are too far away, and reads others in 8 bits a number.
 
 A search of one query is as slow as the vectors are read from memory.  Of an encoder's embeddings most lie far from a
 query, together with others of their kind; and of the rest 8 bits a number say which few are to be compared as they are.
@@ -18,13 +18,13 @@ FIRST = 3
 """Groups that are searched before others are ruled out."""
 
 FEW = 0.005
-"""Up to this share of the vectors is looked for in this way: measured, also among vectors without groups."""
+"""A k of up to this share of the vectors is searched in this way; measured, also with vectors that form no groups."""
 
 MANY = 0.1
 """Above this share of candidates, as where all vectors are about the same, a search through all takes no longer."""
 
 PATIENCE = 20
-"""After so many searches that are left to others, less those that it helped, all are."""
+"""Given up once searches that fell back to the full search outnumber those that did not by this many."""
 
 BLOCK = 4096
 
@@ -51,7 +51,7 @@ class Rough:
         self.codes = faiss.IndexIVFScalarQuantizer(
             centres, dimension, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
         )
-        self.codes.sq.train(vectors)  # on all: FAISS's own training takes 100,000, and farther ones would lose much
+        self.codes.sq.train(vectors)  # on all: FAISS's own training samples 100,000, and clips others' values
         self.codes.is_trained = True
         cosines, groups = searched(centres, vectors, 1, None)
         self.codes.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(groups))
@@ -65,7 +65,7 @@ class Rough:
         self.error = self._farthest() * (1 + LENGTH) + ROUNDING * (dimension + 1) * (1 + off)
         """A score by the codes is off by so much at most: by what a vector lost, times the query's length of 1."""
         self.vain = 0
-        """Searches that it left to others, less those that it helped."""
+        """Searches that fell back to the full search, less those that did not; never below 0."""
 
     def _farthest(self) -> float:
         """The longest difference between a vector and its codes."""
@@ -95,7 +95,7 @@ class Rough:
         for at, query in enumerate(queries[:, None]):
             candidates = self._candidates(query, k, among)
             if candidates is None or len(candidates) > MANY * len(self.vectors):
-                self.vain += candidates is not None or among is None  # what a filter does says nothing of others
+                self.vain += candidates is not None or among is None  # a filter says nothing of other searches
                 return None
             candidates = np.sort(candidates)  # so that equal scores come as they do in a search through all
             scores[at], order = faiss.knn(query, self.vectors[candidates], k, metric=faiss.METRIC_INNER_PRODUCT)
@@ -114,11 +114,11 @@ class Rough:
         return self._above(least - self.error, reached, query, among)
 
     def highest(self, cosines: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The score [groups] that no vector of a group exceeds, given the centres' own: angles add up at most."""
+        """Upper bounds [groups] of the scores in each group, from its centre's, by the triangle inequality."""
         angles = np.arccos(np.minimum(cosines + self.slack, 1)) - self.radii
         return np.cos(np.maximum(angles, 0)) + self.slack
 
-    # FAISS's own Python functions search chosen groups without a selector, and with one number of them for all threads.
+    # FAISS's Python wrappers of both take no selector, and only the index's own `nprobe`, which threads share.
 
     def _best(self, groups: NDArray[np.int64], query: NDArray[np.float32], k: int, among: Any) -> float | None:
         """The k-th best score by the codes of these groups; None if they have fewer."""
@@ -143,4 +143,4 @@ class Rough:
 
 
 _UNUSED = np.zeros(GROUPS, np.float32)
-"""The centres' scores, which count only where codes are of differences from the centre."""
+"""The centres' scores, which FAISS reads only where codes are of differences from the centre (`by_residual`)."""

@@ -22,10 +22,10 @@ GATHERED = 0.3
 """Up to this share of the rows, copying them and searching the copy is faster than passing over the others."""
 
 GATHERED_ROUGH = 0.05
-"""The same beside a search that reads little."""
+"""The same where the search is `rough`."""
 
 FEW_THREADS = 4
-"""Up to so many threads, fewer queries than threads are faster on one."""
+"""With up to so many threads, a batch of fewer queries than threads is faster on one."""
 
 
 LENGTH = 1e-5
@@ -43,7 +43,7 @@ def numbers(embeddings: ArrayLike) -> NDArray[np.float32]:
     """
     try:
         return np.asarray(embeddings, dtype=np.float32)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last: torch's, of a tensor on its way to a gradient
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch's, for a tensor that requires grad
         raise FashionError(f"The embeddings are no array of numbers ({error}).") from error
 
 
@@ -156,7 +156,7 @@ def _probed(index: Any, vectors: NDArray[np.float32], k: int, rows: NDArray[np.i
 
 
 def searched(index: Any, vectors: NDArray[np.float32], k: int, parameters: Any) -> Found:
-    """FAISS's own search; its torch_utils (pytorch-metric-learning loads them) put one without parameters there."""
+    """FAISS's own search, which its `torch_utils` (pytorch-metric-learning loads them) rename to `search_numpy`."""
     search = getattr(index, "search_numpy", index.search)
     scores, found = search(vectors, k, params=parameters)
     return scores, found

@@ -86,28 +86,28 @@ def compared(operation: Callable[..., Any], name: str, column: Any, value: Value
     try:
         return operation(column, _scalar(column.type, value))
     except (pa.ArrowException, OverflowError):
-        kind = in_words(column.type)
         raise FashionError(
-            f"The filter compares the column {name!r} ({kind}) with {value!r}; use {of_its_type(column.type)}."
+            f"The filter compares the column {name!r} ({in_words(column.type)}) with {value!r}; use "
+            f"{of_its_type(column.type)}."
         ) from None
 
 
-def _scalar(kind: pa.DataType, value: Value) -> pa.Scalar:
+def _scalar(dtype: pa.DataType, value: Value) -> pa.Scalar:
     types = pa.types
-    if types.is_null(kind):
+    if types.is_null(dtype):
         return pa.scalar(value)
     if isinstance(value, bool):
-        fits = types.is_boolean(kind)
+        fits = types.is_boolean(dtype)
     elif isinstance(value, str):
-        if types.is_temporal(kind):
-            return moments(pa.array([value]), kind)[0]
-        fits = types.is_string(kind) or types.is_large_string(kind)
-    elif types.is_decimal(kind):
-        return pa.scalar(Decimal(repr(value)))  # by its text: 9.99 is no sum of halves
+        if types.is_temporal(dtype):
+            return moments(pa.array([value]), dtype)[0]
+        fits = types.is_string(dtype) or types.is_large_string(dtype)
+    elif types.is_decimal(dtype):
+        return pa.scalar(Decimal(repr(value)))  # by its text: as a float 9.99 is not exact
     else:
-        if types.is_floating(kind):
-            return pa.scalar(float(value)).cast(kind)
-        fits = types.is_integer(kind)
+        if types.is_floating(dtype):
+            return pa.scalar(float(value)).cast(dtype)
+        fits = types.is_integer(dtype)
     if not fits:
         raise pa.ArrowTypeError
     return pa.scalar(value)

@@ -52,21 +52,20 @@ class Store:
         return self.asked not in (None, self._noted_keep())
 
     def _noted_keep(self) -> int | None:
-        current = self.current()
-        return _noted(current, "keep") if current else None
+        return self.manifest(self.number()).get("keep")
 
     def current(self) -> Path | None:
         """The folder of the current version; None where nothing was ever written."""
         link = self.folder / "current"
         if link.is_symlink():
             return self.folder / link.readlink()
-        if not link.is_dir():  # none, or `_point` was killed where it makes a link of a copy
+        if not link.is_dir():  # none, or `_point` was killed as it replaced a copied folder
             fresh = self.folder / ".current"
             return self.folder / fresh.readlink() if fresh.is_symlink() else None
         # A copy that followed links: the version that it is a copy of.
         said = read_json(link / "manifest.json")
-        same = [self.version(number) for number in reversed(self.numbers())]
-        return next((one for one in same if said and read_json(one / "manifest.json") == said), None)
+        same = (number for number in reversed(self.numbers()) if said and self.manifest(number) == said)
+        return next(map(self.version, same), None)
 
     def numbers(self) -> list[int]:
         """The versions that are kept, oldest first."""
@@ -96,7 +95,7 @@ class Store:
 
     @contextmanager
     def writer(self) -> Iterator[None]:
-        """Hold the lock: one writer at a time, over all processes of this machine; a kill gives it back.
+        """Hold the lock: one writer at a time, over all processes of this machine; released if the process dies.
 
         Raises:
             BusyError: that names who holds it.
@@ -188,27 +187,28 @@ class Store:
         shutil.rmtree(aside, ignore_errors=True)
         flush(self.folder)
 
-    def line(self) -> list[int]:
-        """The kept versions that led to the current one, itself first: not those that were gone back from."""
+    def ancestors(self) -> list[int]:
+        """The kept versions that led to the current one, itself first: not those that were rolled back."""
         kept, found = self.numbers(), []
         number = self.number()
         while number in kept and number not in found:
             found.append(number)
-            line = _noted(self.version(number), "line")
+            manifest = self.manifest(number)
+            line = manifest.get("line")
             if line is not None:
                 return found + [one for one in line if one in kept]
-            before = _noted(self.version(number), "previous")  # manifests of before name the last one only
+            before = manifest.get("previous")  # older manifests name the last one only
             number = max((one for one in kept if one < number), default=0) if before is None else before
         return found
 
     def others(self) -> list[int]:
         """The kept versions besides the current one: those that led to it, then the others, each newest first."""
-        line = self.line()
-        return [*line[1:], *(number for number in reversed(self.numbers()) if number not in line)]
+        ancestors = self.ancestors()
+        return [*ancestors[1:], *(number for number in reversed(self.numbers()) if number not in ancestors)]
 
     def of_items(self, number: int) -> bool:
         """Whether the version was written by a change of single items, not by `task=index`."""
-        return bool(_noted(self.version(number), "written_by") == "items")
+        return bool(self.manifest(number).get("written_by") == "items")
 
     def listed(self) -> str:
         """The kept versions in words, by who wrote them."""
@@ -229,6 +229,11 @@ class Store:
         """The folder of the version with that number."""
         return self.folder / "versions" / f"{number:06d}"
 
+    def manifest(self, number: int) -> dict[str, Any]:
+        """What that version's manifest says; empty where it cannot be read."""
+        said = read_json(self.version(number) / "manifest.json")
+        return said if isinstance(said, dict) else {}
+
     def kept(self, number: int) -> Path:
         """The same of a version that is kept.
 
@@ -240,14 +245,14 @@ class Store:
         return self.version(number)
 
     def _clean(self) -> None:
-        """What a killed writer left: a version half-written."""
+        """Remove what a killed writer left: half-written versions."""
         for path in self.folder.glob("versions/.new-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def next_id(self) -> int:
-        """The lowest id that no version ever gave, also those that were gone back from, or cannot be read any more."""
-        noted = [_noted(self.version(number), "next_id") or 0 for number in self.numbers()]
-        with suppress(OSError, ValueError):  # a catalogue of before has no such file
+        """The lowest id that no version ever gave, also those that were rolled back, or cannot be read any more."""
+        noted = [self.manifest(number).get("next_id") or 0 for number in self.numbers()]
+        with suppress(OSError, ValueError):  # older catalogues have no such file
             noted.append(int((self.folder / NEXT_ID).read_text(encoding="utf-8")))
         return max(noted, default=0)
 
@@ -256,9 +261,3 @@ class Store:
         path = self.folder / NEXT_ID
         write_text(path, f"{max(number, self.next_id())}\n")
         flush(path)
-
-
-def _noted(version: Path, key: str) -> Any:
-    """What a version's manifest has under `key`; None where it has nothing, or cannot be read."""
-    manifest = read_json(version / "manifest.json")
-    return manifest.get(key) if isinstance(manifest, dict) else None

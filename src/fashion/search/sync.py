@@ -14,7 +14,7 @@ from fashion.search.auto import in_full
 from fashion.search.catalog import Catalog
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.guarding import added, check_given, check_shrink, filled
-from fashion.search.listing import Listing, content_hash
+from fashion.search.listing import Listing, content_hash, content_key
 from fashion.search.plan import Changes, Plan, plan
 from fashion.search.store import Store
 from fashion.search.table import joined
@@ -68,9 +68,9 @@ def synced(
         return old, changes
     before = len(journal.known)
     fresh = _embed_missing(encoder, listing, planned, journal, on_bad_image)
-    added = _embed_added(encoder, old, planned, journal, on_bad_image) if old and rebuild else None
+    renewed = _embed_added(encoder, old, planned, journal, on_bad_image) if old and rebuild else None
     changes.embedded = len(journal.known) - before
-    items, embeddings = merged(old, planned, fresh, added)
+    items, embeddings = merged(old, planned, fresh, renewed)
     if not len(embeddings):
         raise FashionError(
             f"None of the {len(listing.paths)} pictures in {listing.root} can be read; there is nothing to search."
@@ -94,7 +94,7 @@ def _contents_to_embed(old: Catalog | None, planned: Plan, rebuild: bool) -> set
     contents = {*planned.keys().values()}
     if old and rebuild:
         noted = old.items["sha256"].filter(pa.array(kept_added(old, planned)))
-        contents |= {f"{content} " for content in noted.to_pylist()}
+        contents |= set(map(content_key, noted.to_pylist()))
     return contents
 
 
@@ -129,7 +129,7 @@ def _embed_added(
             f"The added item {kept[gone]['external_id']!r} has lost its picture {paths[gone]}; add it again with "
             "task=items, delete it, or leave such items out with on_bad_image=skip."
         )
-    keys = [f"{content_hash(path)} " for path in paths]
+    keys = [content_key(content_hash(path)) for path in paths]
     vectors, _, why = embed_pictures(encoder, paths, keys, journal=journal, on_bad_image=on_bad_image)
     planned.changes.skipped += why
     lost = [item["external_id"] for item, key in zip(kept, keys, strict=True) if key not in vectors]
@@ -146,13 +146,13 @@ def merged(
     old: Catalog | None,
     planned: Plan,
     fresh: Mapping[int, NDArray[np.float32]],
-    added: Mapping[int, NDArray[np.float32]] | None = None,
+    renewed: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> tuple[pa.Table, NDArray[np.float32]]:
     """The items and embeddings that the plan leads to, ascending by id.
 
     Args:
         fresh: position in the listing → its new embedding; positions that need one and have none are left out.
-        added: id → new embedding of the added items that stay; None: all stay, and keep theirs.
+        renewed: id → new embedding of the added items that stay; None: all stay, and keep theirs.
     """
     reused = planned.rows >= 0
     kept = reused.copy()
@@ -165,9 +165,10 @@ def merged(
     table, embeddings = planned.items.filter(pa.array(kept)), embeddings[kept]
     if old is not None:
         stay = kept_added(old, planned)
-        if added is not None:
-            stay &= np.isin(old.ids, list(added))
-        others = old.embeddings[stay] if added is None else _stacked([added[int(number)] for number in old.ids[stay]])
+        if renewed is not None:
+            stay &= np.isin(old.ids, list(renewed))
+        numbers = old.ids[stay].tolist()
+        others = old.embeddings[stay] if renewed is None else _stacked([renewed[number] for number in numbers])
         own = old.items.filter(pa.array(stay))
         has = {*table.column_names, *filled(own)}  # any other column went from the source, and its values with it
         table = joined(table, own.select([name for name in own.column_names if name in has]))

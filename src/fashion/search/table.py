@@ -49,13 +49,13 @@ def as_id(value: Any) -> str | None:
     return None if value in (None, "") else str(value)
 
 
-def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.DataType | None = None) -> pa.Array:
+def column(name: str, values: Sequence[Any], items: Sequence[str], dtype: pa.DataType | None = None) -> pa.Array:
     """A column of one value an item; NaN is an empty value.
 
     Args:
         items: the items' external ids.
-        kind: the column's type, where it has one: whole numbers may become fractions, decimals may get more digits, and
-            nothing else changes.
+        dtype: the column's type, where it has one: whole numbers may become fractions, decimals may get more digits,
+            and nothing else changes.
 
     Raises:
         FashionError: naming the first item whose value does not fit: a list, a number of more than 64 bits, bytes that
@@ -63,31 +63,31 @@ def column(name: str, values: Sequence[Any], items: Sequence[str], kind: pa.Data
     """
     values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     try:
-        return _array(values, kind)
+        return _array(values, dtype)
     except MISFITS as error:
         fitting, at = 0, len(values)
         while at - fitting > 1:  # values[:fitting] fit, values[:at] do not
             middle = (fitting + at) // 2
-            fitting, at = (middle, at) if _fits(values[:middle], kind) else (fitting, middle)
+            fitting, at = (middle, at) if _fits(values[:middle], dtype) else (fitting, middle)
         said = f"The item {items[fitting]!r} has {values[fitting]!r} in the column {name!r}"
         if not _fits([values[fitting]], None):
             raise FashionError(f"{said}; no column can hold that, write it as text.") from error
-        holds = kind or _array(values[:fitting], None).type
+        holds = dtype or _array(values[:fitting], None).type
         decimal = f"a number, of at most {WHOLE} digits before the point and {BEHIND} after it"
         right = decimal if pa.types.is_decimal(holds) else of_its_type(holds)
         raise FashionError(f"{said} ({in_words(holds)}); use {right}.") from error
 
 
-def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
-    if kind is not None and pa.types.is_temporal(kind) and any(isinstance(value, str) for value in values):
+def _array(values: Sequence[Any], dtype: pa.DataType | None) -> pa.Array:
+    if dtype is not None and pa.types.is_temporal(dtype) and any(isinstance(value, str) for value in values):
         texts = [value.isoformat() if isinstance(value, date | time) else value for value in values]
-        return moments(pa.array(texts, pa.string()), kind)
-    if kind is not None and pa.types.is_decimal(kind):
-        return _widened(pa.array([None if value is None else _decimal(value) for value in values]), kind)
-    whole = kind is not None and pa.types.is_integer(kind)
-    made = pa.array(values, None if whole else kind)
+        return moments(pa.array(texts, pa.string()), dtype)
+    if dtype is not None and pa.types.is_decimal(dtype):
+        return _widened(pa.array([None if value is None else _decimal(value) for value in values]), dtype)
+    whole = dtype is not None and pa.types.is_integer(dtype)
+    made = pa.array(values, None if whole else dtype)
     if whole and not pa.types.is_floating(made.type):  # with a type given, Arrow would cut 9.5 down to 9
-        made = pa.array(values, kind)
+        made = pa.array(values, dtype)
     if pa.types.is_nested(made.type):
         raise TypeError(f"{made.type} is no single value")
     if pa.types.is_decimal(made.type):
@@ -96,7 +96,7 @@ def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
 
 
 def _decimal(value: Any) -> Decimal:
-    """A number, or a text of one, as it is written: 9.99 is no sum of halves.
+    """A number, or a text of one, just as it is written: as a float 9.99 is not exact.
 
     Raises:
         ArithmeticError, TypeError, ValueError: if it is none.
@@ -107,32 +107,32 @@ def _decimal(value: Any) -> Decimal:
     return number
 
 
-def _widened(decimals: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The decimals as a column of `kind`, which gets as many digits before and after the point as they need."""
+def _widened(decimals: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """The decimals as a column of `dtype`, which gets as many digits before and after the point as they need."""
     if pa.types.is_null(decimals.type):
-        return decimals.cast(kind)
-    scale = max(kind.scale, decimals.type.scale)
-    digits = scale + max(kind.precision - kind.scale, decimals.type.precision - decimals.type.scale)
+        return decimals.cast(dtype)
+    scale = max(dtype.scale, decimals.type.scale)
+    digits = scale + max(dtype.precision - dtype.scale, decimals.type.precision - decimals.type.scale)
     return decimals.cast(pa.decimal128(digits, scale) if digits <= 38 else pa.decimal256(digits, scale))
 
 
-def moments(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Dates or times that ISO 8601 writes, as a column of that kind; where it has a zone and they do not, in UTC.
+def moments(texts: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """Dates or times that ISO 8601 writes, as a column of that type; where it has a zone and they do not, in UTC.
 
     Raises:
         ArrowInvalid: if one is none.
     """
     try:
-        return texts.cast(kind)
+        return texts.cast(dtype)
     except pa.ArrowInvalid:
-        if not pa.types.is_timestamp(kind) or kind.tz is None:
+        if not pa.types.is_timestamp(dtype) or dtype.tz is None:
             raise
-        return texts.cast(pa.timestamp(kind.unit)).cast(kind)
+        return texts.cast(pa.timestamp(dtype.unit)).cast(dtype)
 
 
-def _fits(values: Sequence[Any], kind: pa.DataType | None) -> bool:
+def _fits(values: Sequence[Any], dtype: pa.DataType | None) -> bool:
     try:
-        _array(values, kind)
+        _array(values, dtype)
     except MISFITS:
         return False
     return True
@@ -148,10 +148,10 @@ def typed(rows: Sequence[Mapping[str, Any]], like: pa.Table) -> pa.Table:
         FashionError: if a value does not fit, see `column`.
     """
     names = [str(row["external_id"]) for row in rows]
-    kinds = {name: like[name].type for name in like.column_names if like[name].null_count < len(like)} | TEXT
+    dtypes = {name: like[name].type for name in like.column_names if like[name].null_count < len(like)} | TEXT
     return pa.table(
         {
-            name: column(name, [row.get(name) for row in rows], names, kinds.get(name))
+            name: column(name, [row.get(name) for row in rows], names, dtypes.get(name))
             for name in dict.fromkeys(name for row in rows for name in row)
         }
     )

@@ -7,7 +7,7 @@ ALIKE = (r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", r"\d{4}-\d\d-\d\d([T ].*)?", 
 """Texts that are numbers, dates, and true or false."""
 
 
-def in_words(kind: pa.DataType) -> str:
+def in_words(dtype: pa.DataType) -> str:
     """A column's type as a shop would call it."""
     types = pa.types
     words = (
@@ -23,14 +23,14 @@ def in_words(kind: pa.DataType) -> str:
         (types.is_duration, "duration"),
         (types.is_null, "empty"),
     )
-    return next((word for fits, word in words if fits(kind)), str(kind))
+    return next((word for fits, word in words if fits(dtype)), str(dtype))
 
 
-def of_its_type(kind: pa.DataType) -> str:
+def of_its_type(dtype: pa.DataType) -> str:
     """What a value for such a column should be."""
     types = pa.types
     examples = ((types.is_date, "'2026-01-31'"), (types.is_timestamp, "'2026-01-31 18:30'"), (types.is_boolean, "true"))
-    example = next((text for fits, text in examples if fits(kind)), None)
+    example = next((text for fits, text in examples if fits(dtype)), None)
     return "a value of its type" + (f", such as {example}" if example else "")
 
 

@@ -21,11 +21,11 @@ from fashion.versions import versions
 
 STATIC = Path(__file__).parent / "static"
 ASK_AGAIN = {"Cache-Control": "no-cache"}
-"""Browsers ask whether they have the newest: an old script beside a new page is neither."""
+"""Browsers check each time for a newer file: an old script does not fit a new page."""
 
 
 class Fresh(StaticFiles):
-    """The page's files, of which nobody keeps an old one."""
+    """The page's files, which browsers check for newer ones."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         response = super().file_response(*args, **options)
@@ -43,7 +43,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPIOffline(
         title="fashion", version=versions("fashion")["fashion"], lifespan=lifespan, redoc_url=None,
-        responses=documented(400, 408, 413), redirect_slashes=False,  # to an address that is not the one behind a proxy
+        responses=documented(400, 408, 413), redirect_slashes=False,  # whose address is wrong behind a proxy
         description="Which garments look like this one?  Nothing here loads anything from elsewhere.",
     )  # fmt: skip
     add_handlers(app, service.settings.root_path)
@@ -53,8 +53,8 @@ def create_app(service: Service) -> FastAPI:
     _add_checks(app, service)
     app.add_middleware(Limits, settings=service.settings)
     app.add_middleware(Unforeseen)
-    if service.settings.origins:  # around both: a page of theirs may read what is wrong too
-        # No X-API-Key, PATCH or DELETE: whoever may change the catalogue does not do so from another site's page.
+    if service.settings.origins:  # around both, so that their pages can read errors too
+        # No X-API-Key, PATCH or DELETE: nobody needs to change the catalogue from another site's page.
         app.add_middleware(
             CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["GET", "HEAD", "POST"],
             expose_headers=["Retry-After"],
@@ -82,8 +82,8 @@ def _add_checks(app: FastAPI, service: Service) -> None:
         """The catalogue is loaded and can be searched; `unused_version`: a newer one that could not be taken up."""
         if not service.ready:
             raise ApiError(503, "not_ready", "The catalogue is being loaded.", {"Retry-After": "1"})
-        versions = {"catalog_version": service.catalog.version, "unused_version": service.unused_version}
-        return {"status": "ready", **versions}
+        numbers = {"catalog_version": service.catalog.version, "unused_version": service.unused_version}
+        return {"status": "ready", **numbers}
 
     @app.get("/metrics", tags=["operation"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

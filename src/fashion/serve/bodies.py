@@ -19,7 +19,7 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
     """The class of such routes.
 
     Args:
-        writes: whether they change the catalogue: then who may not is sent away before anything is read.
+        writes: whether they change the catalogue; those that may not are refused before their body is read.
     """
 
     class BoundedRoute(APIRoute):
@@ -33,7 +33,7 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
                 packed = request.headers.get("content-encoding", "identity").lower()
                 if packed != "identity":
                     raise ApiError(415, "unsupported", f"Bodies in {packed[:20]} are not read; send it plain.")
-                if json_only and content_type(request) != "application/json":
+                if json_only and content_type_of(request) != "application/json":
                     raise ApiError(415, "unsupported", "Send JSON, with Content-Type: application/json.")
                 with service.place(change=writes):
                     await read_body(request, service.settings.read_timeout_s)
@@ -44,7 +44,7 @@ def bounded(service: Service, *, writes: bool = False) -> type[APIRoute]:
     return BoundedRoute
 
 
-def content_type(request: Request) -> str:
+def content_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -12,12 +12,11 @@ from fashion.search.catalog import Catalog
 from fashion.search.listing import box_of
 from fashion.serve.bodies import bounded
 from fashion.serve.changes import added, changed, deleted, updated
-from fashion.serve.describing import content_of, image_url, items_after, payload
+from fashion.serve.describing import catalog_with, content_of, id_of, image_url, items_after, payload
 from fashion.serve.errors import ApiError, address, documented
 from fashion.serve.limits import once
 from fashion.serve.pictures import rounded, state_of, thumbnail_of
 from fashion.serve.schemas import ChangedItems, IndexAnswer, ItemAnswer, ItemList, ItemsAnswer, NewItems, Wanted
-from fashion.serve.search_routes import known, named
 from fashion.serve.service import Service
 from fashion.serve.settings import Settings
 from fashion.serve.uploads import check_address, check_count
@@ -27,7 +26,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def reading(service: Service) -> APIRouter:
-    """What asks only."""
+    """The routes that only read."""
     routes = APIRouter(tags=["catalogue"], responses=documented(429))
 
     @routes.get("/index")
@@ -38,7 +37,7 @@ def reading(service: Service) -> APIRouter:
     @routes.get("/items/{number}", responses=documented(404, 422))
     async def item(number: int) -> ItemAnswer:
         """What is known of the item of that id."""
-        return told(known(service.engine, number).item(number), service.settings)
+        return told(catalog_with(service.engine, number).item(number), service.settings)
 
     @routes.get("/items", dependencies=[once(Wanted.model_fields)], responses=documented(404, 422, 503))
     async def items(asked: Annotated[Wanted, Query()]) -> ItemAnswer | ItemList:
@@ -49,8 +48,8 @@ def reading(service: Service) -> APIRouter:
         with service.place():
             if name is None:
                 return await service.run(lambda: listed(service.catalog, asked, service.settings))
-            number = await service.run(lambda: named(engine, name))
-        return told(known(engine, number).item(number), service.settings)
+            number = await service.run(lambda: id_of(engine, name))
+        return told(catalog_with(engine, number).item(number), service.settings)
 
     @routes.get(
         "/images/{number}", response_class=Response, dependencies=[once(("size", "v"))],
@@ -65,15 +64,15 @@ def reading(service: Service) -> APIRouter:
         Its longer side has `size` pixels, rounded up to 64, 128, 256, 512 or 1024.
         `v`, which comes with `image_url`, is each content's own: with it the picture may be kept for good.
         """
-        catalog = known(service.engine, number)
+        catalog = catalog_with(service.engine, number)
         found = catalog.item(number)
         wanted, bbox = rounded(size or service.settings.thumbnail), found.get("bbox")
         known_tags = request.headers.get("if-none-match", "").split(",")
         try:
             with service.place():
                 state = await service.run(lambda: state_of(catalog.picture(found)))
-                # Of the file as it is now, which may be another than was embedded: then it is not kept under the
-                # embedded one's address.  What others embedded may say anything as sha256.
+                # The tag is of the file as it is now.  If that is not the one that was embedded, `v` does not name it,
+                # so it is not kept for good; nor where imported embeddings came with something else as sha256.
                 content = f"{found['sha256']} {state} {bbox} {wanted}"
                 tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:24]}"'
                 as_noted = state == (found["file_size"], found["file_mtime_ns"])
@@ -91,7 +90,7 @@ def reading(service: Service) -> APIRouter:
 
 def listed(catalog: Catalog, asked: Wanted, settings: Settings) -> ItemList:
     """A part of the catalogue's items."""
-    found, after = items_after(catalog, settings, asked.after, asked.limit, asked.filter or None)
+    found, after = items_after(catalog, settings, asked.after, asked.limit, asked.filter)
     items = [told(item, settings) for item in found]
     return ItemList(items=items, after=after, catalog_version=catalog.version)
 
@@ -104,7 +103,7 @@ def told(item: dict[str, Any], settings: Settings) -> ItemAnswer:
 
 
 def writing(service: Service) -> APIRouter:
-    """What changes the catalogue."""
+    """The routes that change the catalogue."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Of servers that have one.")  # to document it
     routes = APIRouter(
         tags=["catalogue"], route_class=bounded(service, writes=True), dependencies=[Security(key)],

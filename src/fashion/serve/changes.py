@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from fashion.errors import FashionError, OutageError
 from fashion.files import explained, flush
-from fashion.search.catalog import Catalog
 from fashion.search.catalog_files import PICTURES
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, check_row, check_settable, delete_items, places_of, update_items
@@ -39,11 +38,11 @@ async def changed(service: Service, client: str, change: Change) -> ItemsAnswer:
 
     Raises:
         ApiError: 409, if the catalogue has a newer version that this server cannot use.
-        FashionError: the same, said by `Service.reload`, which was the first to see it.
+        FashionError: the same, where `Service.reload` is the first to find it.
     """
     async with service.writing:
         started = time.perf_counter()
-        await asyncio.to_thread(service.reload)  # items are judged by what others wrote meanwhile
+        await asyncio.to_thread(service.reload)  # so that items are checked against the newest version
         if service.unused_version is not None:
             raise ApiError(
                 409, "newer_version",
@@ -52,9 +51,8 @@ async def changed(service: Service, client: str, change: Change) -> ItemsAnswer:
             )  # fmt: skip
         engine = VisualSearchEngine(service.engine.encoder, service.catalog)
         statuses = await asyncio.to_thread(change, engine)
-        if engine.catalog is not service.catalog:
-            assert isinstance(engine.catalog, Catalog)
-            await asyncio.to_thread(service.take, engine.catalog)
+        if engine.opened is not service.catalog:
+            await asyncio.to_thread(service.take, engine.opened)
         version, seconds = service.catalog.version, time.perf_counter() - started
         counts = ", ".join(f"{count} {status}" for status, count in Counter(one.status for one in statuses).items())
         log.info("%s changed the catalogue: %s; version %d, %.2f s", client, counts, version, seconds)
@@ -142,7 +140,7 @@ def updated(engine: VisualSearchEngine, service: Service, items: Sequence[Change
                 raise
             except (FashionError, ApiError) as error:
                 wrong[at] = error
-        # After the pictures: a row that is refused for its own gives no new column its type.
+        # After the pictures: a row that is refused for its picture must not decide the type of a new column.
         unfit = misfits({at: row for at, row in rows.items() if at not in wrong}, service.catalog.items)
         for at in unfit.keys() & pictures.keys():
             paths.remove(pictures[at])
@@ -173,7 +171,7 @@ def misfits(rows: Mapping[int, Mapping[str, Any]], items: pa.Table) -> dict[int,
         typed(list(rows.values()), items)
         return {}
     except FashionError:
-        pass  # some row's, to be found one by one
+        pass  # one of the rows does not fit; which, is found one by one
     founders: list[Mapping[str, Any]] = []  # the first row of each column that is new
     found = {}
     for at, row in rows.items():
@@ -216,10 +214,7 @@ def check_columns(columns: Mapping[str, Any]) -> None:
 
 @contextmanager
 def pictures_kept(store: Store) -> Iterator[list[Path]]:
-    """A list for pictures that are stored: if the block fails, whatever fails in it, they are removed again.
-
-    Unless it wrote a version, which may name them.
-    """
+    """A list for stored pictures: if the block fails, they are deleted unless it wrote a version that may name them."""
     paths: list[Path] = []
     before = store.number()
     try:

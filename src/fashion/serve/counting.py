@@ -40,7 +40,7 @@ class Counting:
             asked = scope["path"].removeprefix(self.root_path)
             path = getattr(scope.get("route"), "path", None) or self.documented(scope, asked)
             if asked.startswith("/v1/") and path.startswith("/") and not path.startswith("/v1/"):
-                path = f"/v1{path}"  # newer FastAPI's routes do not know what their router lies under
+                path = f"/v1{path}"  # the routes of newer FastAPI versions lack their router's prefix
             method = scope["method"] if scope["method"] in METHODS else "other"
             self.figures.requests.labels(method, path, status).inc()
             self.figures.seconds.labels(method, path).observe(time.perf_counter() - started)

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fashion.encoder import Encoder
-from fashion.files import read_json
+from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
+from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import check_group
 from fashion.search.selecting import select
 from fashion.search.store import Store
 from fashion.search.table import RESERVED
 from fashion.search.values import plain
+from fashion.serve.errors import ApiError
 from fashion.serve.schemas import IndexAnswer, Sample
 from fashion.serve.settings import Settings
 
@@ -45,17 +47,41 @@ def payload(item: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def content_of(item: dict[str, Any]) -> str:
-    """A part of the digest of the item's picture, or of what others who embedded it say instead, and its bbox."""
+    """A part of the picture's digest, or of what imported embeddings have in its place, and the bbox."""
     return "-".join([str(item["sha256"])[:12], *str(item.get("bbox") or "").split()])
 
 
 def image_url(item: dict[str, Any], settings: Settings) -> str:
-    """Where the item's picture is had: elsewhere once its content is another, so that no browser shows the old one."""
+    """The address of the item's picture: another one once its content changes, so that no browser shows the old one."""
     return f"{settings.root_path}/v1/images/{item['id']}?v={quote(content_of(item), safe='')}"
 
 
+def catalog_with(engine: VisualSearchEngine, number: int) -> Catalog:
+    """The catalogue, if it has that item.
+
+    Raises:
+        ApiError: 404.
+    """
+    catalog = engine.opened
+    if number not in catalog:
+        raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
+    return catalog
+
+
+def id_of(engine: VisualSearchEngine, external_id: str) -> int:
+    """The id of the item of that name; looks through all of them, a few milliseconds for a million.
+
+    Raises:
+        ApiError: 404.
+    """
+    try:
+        return engine.item_number(external_id)
+    except FashionError as error:
+        raise ApiError(404, "no_such_item", str(error)) from None
+
+
 def columns(catalog: Catalog, settings: Settings) -> list[str]:
-    """The columns that requests may name: what is hidden could be found letter by letter through filters."""
+    """The columns that requests may name: filters on hidden ones would give their values away letter by letter."""
     shops = (name for name in catalog.items.column_names if name == "id" or name not in RESERVED)
     return [name for name in shops if is_told(name, settings)]
 
@@ -91,7 +117,7 @@ def items_after(
         mask = select(filter, left)
         rows = np.flatnonzero(mask)
         end = int(rows[:limit].max(initial=-1)) + 1
-        # Not by `take`, which would put all texts into one piece first.
+        # Not by `take`, which would first copy all texts into one chunk.
         found, more = left.slice(0, end).filter(pa.array(mask[:end])), len(rows) > limit
     items = found.to_pylist()
     return items, items[-1]["id"] if more else None
@@ -109,7 +135,7 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
         version=catalog.version,
         created=written(catalog),
         unused_version=None,
-        # Where a Milvus lies is nobody's business, and its address may hold a password.
+        # Without the address of a Milvus server, which is private and may hold a password.
         index={"kind": catalog.index.kind}
         | {key: value for key, value in catalog.index.settings.items() if key != "uri"},
         recall=catalog.index.recall,
@@ -131,12 +157,12 @@ def described(catalog: Catalog, encoder: Encoder, settings: Settings) -> IndexAn
 
 def written(catalog: Catalog) -> datetime | None:
     """When the catalogue's version was written, as its manifest says; None where it cannot be read."""
-    said = catalog.folder and read_json(Store(catalog.folder).version(catalog.version) / "manifest.json")
-    return datetime.fromisoformat(said["created"]) if said and "created" in said else None
+    said = Store(catalog.folder).manifest(catalog.version) if catalog.folder else {}
+    return datetime.fromisoformat(said["created"]) if "created" in said else None
 
 
 def spread(catalog: Catalog) -> list[dict[str, Any]]:
-    """Items from all over the catalogue, of as many labels as there are among some of them."""
+    """Items spread over the catalogue, of as many labels as a part of it shows."""
     rows = np.unique(np.linspace(0, len(catalog) - 1, 10 * SAMPLES).astype(int))
     by_label: dict[Any, list[dict[str, Any]]] = {}
     for number in catalog.ids[rows]:

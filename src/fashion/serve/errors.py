@@ -52,12 +52,12 @@ def respond(error: ApiError) -> JSONResponse:
 
 
 def address(request: Request) -> str:
-    """Who asks, as far as it is known."""
+    """The client's address, if it is known."""
     return request.client.host if request.client else "nobody"
 
 
 def misfit(found: Mapping[str, Any], skip: int = 0) -> ApiError:
-    """What pydantic found wrong with a request; `skip`: parts of its place that whoever asked does not know of."""
+    """What pydantic found wrong with a request; `skip`: first parts of its place that the client did not send."""
     if found["type"] == "json_invalid":
         return ApiError(400, "bad_json", f"The request is not JSON: {found['ctx']['error']}.")
     where = ".".join(str(part) for part in found["loc"][skip:]) or "the request"
@@ -126,10 +126,10 @@ def add_handlers(app: FastAPI, root_path: str) -> None:
 
 
 class Unforeseen:
-    """Answers what nobody foresaw, which is logged and tells nothing.
+    """Logs exceptions that nothing else handles, and answers with a 500 that says nothing of them.
 
-    No handler of the application's: those for all exceptions answer from outside of everything, without the headers
-    that a page of a listed origin needs to read the answer.
+    No exception handler: Starlette runs that of `Exception` outside of all middleware, so the answer would lack the
+    CORS headers that a page of a listed origin needs to read it.
     """
 
     def __init__(self, app: ASGIApp):

@@ -23,14 +23,14 @@ INLINE = {"/docs": b" 'unsafe-inline'"}
 
 
 CHECKS = ("/healthz", "/readyz", "/metrics")
-"""What watches the server asks these, often and from one address: no rate holds for them."""
+"""Monitoring asks these often and from one address, so no rate limit applies."""
 
 LINGER_S = 5
 """Seconds in which the rest of a refused request may still come."""
 
 
 class Limits:
-    """Refuses strange hosts, bodies that are too long and addresses that ask too often; adds what browsers heed."""
+    """Refuses strange hosts, bodies that are too long and addresses that ask too often; adds security headers."""
 
     def __init__(self, app: ASGIApp, settings: Settings):
         self.app, self.settings = app, settings
@@ -101,14 +101,14 @@ def closes(scope: Scope) -> bool:
 
 
 async def linger(read: Callable[[], Awaitable[Message]], done: Callable[[], bool]) -> None:
-    """Read and forget what is left of a request that is answered: closed before, its client would see no answer."""
+    """Read and discard the rest of a request that is answered: closed before that, its client would see no answer."""
     with anyio.move_on_after(LINGER_S):
         while not done():
             await read()
 
 
 def host_name(host: bytes) -> str | None:
-    """Without its port; None if it is none."""
+    """The Host header without its port; None if it is no valid one."""
     try:
         return urlsplit(b"//" + host).hostname.decode()  # type: ignore[union-attr]
     except (ValueError, AttributeError):
@@ -116,7 +116,7 @@ def host_name(host: bytes) -> str | None:
 
 
 def once(names: Iterable[str]) -> Any:
-    """A route's dependency: of these values in the address none comes twice, of which only the last would be read.
+    """A route's dependency: refuses query parameters that come twice, of which only the last would be read.
 
     It raises an ApiError, 422, that names the value.
     """
@@ -132,8 +132,8 @@ def once(names: Iterable[str]) -> Any:
 def check_writer(request: Request, settings: Settings, writable: bool) -> None:
     """Refuse a change of the catalogue by who may not make it.
 
-    Where there is a key, it alone decides: a page of another site does not know it.  Where there is none, such a page
-    can make a browser on this machine post to this server, and its Origin gives it away.
+    Where there is a key, it alone decides.  Where there is none, requests from other machines and those with another
+    site's Origin are refused: that site's page could make a browser on this machine send them (CSRF).
 
     Args:
         writable: whether the server itself may write the catalogue.
@@ -151,7 +151,7 @@ def check_writer(request: Request, settings: Settings, writable: bool) -> None:
 
 
 def _check_neighbour(request: Request, settings: Settings) -> None:
-    """Refuse whoever is not on this machine, as far as requests give that away."""
+    """Refuse requests of other sites' pages, and of other machines, as far as their headers and address tell."""
     origin = request.headers.get("origin")
     if origin and _netloc(origin) != request.headers.get("host"):
         raise ApiError(403, "foreign_origin", "Pages of other sites may not change this catalogue.")
@@ -170,6 +170,6 @@ def _netloc(origin: str) -> str | None:
 
 
 def forwarded(request: Request) -> bool:
-    """Whether somebody else's request came through a proxy on this machine, as far as it says so."""
+    """Whether the request comes from another machine, or from a proxy on this one, as far as its headers say so."""
     through = any(name in request.headers for name in ("forwarded", "via", "x-forwarded-for", "x-forwarded-host"))
     return through or request.client is None or request.client.host not in ("127.0.0.1", "::1")

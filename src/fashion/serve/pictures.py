@@ -16,7 +16,7 @@ SIZES = (64, 128, 256, 512, 1024)
 """Longer sides of what is shown, pixels."""
 
 KEPT, LARGEST_KEPT = 2048, 256
-"""So many are kept up to that size: 10 to 20 MB of photos, 120 MB if all of them were noise."""
+"""So many thumbnails are cached, up to that size: 10 to 20 MB of photos, 120 MB if all of them were noise."""
 
 
 def store_picture(data: bytes, folder: Path) -> Path:
@@ -34,7 +34,7 @@ def store_picture(data: bytes, folder: Path) -> Path:
 
 
 def reduced(side: int, longest: int) -> int:
-    """By how much a JPEG is reduced as it is decoded, whose longer side of `side` pixels is to keep `longest`."""
+    """By what factor a JPEG can be reduced as it is decoded: its longer side, `side` pixels, keeps `longest`."""
     return next(scale for scale in (8, 4, 2, 1) if scale == 1 or side >= scale * longest)
 
 

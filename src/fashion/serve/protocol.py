@@ -13,7 +13,7 @@ BETWEEN = len(": \r\n")
 
 
 def refusal(status: str, code: str, message: str) -> bytes:
-    """A whole answer in the shape of all errors, of who came to no route."""
+    """A whole answer in the shape of all errors, for requests that reach no route."""
     body = json.dumps({"error": {"code": code, "message": message}}).encode()
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
     return head.encode() + b"\r\n\r\n" + body
@@ -32,21 +32,21 @@ def bounded_head(seconds: float) -> type["BoundedHead"]:
 
 
 class BoundedHead(HttpToolsProtocol):
-    """Hangs up on who sends headers (or trailers) without end, before they fill the memory, or nothing to the end."""
+    """Closes connections that send headers (or trailers) without end, before they fill the memory, or never finish."""
 
     patience: float = 10
-    """Seconds for a head to arrive, and for what is left of a body that nobody waits for any more."""
+    """Seconds for a head to arrive, and for the rest of a body that no route waits for any more."""
     _timer: asyncio.TimerHandle | None = None
     _head = False
     """Whether a head has begun and not ended."""
     _size = 0
     """Bytes of the head, as far as it was parsed."""
     _idle: int | None = None
-    """Bytes of a request since its parser got anywhere, after the read in which it did; None: between requests."""
+    """Bytes of a request since its parser last made progress, not counting that read; None: between requests."""
     _moved = False
-    """Whether it got anywhere in this read."""
+    """Whether the parser made progress in this read."""
     _last: bytes | None = None
-    """The answer to hang up with, where others come before it; nothing is read any more."""
+    """The answer to close the connection with, once earlier requests are answered; nothing more is read."""
 
     def _progress(self) -> None:
         self._idle, self._moved = 0, True
@@ -65,7 +65,7 @@ class BoundedHead(HttpToolsProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        if self._answering:  # whoever reads the body has a deadline of its own
+        if self._answering:  # the route that reads the body has a deadline of its own
             self._wait()
         elif not self.transport.is_closing():
             if self._head:
@@ -136,7 +136,7 @@ class BoundedHead(HttpToolsProtocol):
         self._moved = False
         super().data_received(data)
         if self._timer is None and self._idle is None and not self._answering:
-            self._wait()  # empty lines before a request, which stopped the clock of a connection at rest
+            self._wait()  # only empty lines came, which ended uvicorn's keep-alive timer
         if self._idle is None or self._moved:
             return
         self._idle += len(data)

@@ -5,9 +5,10 @@ import binascii
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from fashion.search.filters import LONGEST
 from fashion.serve.errors import ApiError
 
 
@@ -15,15 +16,23 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+EMPTY_IS_NONE = AfterValidator(lambda value: value or None)
+"""A form's empty field is none."""
+
+# The examples are what the documentation page fills in: nothing, which asks for nothing.
+FilterText = Annotated[
+    str | None,
+    Field(max_length=LONGEST, description="Only these items: label = 'dress' and price < 50", examples=[""]),
+    EMPTY_IS_NONE,
+]
+
+
 class How(Body):
     """Which of the nearest items are wanted."""
 
     k: int = Field(10, ge=1, description="At most so many hits.")
-    # The examples are what the documentation page fills in: nothing, which asks for nothing.
-    filter: str | None = Field(
-        None, max_length=2000, description="Only these items: label = 'dress' and price < 50", examples=[""]
-    )
-    group_by: str | None = Field(
+    filter: FilterText = None
+    group_by: Annotated[str | None, EMPTY_IS_NONE] = Field(
         None, description="Only the best item of each value of this column: product_id", examples=[""]
     )
     score_threshold: float | None = Field(None, ge=-1, le=1, description="No items below this cosine.")
@@ -36,12 +45,6 @@ class How(Body):
         if isinstance(value, bool) or str(value).lower() in ("true", "false"):
             return value
         raise PydanticCustomError("boolean", "Input should be true or false")
-
-    @field_validator("filter", "group_by")
-    @classmethod
-    def _none_if_empty(cls, value: str | None) -> str | None:
-        """As a form's empty field is none."""
-        return value or None
 
 
 class Named(Body):
@@ -58,9 +61,7 @@ class Wanted(Body):
     """One item that its owner names, or many in order of their ids."""
 
     external_id: str | None = Field(None, min_length=1, description="This item alone; leave the others out.")
-    filter: str | None = Field(
-        None, max_length=2000, description="Only these items: label = 'dress' and price < 50", examples=[""]
-    )
+    filter: FilterText = None
     after: int = Field(-1, ge=-1, le=2**63 - 1, description="Only items of larger ids: the last answer's `after`.")
     limit: int = Field(100, ge=1, le=1000, description="At most so many items.")
 

@@ -1,16 +1,14 @@
-"""/v1/search, /v1/embed, /v1/classify: what is asked with pictures."""
+"""/v1/search, /v1/embed, /v1/classify, asked with pictures; /v1/similar, /v1/items/{id}/similar, with an item."""
 
 import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from fashion.errors import FashionError
-from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.results import SearchResult
 from fashion.serve.bodies import bounded
-from fashion.serve.describing import check_columns, image_url, payload
+from fashion.serve.describing import catalog_with, check_columns, id_of, image_url, payload
 from fashion.serve.errors import ApiError, documented
 from fashion.serve.limits import once
 from fashion.serve.schemas import (
@@ -60,14 +58,14 @@ def router(service: Service) -> APIRouter:
     async def similar(number: int, wanted: Annotated[How, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that id?"""
         engine = service.engine
-        known(engine, number)
+        catalog_with(engine, number)
         return await alike(engine, number, wanted)
 
     @routes.get("/similar", dependencies=[once(Like.model_fields)], responses=documented(404))
     async def similar_to(wanted: Annotated[Like, Query()]) -> SearchAnswer:
         """What looks like the catalogue's item of that external_id?"""
         engine = service.engine
-        number = await service.run(lambda: named(engine, wanted.external_id))
+        number = await service.run(lambda: id_of(engine, wanted.external_id))
         return await alike(engine, number, wanted)
 
     @routes.post("/embed", openapi_extra=both_forms(Pictures, {}))
@@ -110,8 +108,7 @@ def limited(engine: VisualSearchEngine, settings: Settings, wanted: How) -> dict
         ApiError: 422, if k is larger than this server gives.
         FashionError: if the filter or group_by names a column that is hidden.
     """
-    assert engine.catalog is not None
-    check_columns(engine.catalog, settings, wanted.filter, wanted.group_by)
+    check_columns(engine.opened, settings, wanted.filter, wanted.group_by)
     if wanted.k > settings.max_k:
         raise ApiError(
             422, "invalid", f"k is {wanted.k}; this server gives at most {settings.max_k} hits (server.max_k)."
@@ -119,34 +116,7 @@ def limited(engine: VisualSearchEngine, settings: Settings, wanted: How) -> dict
     return wanted.model_dump(include=set(How.model_fields))
 
 
-def known(engine: VisualSearchEngine, number: int) -> Catalog:
-    """The catalogue, if it has that item.
-
-    Raises:
-        ApiError: 404.
-    """
-    catalog = engine.catalog
-    assert catalog is not None
-    if number not in catalog:
-        raise ApiError(404, "no_such_item", f"The catalogue has no item {number}.")
-    return catalog
-
-
-def named(engine: VisualSearchEngine, external_id: str) -> int:
-    """The id of the item of that name; looks through all of them, a few milliseconds for a million.
-
-    Raises:
-        ApiError: 404.
-    """
-    try:
-        return engine.item_number(external_id)
-    except FashionError as error:
-        raise ApiError(404, "no_such_item", str(error)) from None
-
-
 def answer(engine: VisualSearchEngine, settings: Settings, result: SearchResult, started: float) -> SearchAnswer:
-    catalog = engine.catalog
-    assert catalog is not None
     predicted = None
     if result.predicted is not None and result.probability is not None:
         predicted = ClassProbability(label=result.predicted, probability=result.probability)
@@ -162,5 +132,5 @@ def answer(engine: VisualSearchEngine, settings: Settings, result: SearchResult,
         match=result.match,
         processing_time_ms=round(1000 * (time.perf_counter() - started), 3),
         model=engine.encoder.fingerprint,
-        catalog_version=catalog.version,
+        catalog_version=engine.opened.version,
     )  # fmt: skip

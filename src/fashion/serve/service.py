@@ -36,7 +36,7 @@ class Service:
 
     def __init__(self, engine: VisualSearchEngine, store: Store, settings: Settings, *, mmap: bool = False):
         self.engine, self.store, self.settings, self.mmap = engine, store, settings, mmap
-        # OpenMP's number of threads is each thread's own: several requests are answered beside each other instead.
+        # One OpenMP thread for each (the setting is per thread): requests run beside each other instead.
         self.pool = ThreadPoolExecutor(settings.workers, "search", lambda: faiss.omp_set_num_threads(1))
         self.writing = asyncio.Lock()
         self.waiting = self.changing = 0
@@ -48,9 +48,7 @@ class Service:
 
     @property
     def catalog(self) -> Catalog:
-        catalog = self.engine.catalog
-        assert catalog is not None
-        return catalog
+        return self.engine.opened
 
     @contextmanager
     def place(self, *, change: bool = False) -> Iterator[None]:
@@ -76,15 +74,15 @@ class Service:
             self.figures.busy.set(self.waiting)
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Do `work` on one of the threads; who asks for it holds a place."""
+        """Do `work` on one of the threads; the caller holds a place."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     def reload(self) -> bool:
-        """Take up the catalogue's current version if it is another, or the same number of another; whether it was.
+        """Load the catalogue's current version unless it is in use already; whether it was loaded.
 
         Raises:
-            FashionError: if it cannot be used; it is not tried again until it has changed, as one that is being copied
-                does, unless the disk or Milvus fails.
+            FashionError: if it cannot be used.  It is tried again once its folder or manifest has changed, as it may be
+                half copied; after an outage of the disk or of Milvus, always.
         """
         number = self.store.number()
         state = self._state(number)
@@ -106,7 +104,7 @@ class Service:
         return True
 
     def _state(self, number: int) -> list[int]:
-        """What tells the version's folder and manifest from others of that number, and from what they were before."""
+        """Inodes and times of change of the version's folder and manifest: others once that number is written anew."""
         folder, found = self.store.version(number), []
         for path in (folder, folder / "manifest.json"):
             with contextlib.suppress(FileNotFoundError):
@@ -124,7 +122,7 @@ class Service:
         engine.nearest(catalog.embeddings[:1], Choice(1))  # what is read lazily is read now
         if isinstance(catalog.index, FAISSIndex):
             catalog.index.quicken()
-        # Once, and on the thread that takes a version up: all requests would wait for it on the event loop.
+        # Once, and on the thread that loads a version: on the event loop all requests would wait for it.
         self.description = described(catalog, engine.encoder, self.settings)
         self.engine, self.unused_version = engine, None
         self.figures.items.set(len(catalog))
@@ -157,7 +155,7 @@ class Service:
             except Exception as error:  # whatever is wrong with it, what is loaded is still searched
                 if str(error) != said:
                     why: object = error
-                    if isinstance(error, OtherModelError):  # whose own way out is for who wants the old model
+                    if isinstance(error, OtherModelError):  # its own message is for those who want the old model
                         why = "it is of another model; restart the server to search it, or use task=rollback."
                     log.error("The new catalogue version is not used: %s", why)
                     said = str(error)

@@ -1,4 +1,4 @@
-"""What a server may be told; safe as it stands."""
+"""The settings of a server; its defaults are safe."""
 
 import re
 from ipaddress import ip_network
@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that no other can reach; a page that made its own name mean 127.0.0.1 sends that name."""
+"""Hosts of this machine alone.  A server on one of them refuses other Host headers: protection from DNS rebinding."""
 
 ORIGIN = re.compile(r"https?://[^/\sA-Z]+")
 """What browsers say of where a page comes from: no path, no slash at the end."""
@@ -50,7 +50,7 @@ class Settings(BaseModel):
     @classmethod
     def _as_text(cls, value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)  # of digits only, unquoted
+            return str(value)  # digits only, so it was read as a number
         return None if value == "" else value  # an environment variable that is set to nothing
 
     @field_validator("origins")
@@ -74,7 +74,7 @@ class Settings(BaseModel):
     @classmethod
     def _as_networks(cls, value: list[str]) -> list[str]:
         for one in value if value != ["*"] else ():
-            ip_network(one)  # raises a ValueError that says what is wrong; uvicorn would believe nobody
+            ip_network(one)  # raises a ValueError that says what is wrong; uvicorn would trust no proxy
         return value
 
     @property

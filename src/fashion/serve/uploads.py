@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 
 from fashion.data.images import FORMATS, JPEGS, MAX_PIXELS
-from fashion.serve.bodies import content_type
+from fashion.serve.bodies import content_type_of
 from fashion.serve.errors import ApiError, misfit
 from fashion.serve.pictures import reduced
 from fashion.serve.schemas import Pictures
@@ -39,11 +39,11 @@ async def read_request(
         ApiError: 400, 415 or 422, saying what is wrong.
     """
     check_address(request)
-    kind, files = content_type(request), None
-    if kind == "multipart/form-data":
+    content_type, files = content_type_of(request), None
+    if content_type == "multipart/form-data":
         files, fields = await _read_form(request, settings.max_pictures)
         values = checked(json_model, fields | {"images": ["-"]})
-    elif kind == "application/json":
+    elif content_type == "application/json":
         values = checked(json_model, await request.body())
         check_count(len(values.images), settings.max_pictures)
     else:
@@ -128,7 +128,7 @@ def check_pixels(pictures: Sequence[bytes], most: int, longest: int | None = Non
         try:
             with Image.open(io.BytesIO(picture), formats=FORMATS) as image:
                 size, count = f"{image.width}×{image.height}", counted(image, picture, longest)
-        except Image.DecompressionBombError:  # Pillow's own limit, from which on it tells no size
+        except Image.DecompressionBombError:  # above Pillow's own limit, where it tells no size
             size, count = "far too many", most + 1
         except Exception:  # the loader names what is wrong
             continue
@@ -163,7 +163,7 @@ def _is_of_one_scan(jpeg: bytes) -> bool:
     at, components = 2, -1
     while at + 10 <= len(jpeg) and jpeg[at] == 0xFF:
         marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if marker == 0xFF:  # a byte that fills
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
         if marker == 0xDA:

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import platform
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +12,11 @@ from pydantic import Field
 
 from fashion.encoder import load_encoder
 from fashion.files import write_text
+from fashion.model_files import bundle_of
 from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, as_dict, note_unused, read_options
+from fashion.versions import machine
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ def run(cfg: DictConfig) -> None:
     note_unused(set().union(*USED.values()) - {*USED[options.suite]}, f"with suite={options.suite}")
     folder = Path(HydraConfig.get().runtime.output_dir)
     figures = SUITES[options.suite](options, folder)
-    machine = {"cpus": os.cpu_count(), "system": platform.platform()}
-    content = {"suite": options.suite, "settings": options.model_dump(), "machine": machine, "figures": figures}
+    content = {"suite": options.suite, "settings": options.model_dump(), "machine": machine(), "figures": figures}
     write_text(folder / "benchmark.json", json.dumps(content, indent=2) + "\n")
     log.info("Written: %s", folder / "benchmark.json")
 
@@ -68,17 +67,15 @@ def _backbone(name: str) -> dict[str, Any]:
 def _embedding(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import embedding
 
-    figures, rows = embedding.run(load_encoder(Path(options.encoder)), options.pictures, options.rounds)
-    show(plain_table(f"Embedding {options.pictures:,} JPEGs", ["figure", "value"], rows))
-    return figures
+    figures = embedding.run(load_encoder(Path(options.encoder)), options.pictures, options.rounds)
+    return _shown(f"Embedding {options.pictures:,} JPEGs", figures)
 
 
 def _catalog(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import catalog
 
-    figures, rows = catalog.run(Path(options.encoder), options.items, options.rounds)
-    show(plain_table(f"A catalogue of {options.items:,}", ["figure", "value"], rows))
-    return figures
+    figures = catalog.run(Path(options.encoder), options.items, options.rounds)
+    return _shown(f"A catalogue of {options.items:,}", figures)
 
 
 def _approximate(options: BenchmarkOptions, folder: Path) -> Any:
@@ -95,17 +92,20 @@ def _approximate(options: BenchmarkOptions, folder: Path) -> Any:
 def _evaluation(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import evaluation
 
-    figures, rows = evaluation.run(options.items, options.queries)
-    show(plain_table("All search metrics", ["figure", "value"], rows))
-    return figures
+    return _shown("All search metrics", evaluation.run(options.items, options.queries))
 
 
 def _server(options: BenchmarkOptions, folder: Path) -> Any:
     from fashion.benchmark import server
-    from fashion.tasks.serve import bundle_of
 
-    figures, rows = server.run(bundle_of(Path(options.encoder)), options.items, options.rounds)
-    show(plain_table(f"A server of {options.items:,} items", ["figure", "value"], rows))
+    figures = server.run(bundle_of(Path(options.encoder)), options.items, options.rounds)
+    return _shown(f"A server of {options.items:,} items", figures)
+
+
+def _shown(title: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures, printed as a table."""
+    rows = [(name, f"{value:,.4g}") for name, value in figures.items()]
+    show(plain_table(title, ["figure", "value"], rows))
     return figures
 
 

@@ -18,7 +18,7 @@ from fashion.errors import FashionError
 from fashion.quoting import as_typed
 from fashion.search.embedding import Journal, embed_pictures
 from fashion.search.engine import VisualSearchEngine
-from fashion.search.listing import Content, Listing, box_texts, contents_of
+from fashion.search.listing import Content, Listing, box_texts, content_key, contents_of
 from fashion.search.parts import PATH, Cut, cut_of, part_files, read_part, write_manifest, write_part
 from fashion.search.table import check_reserved
 from fashion.tasks.listed import check_alone, listed
@@ -63,7 +63,7 @@ def run(cfg: DictConfig) -> int:
     if alike and contents == noted:
         log.info("Shard %d/%d is in %s already; delete %s to embed it again.", number, count, folder, metadata)
         return len(np.load(vectors, mmap_mode="r", allow_pickle=False))
-    keys = [f"{content.sha256} {box}" for content, box in zip(contents, boxes, strict=True)]
+    keys = [content_key(content.sha256, box) for content, box in zip(contents, boxes, strict=True)]
     journal = Journal(folder / f".shard-{number}", engine.encoder.fingerprint)
     if done:
         why = "pictures were changed or left out" if alike else "it is of another list of pictures, or of other shards"
@@ -113,7 +113,7 @@ def _known(folder: Path, number: str) -> dict[str, NDArray[np.float32]]:
     except (FashionError, KeyError):
         return {}
     boxes = table["bbox"].to_pylist() if "bbox" in table.column_names else [""] * len(names)
-    return {f"{name} {box}": np.array(vector) for name, box, vector in zip(names, boxes, vectors, strict=True)}
+    return dict(zip(map(content_key, names, boxes), map(np.array, vectors), strict=True))
 
 
 def which_shard(text: str) -> tuple[int, int]:

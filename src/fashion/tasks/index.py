@@ -22,7 +22,7 @@ from fashion.search.columns import described, turned_to_text
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.manifest import encoder_of, intact
-from fashion.search.parts import listing_of, read_manifest
+from fashion.search.parts import listing_of, read_parts_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import PATIENCE, Store
 from fashion.tasks.listed import check_alone, check_named, listed
@@ -68,8 +68,7 @@ def run(cfg: DictConfig) -> int:
     started = time.perf_counter()
     with store.writer():
         changes = _update(engine, listing, store, options, known)
-    catalog = engine.catalog
-    assert catalog is not None
+    catalog = engine.opened
     _report(changes, f"version {catalog.version}")
     log.info("Columns to filter by: %s", described(catalog.items) or "none")
     _write_metrics(catalog, changes, time.perf_counter() - started)
@@ -169,7 +168,7 @@ def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
     index = catalog.index
     metrics = {
         "recall@10": 1.0 if index.recall is None else index.recall,
-        "search_ms": search_ms(index, np.asarray(catalog.embeddings[:SAMPLE])),
+        "search_ms": search_ms(index.search, np.asarray(catalog.embeddings[:SAMPLE])),
         "pictures": len(catalog),
         "embedded": changes.embedded,
         "seconds": round(seconds, 2),
@@ -181,7 +180,7 @@ def _write_metrics(catalog: Catalog, changes: Changes, seconds: float) -> None:
 
 def _embedded(folder: Path, engine: VisualSearchEngine) -> tuple[Listing, dict[str, NDArray[np.float32]]]:
     """What task=embed (or clip-retrieval) wrote there."""
-    made_by = read_manifest(folder).get("fingerprint")
+    made_by = read_parts_manifest(folder).get("fingerprint")
     if made_by is None:
         log.warning("%s does not say which model made its embeddings; they are taken for this encoder's.", folder)
     elif made_by != engine.encoder.fingerprint:

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from omegaconf import DictConfig
 
+from fashion.data.folders import expand
 from fashion.errors import FashionError
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import add_items, delete_items, update_items
 from fashion.search.store import PATIENCE, Store
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.search import expand
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,12 @@ def run(cfg: DictConfig) -> int:
     _check_together(options)
     store = Store(options.catalog, patience=PATIENCE)
     engine = VisualSearchEngine(options.encoder or options.catalog, options.catalog)
-    before = engine.catalog
+    before = engine.opened
     if options.add is not None:
         pictures = expand(options.add, "add")
         if options.external_id and len(pictures) > 1:
             raise FashionError(f"external_id={options.external_id} is one item's, and add names {len(pictures)}.")
         names = [options.external_id] if options.external_id else [str(Path(p).resolve()) for p in pictures]
-        assert before is not None
         ids = add_items(engine, store, pictures, [{**options.columns, "external_id": name} for name in names])
         for name, number in zip(names, ids, strict=True):
             log.info("%s: %s (id %d)", "Replaced" if number in before else "Added", name, number)
@@ -56,12 +55,10 @@ def run(cfg: DictConfig) -> int:
         names = [options.delete] if isinstance(options.delete, str) else options.delete
         delete_items(engine, store, names)
         log.info("Deleted: %s", options.delete)
-    assert before is not None
-    assert engine.catalog is not None
     if _from_source(before, names):
         log.info("The source is the truth for its own items: the next task=index undoes this, unless it says so too.")
-    log.info("%s is at version %d, with %d items.", store.folder, engine.catalog.version, len(engine.catalog))
-    return len(engine.catalog)
+    log.info("%s is at version %d, with %d items.", store.folder, engine.opened.version, engine.size)
+    return engine.size
 
 
 def _check_together(options: ItemsOptions) -> None:

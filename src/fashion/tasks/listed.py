@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def check_named(store: Store, cache: Path) -> None:
-    """Refuse to fill a catalogue of somebody's pictures with the default data, for want of a word.
+    """Refuse to fill a catalogue of other pictures with the default data only because no data were named.
 
     Args:
         cache: a catalogue of pictures below it is one of data that were downloaded or drawn.
@@ -99,8 +99,8 @@ def _split(cfg: DictConfig, encoder: Encoder, split: str | None) -> Listing:
         settings["validation_fraction"] = None  # it divided nothing
         if not source.has_splits:
             note_unused(["data.validation_fraction"], f"here: {source.root} is not divided")
-    made_from = _overrides(**settings) | {"split": split}
-    return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=made_from)
+    overrides = _overrides(**settings) | {"split": split}
+    return Listing(source.root, paths, columns, boxes if any(boxes) else None, made_from=overrides)
 
 
 def _overrides(kind: str, source: str | int | None, drawing: dict[str, Any] | None, **others: Any) -> dict[str, Any]:

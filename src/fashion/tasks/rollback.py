@@ -26,8 +26,10 @@ def run(cfg: DictConfig) -> int:
     if store.current() is None:
         raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
     with store.writer():
-        line = store.line()
-        older = line[1:] if line else store.others()  # where the current version is lost: the last one that is left
+        ancestors = store.ancestors()
+        older = (
+            ancestors[1:] if ancestors else store.others()
+        )  # where the current version is lost: the last one that is left
         if options.version is None and not older:
             raise FashionError(
                 f"{store.folder} keeps no version before {store.number()}; make it anew with {made_anew(store.folder)}."
@@ -35,7 +37,7 @@ def run(cfg: DictConfig) -> int:
         number = options.version
         if number is None:
             number = _intact(store, older)
-        elif number in store.numbers() and not is_intact(store.version(number)):
+        elif number in store.numbers() and not is_intact(store, number):
             raise FashionError(f"Version {number} of {store.folder} is damaged; it stays at {store.number()}.")
         store.use(number)
     log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), store.listed())
@@ -45,10 +47,10 @@ def run(cfg: DictConfig) -> int:
 def _intact(store: Store, older: Sequence[int]) -> int:
     """The first of these versions whose files are what was written; going back should not lead from bad to worse."""
     for number in older:
-        if is_intact(store.version(number)):
+        if is_intact(store, number):
             return number
         log.warning("Version %d is damaged; it is passed over.", number)
     number = store.number()
-    fine = is_intact(store.version(number))
+    fine = is_intact(store, number)
     way = f"it stays at {number}" if fine else f"make it anew with {made_anew(store.folder)}"
     raise FashionError(f"{store.folder} keeps no other version that is intact; {way}.")

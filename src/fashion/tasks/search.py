@@ -1,7 +1,6 @@
 """task=search: which garments of a catalogue look like this picture?"""
 
 import contextlib
-import glob
 import json
 import logging
 from collections.abc import Sequence
@@ -13,14 +12,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 
-from fashion.data.folders import find_pictures
+from fashion.data.folders import expand
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.report.pictures import COLUMNS, ROWS, for_grid, save_picture, search_grid, spread
 from fashion.report.tables import as_cell, hits_table, show
-from fashion.search.engine import SearchResult, VisualSearchEngine
+from fashion.search.engine import VisualSearchEngine
 from fashion.search.filters import columns_of, parse
 from fashion.search.remote import RemoteEngine
+from fashion.search.results import SearchResult
 from fashion.tasks.options import Options, named, read_options, refuse_ignored
 
 log = logging.getLogger(__name__)
@@ -96,31 +96,6 @@ def _like(engine: VisualSearchEngine | RemoteEngine, options: SearchOptions) -> 
     assert options.like is not None
     number = engine.item_number(options.like) if isinstance(options.like, str) else options.like
     return engine.like_item(number, **options.how())
-
-
-def expand(query: str | list[str], key: str = "query") -> list[Path]:
-    """The pictures that `query`, the value of `key`, names: paths, patterns such as `shoes/*.jpg`, folders, in order.
-
-    Raises:
-        FashionError: if a pattern matches nothing or a folder holds no picture.
-    """
-    found: list[Path] = []
-    for text in [query] if isinstance(query, str) else query:
-        try:
-            path = Path(text).expanduser()
-            is_folder, exists = path.is_dir(), path.exists()
-        except (OSError, RuntimeError) as error:  # ~somebody who is nobody, or a name longer than any
-            raise FashionError(f"{key}={text[:80]} is no path ({error!s:.80}); check it.") from None
-        if is_folder:
-            found += find_pictures(path)
-        elif exists or not glob.has_magic(text):
-            found.append(path)
-        else:
-            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 — an absolute pattern is fine too
-            if not matches:
-                raise FashionError(f"{key}={text} matches no file; check the path.")
-            found += map(Path, matches)
-    return found
 
 
 def write_results(

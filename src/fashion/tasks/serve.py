@@ -9,8 +9,7 @@ from omegaconf import DictConfig
 
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
-from fashion.model_files import find_model
-from fashion.quoting import as_typed
+from fashion.model_files import bundle_of
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.store import Store
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ACCESS_FORMAT = '[%(asctime)s][uvicorn.access][INFO] - %(client_addr)s "%(request_line)s" %(status_code)s'
-"""uvicorn's, which tells no time, like the other lines of the log."""
+"""uvicorn's own, with the time in front, as the other lines of the log have it."""
 
 
 class ServeOptions(Options):
@@ -57,7 +56,7 @@ def run(cfg: DictConfig) -> None:
     absent = (settings.columns or frozenset()) - set(service.catalog.items.column_names)
     if absent:
         log.warning("server.columns names %s, which the catalogue does not have (yet).", ", ".join(sorted(absent)))
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad request is the client's news
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # bad requests, which clients are told of
     formats = LOGGING_CONFIG["formatters"]
     formats = {**formats, "access": {**formats["access"], "fmt": ACCESS_FORMAT}}
     config = uvicorn.Config(
@@ -77,7 +76,7 @@ def free_socket(host: str, port: int) -> socket.socket:
         FashionError: if the address is taken, or not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is: 40 ms a request.
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is; without, each request takes 40 ms more.
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -102,21 +101,3 @@ def make_service(catalog: str | Path, encoder: str | None, settings: Settings, *
     opened = Catalog.open(folder, mmap=mmap)
     engine = VisualSearchEngine(load_encoder(bundle_of(Path(encoder) if encoder else opened.encoder_path())), opened)
     return Service(engine, Store(folder), settings, mmap=mmap)
-
-
-def bundle_of(model: Path) -> Path:
-    """The bundle (or a bundle's network) that `model` is, or the bundle that lies in its run's folder.
-
-    Raises:
-        FashionError: if the model was not exported yet.
-    """
-    found = find_model(model)
-    if found.is_dir() or found.suffix == ".onnx":
-        return found
-    bundle = found.parent.parent / "bundle"
-    if not (bundle / "encoder.onnx").is_file():
-        raise FashionError(
-            f"The server needs {model} as a bundle; make it with: "
-            f"python run.py task=export {as_typed('encoder', found.parent.parent)}"
-        )
-    return bundle
