@@ -96,6 +96,15 @@ def test_validations_by_steps_still_end_with_one(run_here, data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("more", "steps"), [((), 4), (("+trainer.accumulate_grad_batches=2",), 3), ((), 6)])
+def test_the_last_step_is_validated(run_here, data, tmp_path, more, steps):
+    ends = ("task.epochs=50", f"+trainer.max_steps={steps}", "task.early_stopping=2")
+    run_here("task=classify", *data, *PLAIN, *ends, *more, out="steps")
+    assert [step for step, _ in read_curves(tmp_path / "steps")["val/acc"]] == [steps - 1]
+    assert json.loads((tmp_path / "steps/metrics.json").read_text())["checkpoint"] == "best.ckpt"
+
+
+@pytest.mark.slow
 def test_time_is_limited(run_here, data, tmp_path):
     limit = "+trainer.max_time='00:00:00:01'"
     run_here("task=classify", *data, "task.epochs=5000", limit, out="short")
