@@ -63,6 +63,18 @@ def test_weights_and_smoothing_leave_a_common_class_likeliest_for_its_own_pictur
     torch.testing.assert_close(-logits.grad[0] / 0.2, wanted - 1 / 3)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_network_of_another_precision_learns_the_same(batch, kind):
+    """As trainer.precision=64-true and bf16-true make it, with its class weights, and not the batch."""
+    losses = []
+    for dtype in (torch.float32, kind):
+        torch.manual_seed(0)
+        module = ClassifierModule(BACKBONE, NAMES, 32, class_weights=[0.5, 1.0, 3.0]).to(dtype)
+        module.log = lambda *args, **options: None
+        losses.append(module.training_step(batch, 0).item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 @pytest.mark.parametrize("teaching", [0.0, 0.8, 1.0])
 def test_teaching_is_the_share_of_imitation(batch, teaching):
     loss, logits = loss_and_logits(batch, margin=0, label_smoothing=0, teacher=teacher, teaching=teaching)

@@ -1,7 +1,7 @@
 """Loaders and a trainer of one's own: what they may give, and what is said of what they should not."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from helpers import ROOT, TINY
 from pytorch_lightning import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from fashion.classifier import ClassifierModule
 from fashion.errors import FashionError
@@ -72,6 +72,20 @@ def test_predictions_need_no_labels():
 def test_a_trainer_without_an_end_is_refused():
     with pytest.raises(FashionError, match="no last step, .*; set max_epochs or max_steps"):
         trainer(max_epochs=-1, max_time={"seconds": 60}).fit(classifier(), loader())
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(loader().dataset)
+
+
+def test_a_loader_of_unknown_length_needs_a_last_step():
+    with pytest.raises(FashionError, match="no last step, .* beside max_epochs limit_train_batches where the training"):
+        trainer(max_epochs=2).fit(classifier(), DataLoader(Stream(), batch_size=6))
+    for settings in ({"max_epochs": 2, "limit_train_batches": 2}, {"max_epochs": -1, "max_steps": 4}):
+        known = trainer(**settings)
+        known.fit(classifier(), DataLoader(Stream(), batch_size=6))
+        assert known.global_step == 4
 
 
 def kinds(module: TripletModule, pictures: Tensor) -> np.ndarray:

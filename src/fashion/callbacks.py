@@ -41,15 +41,18 @@ class Diverged(Callback):
 
 
 class LastValidated(Callback):
-    """Validates after the last epoch, whatever its number: what is kept is what it led to."""
+    """Validates after the last epoch or step, whatever its number: what is kept is what it led to."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
             trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        last = trainer.current_epoch + 1 == trainer.max_epochs and batch_idx + 1 == trainer.num_training_batches
-        if last and trainer.check_val_every_n_epoch is None:  # validations come by steps, whose count does not end here
+        ends = batch_idx + 1 == trainer.num_training_batches
+        last = trainer.current_epoch + 1 == trainer.max_epochs and ends
+        by_steps = trainer.check_val_every_n_epoch is None  # validations are, and their count does not end here
+        steps = ends or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if (last and by_steps) or (steps and trainer.global_step + 1 == trainer.max_steps):
             trainer.check_val_every_n_epoch, trainer.val_check_batch = 1, batch_idx + 1
 
 

@@ -89,7 +89,7 @@ class ClassifierModule(EncoderModule):
         smoothing = self.hparams["label_smoothing"]
         naming = F.cross_entropy(harder, targets, label_smoothing=smoothing, reduction="none")
         # Not by its own argument: that weighs the smoothing too, so rare classes would be wanted of every picture.
-        loss = (targets @ self.class_weights * naming).mean()
+        loss = (targets @ self.class_weights.to(targets.dtype) * naming).mean()
         if self.teacher is not None:
             loss = torch.lerp(loss, imitation(logits, self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fashion.bootstrap import bootstrap_intervals
 from fashion.data.arrays import PictureArray
-from fashion.data.tables import text
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
@@ -34,7 +33,7 @@ class Evaluation:
     class_names: what labels, `predicted` and the confusion's rows and columns number: the data's classes, then those
     that only the model knows.
     metrics: name → value; search metrics carry their protocol, as in `gallery/top1` and `loo/map`.
-    intervals: name → 95% bootstrap interval (over pictures) of those that are means over pictures.
+    intervals: name → 95% bootstrap interval (over pictures or groups of them) of those that are means over pictures.
     per_class: class → precision, recall, f1, support.  embeddings, predicted, probability: of the
     queries, [Q,64], [Q] and [Q].  gallery: embeddings [G,64] of the gallery, where it was searched.
     """
@@ -135,13 +134,12 @@ def evaluate(
 
 
 def groups_of(pictures: PictureArray) -> NDArray[Any] | None:
-    """The `group` (photographer, …) of each picture, where the data has such: pictures of one are not independent.
+    """What each picture is one of, see `Item.group`: those of one photographer or product are not independent.
 
-    A picture without a group is one by itself.
+    None where no two pictures are of one.
     """
-    if not any(text(item.extra.get("group")) for item in pictures.items):
-        return None
-    return np.array([text(item.extra.get("group")) or f"alone {at}" for at, item in enumerate(pictures.items)])
+    groups = [item.group for item in pictures.items]
+    return np.array(groups) if len(set(groups)) < len(groups) else None
 
 
 def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:

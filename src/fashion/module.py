@@ -1,7 +1,7 @@
 """What the Lightning modules of both tasks share: the network, its optimiser, and its looks when training ends."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from itertools import islice
 from typing import Any
@@ -38,6 +38,9 @@ class EncoderModule(LightningModule):
 
     started_from: str | None = None
     """The model whose weights the training started from, by the name it was given; None: from scratch."""
+
+    settings: Mapping[str, Any] | None = None
+    """Settings of the training task, which its checkpoints note for those that go on; None: there was no task."""
 
     looks_fitted = False
     """Whether the axes of looks were fitted to the network as it is; its checkpoints note it."""
@@ -127,6 +130,7 @@ class EncoderModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["looks_fitted"] = self.looks_fitted
         checkpoint["started_from"] = self.started_from
+        checkpoint["settings"] = self.settings
         if self.looks_fitted:  # what a callback averages over the steps are the weights, before their looks were fitted
             own = self.state_dict()
             checkpoint["state_dict"] |= {name: own[name] for name in own if plain(name).startswith("network.axes.")}

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 STEPS = 5
-"""Newton–Schulz iterations: after five, all singular values lie within 0.7 and 1.2."""
+"""Newton–Schulz iterations: after five, singular values lie within 0.68 and 1.21, but for those that were tiny, which
+stay smaller: of random square matrices one in a hundred, down to nearly 0."""
 
 
 class Muon(torch.optim.Optimizer):

@@ -57,13 +57,15 @@ def one_cycle(
     Raises:
         FashionError: if the trainer has no last step.
     """
-    if module.trainer.estimated_stepping_batches == math.inf:
+    steps = module.trainer.estimated_stepping_batches
+    if steps == math.inf or steps < 0:  # −1: of a loader that does not know its length
         raise FashionError(
-            "The trainer has no last step, and the learning rate falls until then; set max_epochs or max_steps."
+            "The trainer has no last step, and the learning rate falls until then; set max_epochs or "
+            "max_steps, and beside max_epochs limit_train_batches where the training loader does not know its length."
         )
     bf16 = "bf16" in str(module.trainer.precision)
     chosen = optimizer(module, lr, weight_decay, muon, bf16, fused=not module.trainer.gradient_clip_val)
-    steps = max(int(module.trainer.estimated_stepping_batches), 2)
+    steps = max(int(steps), 2)
     # A rise of one step is none: OneCycleLR would divide by its length, 0.
     schedule = OneCycle(chosen, lr, total_steps=steps, pct_start=float(warmup) if warmup * steps > 1 else 0.0)
     return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,6 +1,8 @@
 """A training that goes on, or starts from another's weights: what it draws next, and what it takes over."""
 
 import json
+import re
+import shutil
 
 import pytest
 import torch
@@ -94,6 +96,15 @@ def test_validations_by_steps_still_end_with_one(run_here, data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("more", "steps"), [((), 4), (("+trainer.accumulate_grad_batches=2",), 3), ((), 6)])
+def test_the_last_step_is_validated(run_here, data, tmp_path, more, steps):
+    ends = ("task.epochs=50", f"+trainer.max_steps={steps}", "task.early_stopping=2")
+    run_here("task=classify", *data, *PLAIN, *ends, *more, out="steps")
+    assert [step for step, _ in read_curves(tmp_path / "steps")["val/acc"]] == [steps - 1]
+    assert json.loads((tmp_path / "steps/metrics.json").read_text())["checkpoint"] == "best.ckpt"
+
+
+@pytest.mark.slow
 def test_time_is_limited(run_here, data, tmp_path):
     limit = "+trainer.max_time='00:00:00:01'"
     run_here("task=classify", *data, "task.epochs=5000", limit, out="short")
@@ -102,6 +113,39 @@ def test_time_is_limited(run_here, data, tmp_path):
     further = ("trainer.max_epochs=null", f"+trainer.max_steps={3 * done + 3}", "resume=short")
     run_here("task=classify", *data, *further, out="more")
     assert json.loads((tmp_path / "more/metrics.json").read_text())["epochs"] == done + 1
+
+
+def test_a_run_goes_on_with_the_pictures_and_the_loss_that_it_had(run_here, data, pictures, tmp_path, caplog):
+    run = ("task=classify", *data, "task.epochs=1")
+    run_here(*run, "data.fold=1/3", "task.module.mixup=0.5", "task.balance=true", out="first")
+    goes_on = ("task=classify", *data, "task.epochs=2", "resume=first")
+    again = "task.module.mixup=0.5 data.fold=1/3 task.balance=true"
+    words = f"mixup=0.5, not 0.0, and data.fold=1/3, not null, and .*balance=true, not false; .*: add {again}, or"
+    with pytest.raises(FashionError, match=words):
+        run_here(*goes_on, out="second")
+    caplog.clear()
+    here = f"data.source={pictures.parent}/./{pictures.name}"  # the same, named otherwise
+    run_here(*goes_on, *again.split(), here, "data.augment.flip=0", "seed=2", out="second")
+    assert "trained with seed=1, not 2, and data.augment.flip=0.5, not 0; it goes on with the new." in caplog.text
+    shutil.copytree(pictures, tmp_path / "others")
+    with pytest.raises(FashionError, match=f"data.source={pictures}, not .*others; .*: add data.source={pictures},"):
+        run_here(*goes_on, *again.split(), "data.source=others", out="third")
+    old = torch.load(tmp_path / "first/checkpoints/last.ckpt", weights_only=True)  # of before settings were noted
+    del old["settings"], old["hyper_parameters"]["look"]
+    torch.save(old, tmp_path / "old.ckpt")
+    with pytest.raises(FashionError, match=r"with task.module.mixup=0.5, not 0.0; .*: add task.module.mixup=0.5, or"):
+        run_here(*goes_on[:-1], "resume=old.ckpt", "task.module.look=0.5", out="fourth")
+    run_here(*goes_on[:-1], "data.fold=2/3", "task.module.mixup=0.5", "resume=old.ckpt", out="fourth")
+
+
+def test_a_triplet_run_goes_on_with_its_loss(run_here, data):
+    run = ("task=triplet", *data, "loss._target_=pytorch_metric_learning.losses.TripletMarginLoss", "~loss.miner")
+    run_here(*run, "task.epochs=1", "loss.margin=0.5", "+loss.swap=true", out="first")
+    words = r"loss.margin=0.5, not 1.0, and loss.swap=true, which is left out now; .*: add (.*), or start from"
+    with pytest.raises(FashionError, match=words) as refused:
+        run_here(*run, "task.epochs=2", "resume=first", out="second")
+    again = re.search(words, str(refused.value))[1].split()
+    run_here(*run, "task.epochs=2", "resume=first", *again, out="second")
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_ones_own_trainer(run_here, data, pictures, tmp_path):

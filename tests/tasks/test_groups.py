@@ -8,7 +8,9 @@ import pytest
 from helpers import write_checkpoint
 
 from fashion.bootstrap import bootstrap_intervals
+from fashion.data.arrays import PictureArray
 from fashion.data.datamodules import ImageDataModule
+from fashion.data.sources import Item
 from fashion.encoder import load_encoder
 from fashion.evaluation import evaluate, groups_of
 from fashion.tasks.compare import verdict
@@ -41,6 +43,17 @@ def test_intervals_of_an_evaluation_are_over_groups(pictures, run_folder, tmp_pa
     assert result.intervals == expected
     assert result.intervals["accuracy"] != found[0].intervals["accuracy"]
     assert result.intervals["gallery/map"] != found[0].intervals["gallery/map"]
+
+
+def test_pictures_of_one_product_are_a_group_where_they_have_no_other():
+    def groups(*extras):
+        items = tuple(Item(f"{at}.jpg", "hat", "validation", extra) for at, extra in enumerate(extras))
+        found = groups_of(PictureArray(np.zeros((len(items), 3, 1, 1), np.uint8), np.zeros(0, int), items, (), ""))
+        return None if found is None else found.tolist()
+
+    assert groups({"product_id": "a"}, {"product_id": "a"}, {"product_id": ""}) == ["a", "a", "2.jpg"]
+    assert groups({"group": "x", "product_id": "a"}, {"product_id": "a"}, {"group": "x"}) == ["x", "a", "x"]
+    assert groups({"product_id": "a"}, {"product_id": "b"}, {}) is None  # each is alone
 
 
 def test_one_group_gives_no_interval(run_here, pictures, run_folder, tmp_path, capsys, caplog):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from helpers import SMALL
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from fashion.data.sources import read_source
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.report.runs import columns_of, over_seeds, read_runs
@@ -312,6 +314,36 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
         config["data"]["drawing"] = drawing
         (run / ".hydra/config.yaml").write_text(json.dumps(config))
         assert data_settings(load_encoder(run)) is None
+
+
+def test_no_run_is_compared_on_pictures_that_it_was_trained_on(run_here, run_folder, pictures, tmp_path, caplog):
+    caplog.set_level("INFO")
+    settings = {"halves": {"fold": "1/2"}, "other": {"fold": "2/2"}, "thirds": {"fold": "1/3"}, "same": {"fold": "1/2"}}
+    for name, others in settings.items():
+        shutil.copytree(run_folder, tmp_path / name)
+        (tmp_path / name / ".hydra").mkdir()
+        data = {"kind": "folder", "source": str(pictures), **others}
+        (tmp_path / name / ".hydra/config.yaml").write_text(json.dumps({"data": data}))
+    (tmp_path / "same/.hydra/config.yaml").write_text("data: {kind: folder, source: gone, fold: 2/2}")
+
+    def compared(run, run_b, *more):
+        caplog.clear()
+        run_here("task=compare", f"run={run}", f"run_b={run_b}", *more, out="compared")
+        told = (tmp_path / "compared/report.html").read_text()
+        return int(re.search(r"on (\d+) \w+ pictures", told)[1])
+
+    of = {fold: read_source("folder", str(pictures), cache=tmp_path, fold=fold) for fold in ("1/2", "1/3")}
+    halves, thirds = ({item.path for item in of[fold].split("validation")} for fold in of)
+    assert compared("halves", "halves") == len(halves)
+    assert "left out" not in caplog.text
+    assert compared("halves", "same") == len(halves)  # whose data nobody can read
+    assert compared("halves", "thirds") == len(halves & thirds) < len(halves)
+    count = len(halves - thirds)
+    said = f"{count} of {len(halves)} pictures are left out: run_b was trained on {count} of them (data.fold=1/3)."
+    assert said in caplog.messages
+    assert compared("halves", "other", "split=train") == 36 - len(halves)
+    with pytest.raises(FashionError, match=r"run_b was trained on \d+ of them \(data.fold=2/2\); compare runs of the"):
+        compared("halves", "other")
 
 
 @pytest.mark.slow

@@ -2,16 +2,17 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from fashion.comparison import mcnemar, paired_bootstrap
+from fashion.data.arrays import PictureArray, rows_of
 from fashion.data.datamodules import ImageDataModule, asked_and_searched
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
@@ -21,12 +22,22 @@ from fashion.quoting import as_typed_list
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, read_options
-from fashion.tasks.run_data import data_used, with_data_of
-from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
+from fashion.tasks.options import Options, as_dict, read_options
+from fashion.tasks.run_data import data_settings, data_used, with_data_of
+from fashion.tasks.shown import data_of, data_shown_to, note_splits, note_training_only
 
 log = logging.getLogger(__name__)
 SHOWN = 12
+
+DIVIDING = ("classes", "fold", "validation_fraction")
+"""Settings of data that say which of a source's pictures are trained on."""
+
+
+class TrainedOn(NamedTuple):
+    """Pictures (path and box) that a run was trained on, and the settings that say so."""
+
+    settings: str
+    pictures: set[tuple[str, tuple[float, ...] | None]]
 
 
 class CompareOptions(Options):
@@ -42,9 +53,12 @@ def run(cfg: DictConfig) -> float:
     results: list[Evaluation] = []
     encoders = [load_encoder(Path(one)) for one in (options.run, options.run_b)]
     cfg = with_data_of(encoders[0], cfg)
+    trained = {name: trained_on(encoder, cfg) for name, encoder in zip(("run", "run_b"), encoders, strict=True)}
     for encoder in encoders:
         data = data_for(encoder, cfg)
         queries, gallery = asked_and_searched(data, options.split)
+        if options.split != "train":  # else training pictures are what is asked for
+            queries = untrained(queries, trained)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
     note_splits(data.source)
     rights = [result.predicted == queries.labels for result in results]
@@ -78,6 +92,56 @@ def run(cfg: DictConfig) -> float:
     write_page(folder / "report.html", "Do they differ?", sections)
     log.info("Written to %s: report.html, comparison.json", folder)
     return table["accuracy"]["difference"]
+
+
+def trained_on(encoder: Encoder, cfg: DictConfig) -> TrainedOn:
+    """What the encoder's run trained on, where its settings divide the configured pictures otherwise."""
+    own, configured = data_settings(encoder) or {}, as_dict(cfg.data)
+    if _place(own) != _place(configured):
+        own = {}
+    others = {key: own[key] for key in DIVIDING if key in own and own[key] != configured.get(key)}
+    if not others:
+        return TrainedOn("", set())
+    data = cfg.copy()
+    with open_dict(data):
+        data.data.update(others)
+    try:
+        items = data_of(data).source.split("train")
+    except FashionError:  # as where there are no settings
+        return TrainedOn("", set())
+    said = " ".join(f"data.{key}={'null' if value is None else value}" for key, value in others.items())
+    return TrainedOn(said, {(item.path, item.box) for item in items})
+
+
+def untrained(queries: PictureArray, trained: dict[str, TrainedOn]) -> PictureArray:
+    """The pictures that no run was trained on; `trained`: of each, by its key.
+
+    Raises:
+        FashionError: if there is none.
+    """
+    pictures = [(item.path, item.box) for item in queries.items]
+    kept = np.array([not any(one in run.pictures for run in trained.values()) for one in pictures])
+    if kept.all():
+        return queries
+    why = " and ".join(
+        f"{name} was trained on {count} of them ({run.settings})"
+        for name, run in trained.items()
+        if (count := sum(one in run.pictures for one in pictures))
+    )
+    if not kept.any():
+        raise FashionError(
+            f"There are {len(kept)} pictures, and {why}; compare runs of the same data.fold and the like."
+        )
+    log.info("%d of %d pictures are left out: %s.", (~kept).sum(), len(kept), why)
+    return rows_of(queries, np.flatnonzero(kept))
+
+
+def _place(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What says which source is meant, with a path as it is from everywhere."""
+    source = data.get("source")
+    if isinstance(source, str) and "://" not in source:
+        source = Path(source).expanduser().resolve()
+    return data.get("kind"), source, data.get("drawing")
 
 
 def compared(

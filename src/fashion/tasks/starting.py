@@ -17,6 +17,7 @@ from fashion.callbacks import epochs_begun
 from fashion.checkpoints import load_network
 from fashion.data.folders import class_name
 from fashion.errors import FashionError
+from fashion.tasks.recipe import check_same, of_module
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
     """The checkpoint to go on from: of a run folder, or of the newest run of this task (`latest`).
 
     Raises:
-        FashionError: if there is none, or it has as many epochs already, or is of another task, model, data, optimiser
-            or moving average.
+        FashionError: if there is none, or it has as many epochs already, or is of another task, model or data, or was
+            trained with other settings.
     """
     if resume is None:
         return None
@@ -52,18 +53,9 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
             raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     averaging = saved.get("callbacks", {}).get("Averaging")
-    before = {"ema": averaging and averaging.get("decay", ema or USUAL_EMA)}
-    asked = {"ema": ema or None}
-    for name in ("lr", "muon", "weight_decay", "warmup"):  # the optimiser goes on as it was, whatever is asked for
-        if name in trained:
-            before[f"module.{name}"], asked[f"module.{name}"] = trained[name], mine[name]
-    for name, value in before.items():
-        if value != asked[name]:
-            was, is_now = ("null" if one is None else one for one in (value, asked[name]))
-            raise FashionError(
-                f"{checkpoint} was trained with task.{name}={was}, not {is_now}; resume goes on with the same: add "
-                f"task.{name}={was}, or start from its weights with task.pretrained."
-            )
+    before, asked = of_module(trained, mine)
+    before |= {"task.ema": averaging and averaging.get("decay", ema or USUAL_EMA)} | (saved.get("settings") or {})
+    check_same(checkpoint, before, {**asked, "task.ema": ema or None, **module.settings})
     done = epochs_begun(saved)
     if epochs not in (None, -1) and done >= epochs:  # -1: Lightning's word for no limit
         raise FashionError(

@@ -33,6 +33,7 @@ from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
 from fashion.report.training import flat, training_sections
 from fashion.tasks.options import as_dict, note_renamed
+from fashion.tasks.recipe import recipe
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.shown import note_splits
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start
@@ -66,6 +67,7 @@ def train(
     check_rebuilt(module.network, module.hparams)
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
+    module.settings = recipe(cfg)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
     module.started_from = options.pretrained  # of a run that goes on its checkpoint says it, and has the weights
     if options.pretrained and resume is None:
