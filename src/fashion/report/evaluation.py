@@ -10,7 +10,8 @@ from PIL import Image
 
 from fashion.data.arrays import PictureArray
 from fashion.data.sources import Item
-from fashion.evaluation import Evaluation, rows_in
+from fashion.evaluation import Evaluation
+from fashion.protocols import rows_in
 from fashion.report.confusion import most_confused
 from fashion.report.html import Section
 from fashion.report.pictures import drawn, search_grid

@@ -15,8 +15,9 @@ from fashion.comparison import mcnemar, paired_bootstrap
 from fashion.data.datamodules import ImageDataModule, asked_and_searched
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import PREFIX, PROTOCOLS, Evaluation, evaluate, groups_of
+from fashion.evaluation import Evaluation, evaluate, groups_of
 from fashion.files import write_text
+from fashion.protocols import PREFIX, PROTOCOLS
 from fashion.quoting import as_typed_list
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
