@@ -1,11 +1,12 @@
 """What the Lightning modules of both tasks share: the network, its optimiser, and its looks when training ends."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from itertools import islice
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,8 +17,8 @@ from fashion.data.transforms import shrunk
 from fashion.encoder import UNFITTED
 from fashion.errors import FashionError
 from fashion.metrics import classification, confusion_matrix
-from fashion.network import SiameseEncoder
-from fashion.optim import one_cycle
+from fashion.network import SiameseEncoder, network_from
+from fashion.optim import check_settings, one_cycle
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ class EncoderModule(LightningModule):
     """A `SiameseEncoder` in training, by whatever loss."""
 
     network: SiameseEncoder
+
+    class_weights: Tensor
+    """Weight of each class in `naming_loss` [classes]."""
 
     monitor: str
     """The metric by which the best epoch is chosen: the highest is."""
@@ -48,6 +52,19 @@ class EncoderModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._warned: set[str] = set()
+
+    def build(self, class_weights: Sequence[float] | None) -> None:
+        """Make the network and what goes with it, by the hyper-parameters that were saved; None: equal weights.
+
+        Raises:
+            FashionError: for settings that no training can have.
+        """
+        check_settings(self.hparams)
+        self.network = network_from(self.hparams)
+        weights = torch.tensor(class_weights or [1.0] * len(self.hparams["class_names"]), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        size = self.hparams["image_size"]
+        self.example_input_array = torch.zeros(2, 3, size, size, dtype=torch.uint8)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
@@ -109,6 +126,14 @@ class EncoderModule(LightningModule):
         self.log(f"{split}/loss", F.cross_entropy(logits, labels))
         self.log(f"{split}/acc", scores["accuracy"], prog_bar=self.monitor == "val/acc")
         self.log(f"{split}/f1", scores["f1_macro"])
+
+    def naming_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Weighted mean cross-entropy of logits [N,classes]; targets: classes [N], or their shares [N,classes]."""
+        losses = F.cross_entropy(logits, targets, label_smoothing=self.hparams["label_smoothing"], reduction="none")
+        # Not by the `weight` of cross_entropy: it weighs the smoothing too, so that rare classes would be expected in
+        # every picture, and it divides by the sum of each batch's weights.
+        weights = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights
+        return (weights * losses).mean()
 
     def on_predict_start(self) -> None:
         if not self.looks_fitted:
