@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.config import flat
 from fashion.files import read_json
-from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"

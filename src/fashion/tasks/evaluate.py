@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import Embed, baseline
+from fashion.config import as_dict, flat
 from fashion.data.arrays import PictureArray
 from fashion.data.datamodules import asked_and_searched
 from fashion.encoder import load_encoder
@@ -22,8 +23,8 @@ from fashion.report.evaluation import Searches, evaluation_sections, gallery_nam
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
-from fashion.report.training import flat, settings_section
-from fashion.tasks.options import Options, as_dict, note_unused, read_options
+from fashion.report.training import settings_section
+from fashion.tasks.options import Options, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
 

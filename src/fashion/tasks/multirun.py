@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from fashion.config import as_dict, flat
 from fashion.errors import FashionError
 from fashion.files import read_json, write_text
 from fashion.tasks import run_task
-from fashion.tasks.options import as_dict
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,6 @@ def settings_key(_root_: DictConfig) -> str:
     Trials of one study are compared, and learnt from: all else must be equal.
     """
     from fashion.report.runs import UNTOLD
-    from fashion.report.training import flat
 
     given = OverridesParser.create().parse_overrides(list(_root_.hydra.overrides.task))
     varies = dict.fromkeys(map(str, _root_.hydra.sweeper.params), True)

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.config import as_dict
 from fashion.encoder import Encoder
-from fashion.tasks.options import as_dict, named
+from fashion.tasks.options import named
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fashion.config import as_dict
 from fashion.network import EMBEDDING, SiameseEncoder
 from fashion.report.tables import show
-from fashion.tasks.options import Options, as_dict, note_renamed, read_options
+from fashion.tasks.options import Options, note_renamed, read_options
 
 
 class SummaryOptions(Options):

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion.checkpoints import check_rebuilt, load_network, plain
+from fashion.config import as_dict, flat
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit, copied
 from fashion.data.augmenting import AugmentingDataModule
@@ -31,8 +32,8 @@ from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
-from fashion.report.training import flat, training_sections
-from fashion.tasks.options import as_dict, note_renamed
+from fashion.report.training import training_sections
+from fashion.tasks.options import note_renamed
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.shown import note_splits
 from fashion.tasks.starting import done_by, guard_multirun, how_to_go_on, resume_from, set_aside, warm_start

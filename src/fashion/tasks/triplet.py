@@ -6,7 +6,8 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from fashion.tasks.options import as_dict, note_unused, read_options
+from fashion.config import as_dict
+from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
