@@ -138,6 +138,16 @@ def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:
     return SiameseEncoder(hparams["backbone"], classes, hparams.get("dropout", 0.0), hparams.get("look", 0.25))
 
 
+def parameters_and_macs(network: nn.Module, image_size: int) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates for one picture (two floating-point operations each)."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and no search counts
+
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
+
+
 def fingerprint(
     tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str], centre: float, look: float
 ) -> str:
