@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fashion.callbacks import Averaging
 from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.data.datamodules import ImageDataModule
@@ -19,7 +20,6 @@ from fashion.data.triplets import TripletDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.export.bundle import write_bundle
-from fashion.optim import Averaging
 from fashion.report.tensorboard import FirstBatch
 from fashion.tasks.training import fit_looks
 from fashion.triplet import TripletModule

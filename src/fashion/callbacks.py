@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from torch import Tensor, nn
 
 from fashion.errors import FashionError
 from fashion.files import replacing
@@ -130,3 +131,59 @@ class BestCheckpoint(ModelCheckpoint):
             ranked = {str(best): state_dict["best_model_score"]}
             state_dict = state_dict | named | {"dirpath": self.dirpath, "best_k_models": ranked, "last_model_path": ""}
         super().load_state_dict(state_dict)
+
+
+class Averaging(WeightAveraging):
+    """Lightning's callback that validates and saves an average of the weights, here an exponential moving one.
+
+    averaged ← d·averaged + (1−d)·current after each step, with d growing from 0.1 to `decay` as steps are counted.  The
+    warm-up (that of TensorFlow's ExponentialMovingAverage) keeps short runs from averaging their random start;
+    Lightning's EMAWeightAveraging has none.
+
+    The average is kept where the weights are trained: Lightning sets callbacks up before it moves weights to a GPU, so
+    that each step would copy them all to the CPU.  It is counted on the CPU: torch's own looks at a count on the GPU
+    three times a step, and waits for it.  Lightning has no public names for the attributes that this takes.
+    """
+
+    def __init__(self, decay: float):
+        super().__init__(use_buffers=True)
+        self.decay = decay
+        self._floats: list[tuple[Tensor, Tensor]] = []
+        self._counters: list[tuple[Tensor, Tensor]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._average_model is not None
+        pairs = [*zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True)]
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]  # of steps, in batch norms
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's own, and the decay, so that a run that goes on can be asked for the same."""
+        return super().state_dict() | {"decay": self.decay}
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step <= self._latest_update_step:  # gradients are being accumulated
+            return
+        assert self._average_model is not None
+        count = int(self._average_model.n_averaged)
+        share = 1 - min(self.decay, (1 + count) / (10 + count)) if count else 1.0
+        averaged, current = (list(tensors) for tensors in zip(*self._floats, strict=True))
+        torch._foreach_lerp_(averaged, current, share)  # one call for all tensors: torch has no public name for such
+        if self._counters:
+            averaged, current = (list(tensors) for tensors in zip(*self._counters, strict=True))
+            torch._foreach_copy_(averaged, current)
+        self._average_model.n_averaged += 1
+        self._latest_update_step = trainer.global_step
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -16,9 +16,10 @@ from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
 from fashion.encoder import UNFITTED
 from fashion.errors import FashionError
+from fashion.hyperparameters import check_settings
 from fashion.metrics import classification, confusion_matrix
 from fashion.network import SiameseEncoder, network_from
-from fashion.optim import check_settings, one_cycle
+from fashion.optim import one_cycle
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,9 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from fashion.arguments import check_types
-from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
+from fashion.callbacks import Averaging, BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
 from fashion.config import as_dict
 from fashion.errors import FashionError
-from fashion.optim import Averaging
 from fashion.report.progress import progress
 from fashion.report.tensorboard import FirstBatch
 from fashion.tasks.options import Options, note_unused
