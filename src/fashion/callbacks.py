@@ -10,21 +10,22 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from fashion.errors import FashionError
 from fashion.files import replacing
 
 
 def epochs_begun(checkpoint: Mapping[str, Any]) -> int:
-    """The epochs that had begun when a checkpoint was made: its `epoch` counts those that were done.
+    """Epochs started so far.
 
-    That is one less in the middle of a fit, and the same after it.
+    The checkpoint's own `epoch` counts completed ones: one fewer during a fit, the same after it.
     """
     return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"])
 
 
 class Diverged(Callback):
-    """Stops a training whose weights are no numbers any more (or beyond 1e19), before anything is made of them."""
+    """Stops a training whose weights are not finite any more, or have a norm beyond 1e19, before they are used."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check(trainer, pl_module)
@@ -33,8 +34,7 @@ class Diverged(Callback):
         self._check(trainer, pl_module)
 
     def _check(self, trainer: Trainer, module: LightningModule) -> None:
-        lengths = torch.stack(torch._foreach_norm(list(module.parameters())))  # so that a GPU is waited for once
-        if not torch.isfinite(lengths).all():
+        if not get_total_norm(module.parameters()).isfinite():  # one number, so that a GPU is waited for once
             raise FashionError(
                 f"The training diverged in epoch {trainer.current_epoch + 1}: weights are no numbers any more; lower "
                 "task.module.lr."
