@@ -33,7 +33,7 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     differing: list[str] = []
     try:
         weights, hparams = _bundled(checkpoint) if checkpoint.is_dir() else _checkpointed(checkpoint)
-        hparams = _offline(hparams)
+        hparams = offline(hparams)
         network = network_from(hparams)
         differing = _differing(network.state_dict(), weights)
         if differing:
@@ -69,7 +69,7 @@ def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(folder / "weights.safetensors"), manifest["training"]
 
 
-def _offline(hparams: Mapping[str, Any]) -> dict[str, Any]:
+def offline(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Hyper-parameters of a network whose weights are at hand: torchvision's are not downloaded once more."""
     backbone = dict(hparams["backbone"])
     return {**hparams, "backbone": backbone | ({"weights": None} if "weights" in backbone else {})}
@@ -78,7 +78,7 @@ def _offline(hparams: Mapping[str, Any]) -> dict[str, Any]:
 def check_rebuilt(network: nn.Module, hparams: Mapping[str, Any]) -> None:
     """Raise FashionError unless a checkpoint of the network can be read: its hyper-parameters make the same tensors."""
     with torch.random.fork_rng(devices=[]):  # the training draws what it would have drawn
-        differing = _differing(network.state_dict(), network_from(_offline(hparams)).state_dict())
+        differing = _differing(network.state_dict(), network_from(offline(hparams)).state_dict())
     if differing:
         raise FashionError(
             f"The module's network is not the one that model.name={hparams['backbone'].get('name')} stands for "

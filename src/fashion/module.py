@@ -48,7 +48,7 @@ class EncoderModule(LightningModule):
     """Whether the axes of looks were fitted to the network as it is; its checkpoints note it."""
 
     fits_looks = True
-    """Fit them when training ends; False: whoever trains does so itself, in the checkpoints."""
+    """Fit them when training ends; False: the caller fits them in the saved checkpoints instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,8 @@ class EncoderModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.looks_fitted = checkpoint.get("looks_fitted", True)
         self.started_from = checkpoint.get("started_from", self.started_from)
-        if not self.looks_fitted and self._trainer is None:  # a Trainer may train on; it warns when it predicts
+        # A trainer may train on, and it warns when it predicts.  Its public name raises where there is none.
+        if not self.looks_fitted and self._trainer is None:
             log.warning(UNFITTED, type(self).__name__)
 
     def on_train_start(self) -> None:

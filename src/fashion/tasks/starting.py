@@ -9,12 +9,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from pytorch_lightning import Trainer
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher  # it has no public name
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from fashion.callbacks import epochs_begun
-from fashion.checkpoints import load_network
+from fashion.checkpoints import load_network, offline
 from fashion.data.folders import class_name
 from fashion.errors import FashionError
 
@@ -40,13 +40,12 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
         run = _latest(folder)
     checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
     _, trained = load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
-    mine = dict(module.hparams)
+    mine = offline(module.hparams)
     if ("classification" in trained) != ("classification" in mine):
         raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
     trained["class_names"], mine["class_names"] = (
         [class_name(name) for name in hparams["class_names"]] for hparams in (trained, mine)
     )
-    mine["backbone"] = {**mine["backbone"]} | ({"weights": None} if "weights" in mine["backbone"] else {})
     for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
         if trained[name] != mine[name]:
             raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
