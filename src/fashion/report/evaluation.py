@@ -37,7 +37,7 @@ def evaluation_sections(
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
         Section("Confusion", picture=confusion, table=most_confused(result.confusion, result.class_names),
-                caption="Rows: what it is. Columns: what it is named. The table lists the most frequent confusions."),
+                caption="Rows: true classes. Columns: predicted ones. The table lists the most frequent confusions."),
     ]  # fmt: skip
     if result.per_class:
         sections.insert(1, Section("Per class", table=per_class_rows(result.per_class)))

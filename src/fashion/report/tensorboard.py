@@ -79,8 +79,9 @@ def log_searches(logger: TensorBoardLogger, searches: Searches) -> None:
     small = torch.nn.functional.interpolate(thumbnails, size=(THUMBNAIL, THUMBNAIL), mode="area")
     labels = [[searches.class_names[queries.labels[at]], searches.class_names[result.predicted[at]],
                queries.items[at].path] for at in some]  # fmt: skip
+    header = ["true", "predicted", "path"]
     writer.add_embedding(
-        result.embeddings[some], labels, small, global_step=0, tag="embeddings", metadata_header=["is", "named", "path"]
+        result.embeddings[some], labels, small, global_step=0, tag="embeddings", metadata_header=header
     )
     logger.save()
 
