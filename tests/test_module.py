@@ -21,7 +21,7 @@ from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.export.bundle import write_bundle
 from fashion.report.tensorboard import FirstBatch
-from fashion.tasks.training import fit_looks
+from fashion.tasks.training import fit_looks_in
 from fashion.triplet import TripletModule
 
 CLASSES = ["dress", "hat", "shoes"]
@@ -131,7 +131,7 @@ def test_a_compiled_network_trains_and_its_checkpoints_are_read_without_compilin
     for name, value in module.network.state_dict().items():
         assert torch.equal(network.state_dict()[name.removeprefix("_orig_mod.")], value), name
     # As a task does when its training ends.
-    fit_looks(tmp_path / "after.ckpt", images.array("validation"), torch.device("cpu"))
+    fit_looks_in(tmp_path / "after.ckpt", images.array("validation"), torch.device("cpu"))
     again = Compiled.load_from_checkpoint(tmp_path / "after.ckpt", weights_only=True)
     assert torch.equal(again.network.axes.weight, axes(tmp_path / "after.ckpt"))
     assert not torch.equal(again.network.axes.weight, module.network.axes.weight)

@@ -92,7 +92,7 @@ class OneFolder(Callback):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Draws(Callback):
+class SeedPerProcess(Callback):
     """Random numbers of its own for each process, and for a run that goes on.
 
     Else every process would draw the same crops, and a resumed run those of its first epochs once more.  The data

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
-from fashion.distillation import Teacher, imitation
+from fashion.distillation import Teacher, distillation_loss
 from fashion.errors import FashionError
 from fashion.module import EncoderModule
 
@@ -34,7 +34,7 @@ class ClassifierModule(EncoderModule):
         teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
 
-    monitor, figure = "val/acc", "accuracy"
+    monitor, headline = "val/acc", "accuracy"
     """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
@@ -80,7 +80,7 @@ class ClassifierModule(EncoderModule):
         logits = self.network.logits(kinds)
         loss = self.naming_loss(self.network.with_margin(logits, targets, self.hparams["margin"]), targets)
         if self.teacher is not None:
-            loss = torch.lerp(loss, imitation(logits, self.teacher(mixed)), self.hparams["teaching"])
+            loss = torch.lerp(loss, distillation_loss(logits, self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
         return loss
 

@@ -23,7 +23,7 @@ from fashion.optim import one_cycle
 
 log = logging.getLogger(__name__)
 
-DARKEST = 4.0
+SCALED_BELOW = 4.0
 """No batch of pictures of values 0…255 stays below it; pictures of values 0…1, centred or not, do."""
 
 
@@ -38,7 +38,7 @@ class EncoderModule(LightningModule):
     monitor: str
     """The metric by which the best epoch is chosen: the highest is."""
 
-    figure: str
+    headline: str
     """The figure of a run's evaluation that says what the run is worth."""
 
     started_from: str | None = None
@@ -47,7 +47,7 @@ class EncoderModule(LightningModule):
     looks_fitted = False
     """Whether the axes of looks were fitted to the network as it is; its checkpoints note it."""
 
-    fits_looks = True
+    fit_looks_at_end = True
     """Fit them when training ends; False: the caller fits them in the saved checkpoints instead."""
 
     def __init__(self) -> None:
@@ -74,18 +74,18 @@ class EncoderModule(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validation_step(batch, batch_idx, dataloader_idx)
 
-    def _look_at(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def _warn_if_scaled(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Warn if the pictures of a first batch seem to be scaled: the network does that itself."""
         pictures = pictures_of(batch)
         if batch_idx == 0 and isinstance(pictures, Tensor) and pictures.is_floating_point():
             most = pictures.max().item()
-            if 0 < most < DARKEST:
+            if 0 < most < SCALED_BELOW:
                 self.warn_once(
                     f"A batch of pictures has values of {most:.3g} at most, and the network takes 0…255: give them as "
                     "they are, neither scaled (as ToDtype(scale=True) does) nor normalised."
                 )
 
-    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _look_at
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _warn_if_scaled
 
     def warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -169,7 +169,7 @@ class EncoderModule(LightningModule):
 
     def on_train_end(self) -> None:
         """Fit the looks to the training pictures."""
-        if self.fits_looks:
+        if self.fit_looks_at_end:
             self.fit_looks(self._training_batches())
 
     def fit_looks(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

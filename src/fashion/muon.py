@@ -19,6 +19,9 @@ class Muon(torch.optim.Optimizer):
     one, and a few directions take most of it.  Muon sets the momentum's singular values to one, so that all directions
     are learned at the same pace.
 
+    PyTorch's own Muon takes parameters of two dimensions only, so no convolutions, and orthogonalises them one by one.
+    Here as there, `torch._foreach_…` is one call for many tensors; there are no public names for it.
+
     Args:
         groups: parameters and settings, as for other optimisers.
         lr: the rate: the root mean square of a step's numbers, times `scale`.
@@ -74,7 +77,7 @@ class Muon(torch.optim.Optimizer):
         lr, decay = group["lr"], group["betas"][0]
         for shape, members in alike.items():
             momenta = torch.stack([momentum.flatten(1) for momentum in self._momenta(members, decay)])
-            steps = orthogonal(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
+            steps = newton_schulz(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
             steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5  # numbers of an orthogonal one: 1/√(longer side)
             weights: list[Tensor] = [*members]
             torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
@@ -116,7 +119,7 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def newton_schulz(matrices: Tensor) -> Tensor:
     """[B,M,N] → [B,M,N] of the same singular vectors, with singular values near 1.
 
     Newton–Schulz iterations of a quintic whose slope at 0 is steep: it needs products of matrices only.

@@ -44,7 +44,7 @@ class TripletModule(EncoderModule):
         class_weights: weight of each class in the cross-entropy, or None for equal ones.
     """
 
-    monitor, figure = "val/map", "gallery/map"
+    monitor, headline = "val/map", "gallery/map"
     """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(

@@ -43,7 +43,7 @@ ROLES = ("is_query", "is_gallery")
 """Columns that say what a picture is there for in an evaluation."""
 
 
-def once(items: Sequence[Item]) -> list[Item]:
+def without_repeats(items: Sequence[Item]) -> list[Item]:
     """The items without those that show the same (box of a) picture under the same label again: it would be trained on
     twice as much, and find itself in evaluations.  A catalogue may hold such, as sizes of one shoe with one photo.
     """
@@ -63,7 +63,7 @@ def _says_yes(item: Item, column: str) -> bool:
     return str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes")
 
 
-def chosen(array: PictureArray, column: str) -> PictureArray | None:
+def where_true(array: PictureArray, column: str) -> PictureArray | None:
     """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
     rows = np.flatnonzero([_says_yes(item, column) for item in array.items])
     return rows_of(array, rows) if len(rows) else None

@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from fashion.arguments import checked
-from fashion.data.arrays import PictureArray, chosen, content_digests, once, picture_array
+from fashion.data.arrays import PictureArray, content_digests, picture_array, where_true, without_repeats
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
-from fashion.data.samplers import place, shuffled
+from fashion.data.samplers import rank_and_world_size, shuffled
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
@@ -123,7 +123,7 @@ class ImageDataModule(AugmentingDataModule):
         """
         size, centre = size or self.image_size, centre or self.centre
         if (split, size, centre) not in self._arrays:
-            items = once(self.source.split(split))
+            items = without_repeats(self.source.split(split))
             if not items:
                 has = ", ".join(name for name in SPLITS if self.source.split(name))
                 kept = "" if self.fold is None else " with data.fold, which is for comparing recipes"
@@ -173,7 +173,7 @@ class ImageDataModule(AugmentingDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = self.to_train_on(self.training_array())
-        processes = place()[1]
+        processes = rank_and_world_size()[1]
         if len(dataset) // processes < self.batch_size:
             each = f" for each of {processes} processes" if processes > 1 else ""
             raise FashionError(
@@ -224,7 +224,7 @@ class ImageDataModule(AugmentingDataModule):
         )
 
 
-def asked_and_searched(
+def queries_and_gallery(
     data: ImageDataModule, split: str, each_other: bool = False
 ) -> tuple[PictureArray, PictureArray]:
     """The pictures of a split, and those they are searched in: the training pictures.
@@ -235,8 +235,8 @@ def asked_and_searched(
         each_other: no gallery is wanted, as they are searched in each other; they stand for it.
     """
     pictures = data.array(split)
-    queries = chosen(pictures, "is_query") or pictures
-    return queries, queries if each_other else chosen(pictures, "is_gallery") or data.array("train")
+    queries = where_true(pictures, "is_query") or pictures
+    return queries, queries if each_other else where_true(pictures, "is_gallery") or data.array("train")
 
 
 def _context() -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from fashion.comparison import mcnemar, paired_bootstrap
-from fashion.data.datamodules import ImageDataModule, asked_and_searched
+from fashion.data.datamodules import ImageDataModule, queries_and_gallery
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, groups_of
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> float:
     cfg = with_data_of(encoders[0], cfg)
     for encoder in encoders:
         data = data_for(encoder, cfg)
-        queries, gallery = asked_and_searched(data, options.split)
+        queries, gallery = queries_and_gallery(data, options.split)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
     note_splits(data.source)
     rights = [result.predicted == queries.labels for result in results]

@@ -12,7 +12,7 @@ from pydantic import Field
 from fashion.baselines import Embed, baseline
 from fashion.config import as_dict, flat
 from fashion.data.arrays import PictureArray
-from fashion.data.datamodules import asked_and_searched
+from fashion.data.datamodules import queries_and_gallery
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.evaluation import evaluate, write_metrics
@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> float:
     if strangers:
         check_strangers(options, strangers)
         log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
-    queries, gallery = asked_and_searched(data, options.split, options.protocols == ["leave-one-out"])
+    queries, gallery = queries_and_gallery(data, options.split, options.protocols == ["leave-one-out"])
     result = evaluate(
         encoder, queries, gallery, split=options.split, class_names=data.class_names, protocols=options.protocols,
         relevance=options.relevance,

@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from fashion.arguments import check_types
-from fashion.callbacks import Averaging, BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
+from fashion.callbacks import Averaging, BestCheckpoint, Diverged, LastValidated, OneFolder, SamePace, SeedPerProcess
 from fashion.config import as_dict
 from fashion.errors import FashionError
 from fashion.report.progress import progress
@@ -140,7 +140,7 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         OneFolder(folder),
         LastValidated(),
         Diverged(),
-        Draws(options.seed),
+        SeedPerProcess(options.seed),
         SamePace(),
     ]
     if options.ema:

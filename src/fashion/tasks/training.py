@@ -73,7 +73,7 @@ def train(
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
-    module.fits_looks = False  # below, in each checkpoint
+    module.fit_looks_at_end = False  # below, in each checkpoint
     keep_freed_memory()
     if resume is None:
         set_aside(folder)
@@ -90,7 +90,7 @@ def train(
         return 0.0  # the first process alone says what became of it
     checkpoints = folder / "checkpoints"
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
-        fit_looks(checkpoint, images.array("train"), trainer.strategy.root_device)
+        fit_looks_in(checkpoint, images.array("train"), trainer.strategy.root_device)
     if trainer.interrupted:
         raise KeyboardInterrupt(how_to_go_on(folder, options.sweep_name))
     best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
@@ -101,7 +101,7 @@ def train(
         )
     chosen = best if options.early_stopping and best.exists() else last
     facts = {"pretrained": module.started_from, "collapsed": getattr(module, "collapsed", False)}
-    return conclude(cfg, options, trainer, images, chosen, facts)[module.figure]
+    return conclude(cfg, options, trainer, images, chosen, facts)[module.headline]
 
 
 def conclude(
@@ -158,7 +158,7 @@ def conclude(
     return result.metrics
 
 
-def fit_looks(checkpoint: Path, pictures: PictureArray, device: torch.device) -> None:
+def fit_looks_in(checkpoint: Path, pictures: PictureArray, device: torch.device) -> None:
     """Fit the looks of a checkpoint's network, run on `device`, to its training pictures, in the checkpoint itself."""
     network, _ = load_network(checkpoint)
     network.to(device).to(memory_format=torch.channels_last)
