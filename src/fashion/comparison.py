@@ -10,7 +10,7 @@ from fashion.metrics import Floats
 
 
 def paired_bootstrap(
-    first: Floats, second: Floats, *, groups: NDArray[np.str_] | None = None, samples: int = 10_000, seed: int = 0
+    first: Floats, second: Floats, *, groups: NDArray[np.str_] | None = None, samples: int = 10_000
 ) -> dict[str, float]:
     """The mean of second − first [N] with its 95% interval, and how sure its sign is.
 
@@ -22,7 +22,7 @@ def paired_bootstrap(
         so few resamples cannot say that it is.  Of fewer than two values or groups the difference alone.
     """
     difference = np.asarray(second, float) - np.asarray(first, float)
-    (means,) = resampled_means(difference[None], groups, samples, seed)
+    (means,) = resampled_means(difference[None], groups, samples, seed=0)
     if not means.size:
         return {"difference": float(difference.mean())}
     low, high = np.quantile(means, [0.025, 0.975])

@@ -21,6 +21,9 @@ from fashion.search.results import Hit, SearchResult
 SHOWN = 8
 """Queries of a grid."""
 
+HITS = 6
+"""Hits of each query of a grid."""
+
 COLOURS = 20
 """Classes up to which the map has a legend: there are no more colours to tell apart."""
 
@@ -88,8 +91,8 @@ class Searches:
     def _sort(self, item: Item) -> str:
         return item.label if self.relevance == "class" else str(item.extra.get(self.relevance))
 
-    def grid(self, rows: NDArray[np.int64], k: int = 6) -> Image.Image:
-        return search_grid([self.of(int(row), k) for row in rows], self.class_names, tile=96)
+    def grid(self, rows: NDArray[np.int64]) -> Image.Image:
+        return search_grid([self.of(int(row), HITS) for row in rows], self.class_names, tile=96)
 
     @cached_property
     def worst_grid(self) -> Image.Image | None:
