@@ -23,7 +23,7 @@ from fashion.retrieval import Retrieval
 from fashion.versions import installed, versions
 
 HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/top5", "loo/map")
-"""What is shown of a training run, as far as there are such figures; everything is in its `metrics.json`."""
+"""Metrics that are shown of a training run; all are in its `metrics.json`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Evaluation:
     predicted: NDArray[np.int64]
     probability: NDArray[np.float32]
     gallery: NDArray[np.float32] | None
+
+    def headlines(self) -> dict[str, float]:
+        """The metrics that are shown of a training run, as far as there are such."""
+        return {name: self.metrics[name] for name in HEADLINES if name in self.metrics}
 
 
 def evaluate(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion.data.arrays import PictureArray
+from fashion.data.blocks import SIDE, in_blocks
 from fashion.encoder import Encoder
 
-SIDE = 16
 NEAR = 0.95
 """Share of equal bits from which two pictures are near-duplicates: the same photo, saved again, scaled or relit."""
 
@@ -148,10 +148,7 @@ def _joined(splits: Mapping[str, PictureArray]) -> tuple[list[str], list[str], N
 
 def _grey(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[N,3,S,S] → [N,16,16] means of blocks."""
-    count, _, size, _ = pictures.shape
-    step = size // SIDE
-    blocks = pictures[:, :, : SIDE * step, : SIDE * step].reshape(count, 3, SIDE, step, SIDE, step)
-    means: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    means: NDArray[np.float32] = in_blocks(pictures).mean(axis=(1, 3, 5), dtype=np.float32)
     return means
 
 

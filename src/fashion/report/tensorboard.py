@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.evaluation import HEADLINES, Evaluation
+from fashion.evaluation import Evaluation
 from fashion.report.evaluation import Searches
 from fashion.report.runs import HYDRAS
 
@@ -63,7 +63,7 @@ def log_results(
         settings: the run's, key.key → value; what sweeps vary becomes the tab's columns.
         confusion: the matrix as a picture.
     """
-    figures = {f"final/{name}": result.metrics[name] for name in HEADLINES if name in result.metrics}
+    figures = {f"final/{name}": value for name, value in result.headlines().items()}
     columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and not HYDRAS.search(key)}
     logger.log_hyperparams(columns, figures, step=step)
     logger.experiment.add_image("final/confusion", np.asarray(confusion), 0, dataformats="HWC")

@@ -22,7 +22,7 @@ from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError, raised_in
-from fashion.evaluation import HEADLINES, evaluate, write_metrics
+from fashion.evaluation import evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
@@ -150,8 +150,7 @@ def conclude(
     sections += evaluation_sections(searches, confusion)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
-    headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
-    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
+    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", result.headlines(), result.intervals))
     if leaked:
         log.warning(leaked)
     log.info("Run folder: %s (open report.html)", folder)
