@@ -33,14 +33,14 @@ class Item:
     @property
     def box(self) -> tuple[float, ...] | None:
         """(left, top, right, bottom) in pixels where a table has a `bbox`, "left top right bottom"."""
-        text = self.extra.get("bbox")
-        if text in (None, ""):
+        given = self.extra.get("bbox")
+        if given in (None, ""):
             return None
         try:
-            left, top, right, bottom = (float(value) for value in str(text).replace(",", " ").split())
+            left, top, right, bottom = (float(value) for value in str(given).replace(",", " ").split())
         except ValueError:
             raise FashionError(
-                f"{self.path}: bbox {text!r} should be four numbers: left top right bottom, in pixels."
+                f"{self.path}: bbox {given!r} should be four numbers: left top right bottom, in pixels."
             ) from None
         return left, top, right, bottom
 
