@@ -1,4 +1,4 @@
-"""What both training tasks watch, and what a training that goes on must remember beyond Lightning's own."""
+"""Callbacks of both training tasks: what they watch for, and what a resumed run needs beyond Lightning's own."""
 
 import shutil
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Diverged(Callback):
 
 
 class LastValidated(Callback):
-    """Validates after the last epoch, whatever its number: what is kept is what it led to."""
+    """Validates after the last epoch, whatever its number, since its weights are what is kept."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
@@ -50,15 +50,15 @@ class LastValidated(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs and batch_idx + 1 == trainer.num_training_batches
-        if last and trainer.check_val_every_n_epoch is None:  # validations come by steps, whose count does not end here
+        if last and trainer.check_val_every_n_epoch is None:  # validated every so many steps, maybe not now
             trainer.check_val_every_n_epoch, trainer.val_check_batch = 1, batch_idx + 1
 
 
 class SamePace(Callback):
-    """Refuses to go on with a run whose epochs had another number of steps: its rates would rise and fall elsewhere."""
+    """Refuses to resume a run whose epochs had another number of steps: its learning rates would change elsewhere."""
 
     begun, done = 0, 0
-    """Epochs that had begun, and steps that were done, where the run goes on."""
+    """Epochs started and steps taken by the run that is resumed."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.begun, self.done = epochs_begun(checkpoint), checkpoint["global_step"]
@@ -74,9 +74,9 @@ class SamePace(Callback):
 
 
 class OneFolder(Callback):
-    """Of processes that were each started by itself, as torchrun does, only the first one's run folder stays.
+    """Keeps only the first process's run folder, where each process was started by itself, as torchrun does.
 
-    The others' are named by the moment, too, and hold nothing but what Hydra notes.
+    The others' are named by the time, too, and hold nothing but Hydra's notes.
     """
 
     def __init__(self, folder: Path):
@@ -93,14 +93,14 @@ class OneFolder(Callback):
 
 
 class SeedPerProcess(Callback):
-    """Random numbers of its own for each process, and for a run that goes on.
+    """Seeds each process, and each resumed run, differently.
 
-    Else every process would draw the same crops, and a resumed run those of its first epochs once more.  The data
+    Else all processes would draw the same crops, and a resumed run would repeat those of its first epochs.  The data
     module is told how many epochs there were, before it is asked for its loaders.
     """
 
     epoch = 0
-    """Epochs that had begun where the run goes on."""
+    """Epochs started by the run that is resumed."""
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -115,9 +115,9 @@ class SeedPerProcess(Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """The best epoch's checkpoint, which a run that goes on in another folder takes along.
+    """The best epoch's checkpoint, which is copied along when a run is resumed in another folder.
 
-    Lightning's own forgets what was the best so far, and would call the first validation after it the best.
+    Lightning's own would forget the best so far, and take the first validation after resuming for the best.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -140,9 +140,9 @@ class Averaging(WeightAveraging):
     warm-up (that of TensorFlow's ExponentialMovingAverage) keeps short runs from averaging their random start;
     Lightning's EMAWeightAveraging has none.
 
-    The average is kept where the weights are trained: Lightning sets callbacks up before it moves weights to a GPU, so
-    that each step would copy them all to the CPU.  It is counted on the CPU: torch's own looks at a count on the GPU
-    three times a step, and waits for it.  Lightning has no public names for the attributes that this takes.
+    The average is kept on the device that trains: Lightning sets callbacks up before it moves weights to a GPU, so that
+    each step would copy them all to the CPU.  The count of steps is kept on the CPU: torch's own reads it from the GPU
+    three times a step, and waits each time.  Lightning has no public names for the attributes that this needs.
     """
 
     def __init__(self, decay: float):

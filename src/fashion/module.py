@@ -28,7 +28,7 @@ SCALED_BELOW = 4.0
 
 
 class EncoderModule(LightningModule):
-    """A `SiameseEncoder` in training, by whatever loss."""
+    """A `SiameseEncoder` in training, whatever its loss."""
 
     network: SiameseEncoder
 
@@ -153,7 +153,7 @@ class EncoderModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["looks_fitted"] = self.looks_fitted
         checkpoint["started_from"] = self.started_from
-        if self.looks_fitted:  # what a callback averages over the steps are the weights, before their looks were fitted
+        if self.looks_fitted:  # an averaging callback saves weights from before their looks were fitted
             own = self.state_dict()
             checkpoint["state_dict"] |= {name: own[name] for name in own if plain(name).startswith("network.axes.")}
 
@@ -181,7 +181,7 @@ class EncoderModule(LightningModule):
         self.looks_fitted = True
 
     def _training_batches(self) -> Iterable[tuple[Tensor, Tensor]]:
-        """Every training picture once; of loaders that are not ours as many batches as were trained on, at most."""
+        """Every training picture once; of other loaders than ours, at most as many batches as were trained on."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, AugmentingDataModule):
             return data.evaluation_loader("train")

@@ -68,7 +68,7 @@ class ImageDataModule(AugmentingDataModule):
             raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
         if not 0.5 <= centre <= 1:
             raise FashionError(f"data.centre is {centre}; it should lie between 0.5 and 1.")
-        if not 1 <= stored_scale <= 2:  # crops are sampled, not smoothed: twice is the most
+        if not 1 <= stored_scale <= 2:  # crops are sampled without smoothing, which allows for twice at most
             raise FashionError(f"data.stored_scale is {stored_scale}; it should lie between 1 and 2.")
         if num_workers < 0:
             raise FashionError(f"data.num_workers is {num_workers}; it should be 0 at least.")
@@ -227,12 +227,12 @@ class ImageDataModule(AugmentingDataModule):
 def queries_and_gallery(
     data: ImageDataModule, split: str, each_other: bool = False
 ) -> tuple[PictureArray, PictureArray]:
-    """The pictures of a split, and those they are searched in: the training pictures.
+    """The queries of a split, and the gallery that they are searched in: the training pictures.
 
-    A table may say itself which pictures of the split ask and which are asked, as In-shop's does.
+    A table may itself mark which pictures of the split are queries and which the gallery, as In-shop's does.
 
     Args:
-        each_other: no gallery is wanted, as they are searched in each other; they stand for it.
+        each_other: the queries are searched among themselves; they are returned as the gallery, too.
     """
     pictures = data.array(split)
     queries = where_true(pictures, "is_query") or pictures
@@ -240,7 +240,7 @@ def queries_and_gallery(
 
 
 def _context() -> str | None:
-    """How worker processes start, where that is to be said: in a job of joblib's launcher only joblib's own would."""
+    """How worker processes start; None: as usual.  In a job of joblib's launcher, usual is a way of joblib's own."""
     own = multiprocessing.get_all_start_methods()  # the platform's usual one first
     return None if multiprocessing.get_start_method(allow_none=True) in (None, *own) else own[0]
 

@@ -206,14 +206,14 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
 
 
 def _below(name: str, root: Path) -> str | None:
-    """The path as it is below the root; None if it does not stay there.
+    """The path relative to the root; None if it does not stay below it.
 
-    As it is written, that is: a folder that it leads through may be a link elsewhere.
+    It is judged as it is written: a folder on the way may be a link to elsewhere.
     """
     path = PurePath(name)
     if not path.is_absolute() and ".." not in path.parts:
         return name
-    # Seldom, and slow: an absolute path may lead to the root by a link.
+    # Rare, and slow: an absolute path may lead to the root through a link.
     for whole in (Path(os.path.normpath(root / path)), (root / path).resolve()):
         if whole.is_relative_to(root):
             return whole.relative_to(root).as_posix() if path.is_absolute() else name
