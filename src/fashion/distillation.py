@@ -1,7 +1,7 @@
 """Learning from trained networks as well as from the labels ("distillation", https://arxiv.org/abs/1503.02531).
 
 The teachers look at the very pictures that the student sees, mixed and augmented alike, but may see them larger: that
-is consistent teaching (https://arxiv.org/abs/2106.05237), which forgives a long training on few pictures.
+is consistent teaching (https://arxiv.org/abs/2106.05237), which gains from long trainings even on few pictures.
 """
 
 import math

@@ -30,8 +30,8 @@ HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/ma
 class Evaluation:
     """The figures of one model on one split.
 
-    class_names: what labels, `predicted` and the confusion's rows and columns number: the data's classes, then those
-    that only the model knows.
+    class_names: what the numbers in labels and `predicted` and the confusion's rows and columns stand for: the data's
+    classes, then those that only the model knows.
     metrics: name → value; search metrics carry their protocol, as in `gallery/top1` and `loo/map`.
     intervals: name → 95% bootstrap interval (over pictures) of those that are means over pictures.
     per_class: class → precision, recall, f1, support.  embeddings, predicted, probability: of the
@@ -149,7 +149,7 @@ def groups_of(pictures: PictureArray) -> NDArray[Any] | None:
 
 
 def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:
-    """When the nearest picture of the gallery is no answer; taken on this split, as everything here is."""
+    """The score below which the nearest picture of the gallery is no answer, chosen on this split."""
     found = result.retrievals.get("gallery")
     return no_match_threshold(found.nearest, found.figures["top1"], precision) if found else None
 

@@ -48,9 +48,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, defaults | {"orthogonal": False})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned; counts of steps come to where their parameters are.
+        """Load what `state_dict` returned; counts of steps are moved to their parameters' devices.
 
-        Torch leaves them where they were read, on the CPU, unless a group says that it is fused.
+        Torch leaves them on the CPU, where they were read, unless a group says that it is fused.
         """
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
@@ -78,13 +78,14 @@ class Muon(torch.optim.Optimizer):
         for shape, members in alike.items():
             momenta = torch.stack([momentum.flatten(1) for momentum in self._momenta(members, decay)])
             steps = newton_schulz(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
-            steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5  # numbers of an orthogonal one: 1/√(longer side)
+            # An orthogonal matrix has numbers of 1/√(longer side).
+            steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5
             weights: list[Tensor] = [*members]
             torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
             torch._foreach_sub_(weights, [step.reshape(shape) for step in steps])
 
     def _momenta(self, parameters: list[nn.Parameter], decay: float) -> Sequence[Tensor]:
-        """Nesterov's: each momentum with this gradient in it twice."""
+        """Nesterov momentum: the gradient is added to the momentum, and once more to what the step follows."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:

@@ -29,7 +29,7 @@ def one_cycle(
     bf16 = "bf16" in str(module.trainer.precision)
     chosen = optimizer(module, lr, weight_decay, muon, bf16, fused=not module.trainer.gradient_clip_val)
     steps = max(int(module.trainer.estimated_stepping_batches), 2)
-    # A rise of one step is none: OneCycleLR would divide by its length, 0.
+    # A warm-up of one step is left out: OneCycleLR would divide by 0.
     schedule = OneCycle(chosen, lr, total_steps=steps, pct_start=float(warmup) if warmup * steps > 1 else 0.0)
     return {"optimizer": chosen, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -67,9 +67,9 @@ def _mixes(parameter: nn.Parameter) -> bool:
 
 
 class OneCycle(torch.optim.lr_scheduler.OneCycleLR):
-    """One cycle whose length is this run's: a checkpoint brings only its place in it.
+    """One cycle as long as this run: a checkpoint restores the position in it, not the length.
 
-    So a run that is resumed with more epochs goes on along the longer cycle, where OneCycleLR would end at the old one.
+    So a run that is resumed with more epochs follows the longer cycle; OneCycleLR would end with the old one.
     """
 
     def state_dict(self) -> dict[str, Any]:

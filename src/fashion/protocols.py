@@ -49,7 +49,7 @@ def searched(
 
 
 def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
-    """[Q] the gallery's row of each query, where it is in there too, else -1: no picture is to find itself."""
+    """[Q] the row of each query in the gallery, which its search must leave out; -1 where it is not there."""
     rows = {(item.path, item.box): at for at, item in enumerate(gallery.items)}
     return np.array([rows.get((item.path, item.box), -1) for item in queries.items], np.int64)
 
@@ -57,7 +57,7 @@ def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
 def relevant_numbers(
     queries: PictureArray, gallery: PictureArray, relevance: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers that are equal where one picture is what a search for another should find.
+    """A number for each query and each gallery picture; a search should find those of the query's number.
 
     Raises:
         FashionError: if a picture lacks the column.

@@ -67,7 +67,7 @@ def gallery_name(gallery: PictureArray) -> str:
 def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
     """The queries [≤ count] whose search in the gallery has the lowest average precision, worst first.
 
-    Those that have nothing to find are none of them.
+    Queries that have nothing to find are left out.
     """
     found = result.retrievals["gallery"]
     order = np.argsort(found.figures["map"], kind="stable")

@@ -54,7 +54,7 @@ def read_runs(folder: Path) -> list[Row]:
         if isinstance(settings, dict):
             row |= told({str(key): value for key, value in settings.items()}, content)
         row = outcome(run, content) | row
-        measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: it cannot be told
+        measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: unknown
         if "error" in row and row.get("task.name") not in measured:
             continue  # a task that gives no figures
         rows.append(row)

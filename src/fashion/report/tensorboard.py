@@ -24,7 +24,7 @@ THUMBNAIL = 48
 VARIED = re.compile(
     r"seed$|model\.(name|_target_)$|task\.|loss\.|data\.(_target_|batch_size|fold|classes|augment\.)|trainer\.precision$"
 )
-"""Settings that a run of the HParams tab is told by."""
+"""Settings that become columns of the HParams tab."""
 
 PROJECTED = (8192 // THUMBNAIL) ** 2 // 10
 """Pictures in the Projector: its sprite may have 8192×8192 pixels, and browsers slow down long before."""
@@ -49,7 +49,7 @@ class FirstBatch(Callback):
             warnings.simplefilter("ignore")
             try:
                 writer.add_graph(network.eval(), example.to(module.device))
-            except Exception as error:  # a compiled network cannot be traced, and who knows what others raise
+            except Exception as error:  # a compiled network cannot be traced; others may raise anything
                 log.info("TensorBoard has no graph of the network, which cannot be traced (%s).", type(error).__name__)
         network.train(training)
 
