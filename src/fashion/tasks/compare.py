@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> float:
     if groups is None:
         sentence += f" (McNemar: p = {naming['p']:.3f})."
         ps.append(naming["p"])
-    else:  # McNemar's test takes each picture for independent, and finds differences where there are none
+    else:  # McNemar's test takes pictures as independent, and would find differences where there are none
         sentence += f".  Pictures are drawn by their {len(np.unique(groups))} groups; McNemar's test knows none."
     log.info("%s", sentence)
     log.info("%s", verdict(ps))

@@ -21,7 +21,7 @@ from fashion.errors import FashionError
 log = logging.getLogger(__name__)
 
 USUAL_EMA = 0.995
-"""The decay of task.ema that runs had if they did not note theirs."""
+"""task.ema of the runs whose checkpoints do not note it."""
 
 
 def resume_from(resume: str | None, epochs: int | None, folder: Path, module: Any, ema: float | None) -> str | None:
@@ -73,16 +73,16 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
 
 
 def how_to_go_on(folder: Path, sweep_name: str) -> str:
-    """What an interrupted run says; nothing if not one epoch was done."""
+    """What an interrupted run says; empty if not one epoch was completed."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return f"the same command with sweep_name={sweep_name} goes on, and skips the jobs that had finished"
     return f"it goes on with resume={folder}" if (folder / "checkpoints/last.ckpt").exists() else ""
 
 
 def done_by(checkpoint: Path) -> dict[str, float]:
-    """The epochs, steps and seconds of training behind a checkpoint: processes that were spawned tell no more.
+    """The epochs, steps and seconds of training behind a checkpoint, as spawned processes report them nowhere else.
 
-    A trainer that is not ours counts no seconds.
+    The seconds are 0 where the trainer was not ours.
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     timer = saved.get("callbacks", {}).get("Timer")
@@ -91,7 +91,7 @@ def done_by(checkpoint: Path) -> dict[str, float]:
 
 
 def _latest(folder: Path) -> Path:
-    """The run in `folder`, where its name is fixed; else the newest one beside it, in the folder of all the task's."""
+    """The run in `folder`, where hydra.run.dir is fixed; else the newest of the task's runs beside it."""
     runs = [run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists()]
     if folder in runs:
         return folder
@@ -104,7 +104,7 @@ def _latest(folder: Path) -> Path:
 
 @rank_zero_only
 def set_aside(folder: Path) -> None:
-    """Clear the folder of a run that was in it before: its checkpoints go to `checkpoints/before`, its figures go."""
+    """Clear the folder of an earlier run: its checkpoints move to `checkpoints/before`, its figures are deleted."""
     for pattern in ("events.out.tfevents.*", "metrics.json", "report.html"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def set_aside(folder: Path) -> None:
 def warm_start(network: nn.Module, checkpoint: Path, class_names: Sequence[str]) -> None:
     """Copy into `network` what the checkpoint's network shares with it: at least the whole backbone.
 
-    Of the classes those of the same names, wherever they stand.
+    Directions of classes are copied by the classes' names, whatever their order.
 
     Raises:
         FashionError: if the backbones differ.

@@ -49,7 +49,7 @@ looked for among any number."""
 def train(
     cfg: DictConfig, options: TrainingOptions, module: Any, data: AugmentingDataModule, images: ImageDataModule
 ) -> float:
-    """Fit `module` on `data`, then evaluate what became of it on the validation split.
+    """Fit `module` on `data`, then evaluate the model on the validation split.
 
     Writes into the run's folder: `checkpoints/{best,last}.ckpt`, TensorBoard events, `metrics.json`.  The run's
     model is the last epoch's, whose number was fixed beforehand; the best epoch's only with early stopping, since
@@ -58,7 +58,7 @@ def train(
     Returns:
         Of that model: the accuracy of a classifier, the gallery map of a triplet encoder.
     """
-    if getattr(rank_zero_only, "rank", 0):  # one of several processes speaks
+    if getattr(rank_zero_only, "rank", 0):  # of several processes one reports
         logging.getLogger("fashion").setLevel(logging.WARNING)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_pictures(images)
@@ -68,12 +68,12 @@ def train(
     trainer = make_trainer(cfg.trainer, options, module, folder)
     guard_multirun(trainer)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
-    module.started_from = options.pretrained  # of a run that goes on its checkpoint says it, and has the weights
+    module.started_from = options.pretrained  # a resumed run's checkpoint says it, and has the weights
     if options.pretrained and resume is None:
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
-    module.fit_looks_at_end = False  # below, in each checkpoint
+    module.fit_looks_at_end = False  # done below, in each checkpoint
     keep_freed_memory()
     if resume is None:
         set_aside(folder)
@@ -81,13 +81,13 @@ def train(
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, ValueError) as error:
         if isinstance(error, ValueError) and raised_in(error) not in ("pytorch_lightning", "lightning_fabric"):
-            raise  # Lightning refuses some settings only when it comes upon them, and this is none
+            raise  # an error of ours; Lightning refuses some settings only when it uses them
         raise FashionError(f"trainer is refused: {str(error).strip()}") from error
     except SystemExit:  # how Lightning ends an interrupted run
         if not trainer.interrupted:
             raise
     if not trainer.is_global_zero:
-        return 0.0  # the first process alone says what became of it
+        return 0.0  # the first process alone evaluates and reports
     checkpoints = folder / "checkpoints"
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
         fit_looks_in(checkpoint, images.array("train"), trainer.strategy.root_device)

@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> float:
 
 
 def note_batches(cfg: DictConfig) -> None:
-    """Say which settings do nothing beside the way that batches are made, and whose triplets are trained on."""
+    """Say which settings do nothing with this way of making batches, and which triplets are trained on."""
     mode, miner = cfg.task.batches.get("mode"), cfg.loss.get("miner")
     sizes = ("task.batches.classes_per_batch", "task.batches.pictures_per_class")
     if mode == "mined":
