@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fashion.classifier import ClassifierModule, mix
-from fashion.distillation import imitation
+from fashion.distillation import distillation_loss
 
 NAMES = ("dress", "hat", "shoes")
 BACKBONE = {"name": "tiny", "stem": 8, "blocks": [[1, 8, 1, 2], [2, 16, 1, 2], [2, 24, 1, 2]]}
@@ -78,7 +78,7 @@ def test_a_network_of_another_precision_learns_the_same(batch, kind):
 @pytest.mark.parametrize("teaching", [0.0, 0.8, 1.0])
 def test_teaching_is_the_share_of_imitation(batch, teaching):
     loss, logits = loss_and_logits(batch, margin=0, label_smoothing=0, teacher=teacher, teaching=teaching)
-    named, imitated = F.cross_entropy(logits, batch[1]), imitation(logits, teacher(logits))
+    named, imitated = F.cross_entropy(logits, batch[1]), distillation_loss(logits, teacher(logits))
     assert loss.item() == pytest.approx(((1 - teaching) * named + teaching * imitated).item(), rel=1e-5)
 
 

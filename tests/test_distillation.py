@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import TINY
 
-from fashion.distillation import Teacher, fused, imitation
+from fashion.distillation import Teacher, distillation_loss, fused
 from fashion.network import SiameseEncoder
 
 
@@ -20,7 +20,7 @@ def softened(logits: torch.Tensor) -> torch.Tensor:
 
 
 def test_who_agrees_has_nothing_to_learn():
-    assert imitation(answers(0), softened(answers(0))).item() == pytest.approx(0, abs=1e-5)
+    assert distillation_loss(answers(0), softened(answers(0))).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_imitation_is_the_obvious_sum():
@@ -29,7 +29,7 @@ def test_imitation_is_the_obvious_sum():
     for row in range(5):
         mine, theirs = (torch.softmax(values[row].double() / 2, 0).tolist() for values in (logits, goal))
         total += 4 * sum(t * (math.log(t) - math.log(m)) for m, t in zip(mine, theirs, strict=True))
-    assert imitation(logits, softened(goal)).item() == pytest.approx(total / 5, rel=1e-4)
+    assert distillation_loss(logits, softened(goal)).item() == pytest.approx(total / 5, rel=1e-4)
 
 
 def seasoned(backbone: dict, seed: int = 0) -> SiameseEncoder:

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from fashion.callbacks import Averaging
 from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.data.datamodules import ImageDataModule
@@ -19,9 +20,8 @@ from fashion.data.triplets import TripletDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
 from fashion.export.bundle import write_bundle
-from fashion.optim import Averaging
 from fashion.report.tensorboard import FirstBatch
-from fashion.tasks.training import fit_looks
+from fashion.tasks.training import fit_looks_in
 from fashion.triplet import TripletModule
 
 CLASSES = ["dress", "hat", "shoes"]
@@ -131,7 +131,7 @@ def test_a_compiled_network_trains_and_its_checkpoints_are_read_without_compilin
     for name, value in module.network.state_dict().items():
         assert torch.equal(network.state_dict()[name.removeprefix("_orig_mod.")], value), name
     # As a task does when its training ends.
-    fit_looks(tmp_path / "after.ckpt", images.array("validation"), torch.device("cpu"))
+    fit_looks_in(tmp_path / "after.ckpt", images.array("validation"), torch.device("cpu"))
     again = Compiled.load_from_checkpoint(tmp_path / "after.ckpt", weights_only=True)
     assert torch.equal(again.network.axes.weight, axes(tmp_path / "after.ckpt"))
     assert not torch.equal(again.network.axes.weight, module.network.axes.weight)

@@ -5,7 +5,7 @@ import io
 import torch
 from torch import nn
 
-from fashion.muon import Muon, orthogonal
+from fashion.muon import Muon, newton_schulz
 
 
 def network() -> nn.Sequential:
@@ -30,12 +30,12 @@ def test_orthogonal_keeps_directions_and_levels_their_sizes() -> None:
     torch.manual_seed(0)
     matrices = torch.randn(3, 6, 20, dtype=torch.float64) * torch.tensor([1e-6, 1.0, 1e6]).view(3, 1, 1)
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    levelled = u.mT @ orthogonal(matrices) @ v.mT  # in the matrix's own axes
+    levelled = u.mT @ newton_schulz(matrices) @ v.mT  # in the matrix's own axes
     sizes = levelled.diagonal(dim1=1, dim2=2)
     assert ((sizes > 0.6) & (sizes < 1.3)).all()
     assert (levelled - torch.diag_embed(sizes)).abs().max() < 1e-6  # no axis is mixed with another
-    torch.testing.assert_close(orthogonal(matrices.mT), orthogonal(matrices).mT)
-    assert orthogonal(torch.zeros(1, 2, 3)).abs().max() == 0
+    torch.testing.assert_close(newton_schulz(matrices.mT), newton_schulz(matrices).mT)
+    assert newton_schulz(torch.zeros(1, 2, 3)).abs().max() == 0
 
 
 def test_bfloat16_takes_nearly_the_same_steps() -> None:
@@ -62,7 +62,7 @@ def test_steps_of_a_matrix_are_what_the_definition_says() -> None:
         before, gradient = weight.detach().clone(), weight.grad.view(4, 8).clone()
         optimise.step()
         momentum = 0.9 * momentum + gradient
-        step = orthogonal((gradient + 0.9 * momentum)[None])[0]
+        step = newton_schulz((gradient + 0.9 * momentum)[None])[0]
         expected = before.view(4, 8) * (1 - lr * 0.1) - lr * scale * 8**0.5 * step
         torch.testing.assert_close(weight.detach().view(4, 8), expected)
         rms = (step * 8**0.5).square().mean().sqrt()

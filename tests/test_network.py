@@ -16,7 +16,7 @@ from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.network import EMBEDDING, KIND, SiameseEncoder, precisely
 from fashion.tasks.starting import warm_start
-from fashion.tasks.training import fit_looks
+from fashion.tasks.training import fit_looks_in
 
 
 @pytest.mark.parametrize("look", [0.0, 0.25, 1.0])
@@ -158,7 +158,7 @@ def test_a_runs_checkpoint_gets_the_axes_of_its_training_pictures(tmp_path, devi
     before, _ = load_network(checkpoint)
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (70, 3, 64, 64), dtype=np.uint8)
-    fit_looks(checkpoint, PictureArray(pictures, np.zeros(70, np.int64), (), (), ""), torch.device(device))
+    fit_looks_in(checkpoint, PictureArray(pictures, np.zeros(70, np.int64), (), (), ""), torch.device(device))
     after, hparams = load_network(checkpoint)
     with torch.no_grad():
         weight, bias = principal_axes([before.parts(torch.from_numpy(pictures))[1]], EMBEDDING - KIND)

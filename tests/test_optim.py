@@ -7,7 +7,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fashion.optim import Averaging
+from fashion.callbacks import Averaging
 
 QUIET = {
     "accelerator": "cpu",

@@ -29,7 +29,7 @@ _HOMES = {
 # ONNX Runtime from 1.29 on would note an id of this machine below ~/.cache and send what it is used for to its makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# It tells of every instruction set that it tries.
+# It logs every instruction set that it tries.
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
 

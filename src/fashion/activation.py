@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class ReLU6(nn.ReLU6):
     """min(max(x, 0), 6), in place.
 
-    PyTorch's own copies its input first where a gradient is wanted, though the result says as well where the slope
-    is 1: a copy of every widened map, 4 to 6% of a training step on a CPU (docs/experiments.md).
+    PyTorch's own copies its input first where a gradient is wanted, though the output shows just as well where the
+    slope is 1: a copy of every widened map, 4 to 6% of a training step on a CPU (docs/experiments.md).
     """
 
     def __init__(self) -> None:

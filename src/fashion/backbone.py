@@ -56,7 +56,7 @@ class InvertedResidualBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Layers after each other, of which two maps are of use: a middle one, and the last.
+    """A sequence of layers that gives two maps: a middle one, and the last.
 
     The middle one is the last that still has an eighth of the picture's height: 8×8 of 64×64.
     """
@@ -156,7 +156,7 @@ class TorchvisionBackbone(Trunk):
 
 
 BACKBONES: dict[str, Callable[..., Trunk]] = {name: partial(TorchvisionBackbone, name) for name in PEERS}
-"""What makes a backbone from settings of this `name`, given the others; any other name is a `Backbone`'s."""
+"""`name` → what makes such a backbone from its other settings; any other name stands for a `Backbone`."""
 
 
 def build_backbone(settings: Mapping[str, Any]) -> Trunk:

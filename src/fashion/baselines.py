@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fashion.data.blocks import in_blocks
 from fashion.errors import FashionError
 
 Pictures = NDArray[np.uint8]
@@ -22,10 +23,7 @@ def random_vectors(pictures: Pictures) -> Vectors:
 
 def raw_pixels(pictures: Pictures) -> Vectors:
     """[N,3,S,S] → [N,3·16·16] of length 1: the picture at 16×16, less its mean."""
-    count, channels, size, _ = pictures.shape
-    step = size // 16
-    cut = np.asarray(pictures)[:, :, : 16 * step, : 16 * step].reshape(count, channels, 16, step, 16, step)
-    small = cut.mean(axis=(3, 5), dtype=np.float32).reshape(count, -1)
+    small = in_blocks(np.asarray(pictures)).mean(axis=(3, 5), dtype=np.float32).reshape(len(pictures), -1)
     return _unit(small - small.mean(axis=1, keepdims=True))
 
 

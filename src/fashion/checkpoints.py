@@ -12,7 +12,7 @@ from fashion.errors import FashionError
 from fashion.network import SiameseEncoder, network_from
 
 AXES = {"axes.weight", "axes.bias"}
-"""Tensors of another shape where a checkpoint is from before the looks were what they are."""
+"""Tensors whose shapes differ in checkpoints from before today's looks."""
 
 
 def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
@@ -33,7 +33,7 @@ def load_network(checkpoint: Path) -> tuple[SiameseEncoder, dict[str, Any]]:
     differing: list[str] = []
     try:
         weights, hparams = _bundled(checkpoint) if checkpoint.is_dir() else _checkpointed(checkpoint)
-        hparams = _offline(hparams)
+        hparams = offline(hparams)
         network = network_from(hparams)
         differing = _differing(network.state_dict(), weights)
         if differing:
@@ -58,7 +58,7 @@ def _checkpointed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     saved = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
     weights = {plain(k[len(prefix) :]): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
-    # Those of before the mark were written by trainings that ended.
+    # Checkpoints from before that mark were written when a training had ended.
     return weights, {**saved["hyper_parameters"], "looks_fitted": saved.get("looks_fitted", True)}
 
 
@@ -69,16 +69,16 @@ def _bundled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(folder / "weights.safetensors"), manifest["training"]
 
 
-def _offline(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters of a network whose weights are at hand: torchvision's are not downloaded once more."""
+def offline(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters without torchvision's weights, which need no download where a network's own are at hand."""
     backbone = dict(hparams["backbone"])
     return {**hparams, "backbone": backbone | ({"weights": None} if "weights" in backbone else {})}
 
 
 def check_rebuilt(network: nn.Module, hparams: Mapping[str, Any]) -> None:
     """Raise FashionError unless a checkpoint of the network can be read: its hyper-parameters make the same tensors."""
-    with torch.random.fork_rng(devices=[]):  # the training draws what it would have drawn
-        differing = _differing(network.state_dict(), network_from(_offline(hparams)).state_dict())
+    with torch.random.fork_rng(devices=[]):  # this second network must not change the training's random numbers
+        differing = _differing(network.state_dict(), network_from(offline(hparams)).state_dict())
     if differing:
         raise FashionError(
             f"The module's network is not the one that model.name={hparams['backbone'].get('name')} stands for "

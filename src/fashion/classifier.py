@@ -9,11 +9,9 @@ from torch.nn import functional as F
 
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
-from fashion.distillation import Teacher, imitation
+from fashion.distillation import Teacher, distillation_loss
 from fashion.errors import FashionError
 from fashion.module import EncoderModule
-from fashion.network import network_from
-from fashion.optim import check_settings
 
 
 class ClassifierModule(EncoderModule):
@@ -36,7 +34,7 @@ class ClassifierModule(EncoderModule):
         teaching: share of the loss that is imitation of the teacher, 0…1; the labels have the rest.
     """
 
-    monitor, figure = "val/acc", "accuracy"
+    monitor, headline = "val/acc", "accuracy"
     """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
@@ -62,15 +60,10 @@ class ClassifierModule(EncoderModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["teacher"])
-        check_settings(self.hparams)
+        self.build(class_weights)
         if mixup + cutmix > 1:
             raise FashionError(f"task.module: mixup {mixup} and cutmix {cutmix} are probabilities of one or the other.")
         self.teacher = teacher
-        self.network = network_from(self.hparams)
-        weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
-        self.class_weights: Tensor
-        self.register_buffer("class_weights", weights, persistent=False)
-        self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def on_fit_start(self) -> None:
@@ -85,13 +78,9 @@ class ClassifierModule(EncoderModule):
         )  # fmt: skip
         kinds, _ = self.network.parts(shrunk(mixed, self.hparams["image_size"]))
         logits = self.network.logits(kinds)
-        harder = self.network.with_margin(logits, targets, self.hparams["margin"])
-        smoothing = self.hparams["label_smoothing"]
-        naming = F.cross_entropy(harder, targets, label_smoothing=smoothing, reduction="none")
-        # Not by its own argument: that weighs the smoothing too, so rare classes would be wanted of every picture.
-        loss = (targets @ self.class_weights.to(targets.dtype) * naming).mean()
+        loss = self.naming_loss(self.network.with_margin(logits, targets, self.hparams["margin"]), targets)
         if self.teacher is not None:
-            loss = torch.lerp(loss, imitation(logits, self.teacher(mixed)), self.hparams["teaching"])
+            loss = torch.lerp(loss, distillation_loss(logits, self.teacher(mixed)), self.hparams["teaching"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
         return loss
 

@@ -10,7 +10,7 @@ from fashion.metrics import Floats
 
 
 def paired_bootstrap(
-    first: Floats, second: Floats, *, groups: NDArray[np.str_] | None = None, samples: int = 10_000, seed: int = 0
+    first: Floats, second: Floats, *, groups: NDArray[np.str_] | None = None, samples: int = 10_000
 ) -> dict[str, float]:
     """The mean of second − first [N] with its 95% interval, and how sure its sign is.
 
@@ -18,11 +18,11 @@ def paired_bootstrap(
         groups: [N]: whole groups are drawn, since pictures of one are not independent.
 
     Returns:
-        `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided), never 0:
-        so few resamples cannot say that it is.  Of fewer than two values or groups the difference alone.
+        `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided), and
+        never 0, which resamples cannot show.  Of fewer than two values or groups `difference` alone.
     """
     difference = np.asarray(second, float) - np.asarray(first, float)
-    (means,) = resampled_means(difference[None], groups, samples, seed)
+    (means,) = resampled_means(difference[None], groups, samples, seed=0)
     if not means.size:
         return {"difference": float(difference.mean())}
     low, high = np.quantile(means, [0.025, 0.975])
@@ -32,7 +32,7 @@ def paired_bootstrap(
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
-    """McNemar's exact test of two models' rights and wrongs [N] on the same pictures, which must be independent.
+    """McNemar's exact test of which pictures [N] two models have right; the pictures must be independent.
 
     Returns:
         `only_first`, `only_second`: pictures that one alone has right; `p`: two-sided, from the binomial distribution.

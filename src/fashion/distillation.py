@@ -1,7 +1,7 @@
 """Learning from trained networks as well as from the labels ("distillation", https://arxiv.org/abs/1503.02531).
 
 The teachers look at the very pictures that the student sees, mixed and augmented alike, but may see them larger: that
-is consistent teaching (https://arxiv.org/abs/2106.05237), which forgives a long training on few pictures.
+is consistent teaching (https://arxiv.org/abs/2106.05237), which gains from long trainings even on few pictures.
 """
 
 import math
@@ -50,13 +50,18 @@ class Teacher:
         return torch.stack(said).logsumexp(dim=0) - math.log(len(said))
 
 
-def imitation(logits: Tensor, wanted: Tensor) -> Tensor:
-    """The divergence of the student's probabilities (of logits [N,classes]) from the teacher's; 0 where they agree.
+def distillation_loss(logits: Tensor, teacher_log_probabilities: Tensor) -> Tensor:
+    """The divergence of the student's probabilities, of its logits, from the teacher's; 0 where they agree.
 
-    Both are softened by a temperature of 2, so that what is unlikely counts too: how classes resemble each other.
+    Both are softened by a temperature of 2, so that unlikely classes count too: they tell how classes resemble each
+    other.
+
+    Args:
+        logits: the student's, as they are [N,classes].
+        teacher_log_probabilities: softened already, as `Teacher` returns them [N,classes].
     """
     own = F.log_softmax(logits / TEMPERATURE, dim=1)
-    return F.kl_div(own, wanted, reduction="batchmean", log_target=True) * TEMPERATURE**2
+    return F.kl_div(own, teacher_log_probabilities, reduction="batchmean", log_target=True) * TEMPERATURE**2
 
 
 def fused(network: SiameseEncoder) -> SiameseEncoder:

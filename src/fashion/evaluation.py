@@ -15,23 +15,20 @@ from fashion.encoder import Encoder
 from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
-from fashion.retrieval import Retrieval, leave_one_out, retrieval
+from fashion.protocols import PREFIX, PROTOCOLS, searched
+from fashion.retrieval import Retrieval
 from fashion.versions import installed, machine, versions
 
-PROTOCOLS = ("gallery", "leave-one-out")
-PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
-
-
 HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/top5", "loo/map")
-"""What is shown of a training run, as far as there are such figures; everything is in its `metrics.json`."""
+"""Metrics that are shown of a training run; all are in its `metrics.json`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The figures of one model on one split.
 
-    class_names: what labels, `predicted` and the confusion's rows and columns number: the data's classes, then those
-    that only the model knows.
+    class_names: what the numbers in labels and `predicted` and the confusion's rows and columns stand for: the data's
+    classes, then those that only the model knows.
     metrics: name → value; search metrics carry their protocol, as in `gallery/top1` and `loo/map`.
     intervals: name → 95% bootstrap interval (over pictures or groups of them) of those that are means over pictures.
     per_class: class → precision, recall, f1, support.  embeddings, predicted, probability: of the
@@ -49,6 +46,10 @@ class Evaluation:
     predicted: NDArray[np.int64]
     probability: NDArray[np.float32]
     gallery: NDArray[np.float32] | None
+
+    def headlines(self) -> dict[str, float]:
+        """The metrics that are shown of a training run, as far as there are such."""
+        return {name: self.metrics[name] for name in HEADLINES if name in self.metrics}
 
 
 def evaluate(
@@ -89,48 +90,49 @@ def evaluate(
     names += tuple(name for name in encoder.class_names if name not in names)
     predicted = np.array([names.index(name) for name in encoder.class_names])[probabilities.argmax(axis=1)]
     matrix = confusion_matrix(truth, predicted, len(names))
-    scores = classification(matrix)
-    groups = groups_of(queries)
-    metrics = {name: value for name, value in scores.items() if known and isinstance(value, float)}
-    right = (truth == predicted).astype(float)
-    intervals = bootstrap_intervals({"accuracy": right}, groups=groups) if known else {}
-    wanted, gallery_wanted = relevant_numbers(queries, gallery, relevance)
-    themselves = rows_in(queries, gallery)
-    searched = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
-    retrievals: dict[str, Retrieval] = {}
-    for protocol in protocols:
-        if protocol == "leave-one-out":
-            found = leave_one_out(embeddings, wanted)
-        else:
-            assert searched is not None
-            only = (predicted, gallery.labels) if protocol == "filtered" else None
-            found = retrieval(embeddings, wanted, searched, gallery_wanted, exclude=themselves, only=only)
-        retrievals[protocol] = found
+    scores = classification(matrix) if known else {}
+    metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
+    in_gallery = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
+    retrievals = searched(queries, embeddings, gallery, in_gallery, protocols, relevance, predicted)
+    for protocol, found in retrievals.items():
         metrics |= found.summary(f"{PREFIX[protocol]}/")
-        answered = found.relevant > 0
-        own = None if groups is None else groups[answered]
-        if answered.any():
-            values = {f"{PREFIX[protocol]}/{name}": each for name, each in found.per_query().items()}
-            intervals |= bootstrap_intervals(values, groups=own)
-    support = matrix.sum(axis=1)
-    per_class = {
-        name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support[at])}
-        for at, name in enumerate(names)
-        if known and support[at]
-    }
     return Evaluation(
         split,
         names,
         metrics,
-        intervals,
-        per_class,
+        _intervals(truth == predicted if known else None, retrievals, groups_of(queries)),
+        _per_class(scores, matrix, names) if known else {},
         matrix,
         retrievals,
         embeddings,
         predicted.astype(np.int64),
         probabilities.max(axis=1),
-        searched,
+        in_gallery,
     )
+
+
+def _intervals(
+    right: NDArray[np.bool_] | None, retrievals: Mapping[str, Retrieval], groups: NDArray[Any] | None
+) -> dict[str, tuple[float, float]]:
+    """Of the accuracy, from which queries are named right (None: nothing is said of naming), and of each search."""
+    found = {} if right is None else bootstrap_intervals({"accuracy": right.astype(float)}, groups=groups)
+    for protocol, searches in retrievals.items():
+        answered = searches.relevant > 0
+        if answered.any():
+            values = {f"{PREFIX[protocol]}/{name}": each for name, each in searches.per_query().items()}
+            found |= bootstrap_intervals(values, groups=None if groups is None else groups[answered])
+    return found
+
+
+def _per_class(
+    scores: Mapping[str, Any], matrix: NDArray[np.int64], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Class → its precision, recall, f1 and support, of the classes that queries have."""
+    return {
+        name: {kind: float(scores[kind][at]) for kind in ("precision", "recall", "f1")} | {"support": int(support)}
+        for at, (name, support) in enumerate(zip(names, matrix.sum(axis=1), strict=True))
+        if support
+    }
 
 
 def groups_of(pictures: PictureArray) -> NDArray[Any] | None:
@@ -142,31 +144,8 @@ def groups_of(pictures: PictureArray) -> NDArray[Any] | None:
     return np.array(groups) if len(set(groups)) < len(groups) else None
 
 
-def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
-    """[Q] the gallery's row of each query, where it is in there too, else -1: no picture is to find itself."""
-    rows = {(item.path, item.box): at for at, item in enumerate(gallery.items)}
-    return np.array([rows.get((item.path, item.box), -1) for item in queries.items], np.int64)
-
-
-def relevant_numbers(
-    queries: PictureArray, gallery: PictureArray, relevance: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers that are equal where one picture is what a search for another should find.
-
-    Raises:
-        FashionError: if a picture lacks the column.
-    """
-    if relevance == "class":
-        return queries.labels, gallery.labels
-    values = [item.extra.get(relevance) for item in (*queries.items, *gallery.items)]
-    if any(value in (None, "") for value in values):
-        raise FashionError(f"relevance is {relevance!r}, and some pictures have no such column; set relevance=class.")
-    _, numbers = np.unique(np.array(values, dtype=str), return_inverse=True)
-    return numbers[: len(queries.items)].astype(np.int64), numbers[len(queries.items) :].astype(np.int64)
-
-
 def _no_match(result: Evaluation, precision: float) -> dict[str, float] | None:
-    """When the nearest picture of the gallery is no answer; taken on this split, as everything here is."""
+    """The score below which the nearest picture of the gallery is no answer, chosen on this split."""
     found = result.retrievals.get("gallery")
     return no_match_threshold(found.nearest, found.figures["top1"], precision) if found else None
 

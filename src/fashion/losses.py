@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from fashion.arguments import checked
 from fashion.errors import FashionError
@@ -23,25 +22,10 @@ class Triplets(NamedTuple):
     negative: Tensor
 
 
-DIFFERENCES = 2**22
-"""Numbers held at once for distances: those of a batch of 362 embeddings of 32 numbers."""
-
-
 def pairwise_distances(embeddings: Tensor) -> Tensor:
-    """[N,D] → [N,N] Euclidean distances, with a finite gradient where two embeddings coincide.
-
-    A larger batch is taken in parts, whose differences are computed again for the gradient instead of being kept.
-    """
-    parts = torch.split(embeddings, max(1, DIFFERENCES // max(1, embeddings.numel())))
-    if len(parts) == 1:
-        return _distances(embeddings, embeddings)
-    return torch.cat([checkpoint(_distances, one, embeddings, use_reentrant=False) for one in parts])
-
-
-def _distances(some: Tensor, others: Tensor) -> Tensor:
-    """[M,D] and [N,D] → [M,N]; differences [M,N,D] are exact where embeddings are close, dot products are not."""
-    squared = (some.unsqueeze(1) - others.unsqueeze(0)).square().sum(dim=2)
-    return (squared + 1e-12).sqrt()
+    """[N,D] → [N,N] Euclidean distances; the gradient is 0 where two embeddings coincide."""
+    # Not by dot products, which cdist would take for larger batches: they lose the digits of small distances.
+    return torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _masks(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,8 @@ def no_match_threshold(nearest: Floats, right: Floats, precision: float) -> dict
         nearest: [Q] score of each query's nearest item.  right: [Q] 1 where that item is relevant, else 0.
 
     Returns:
-        `threshold`, the `precision` of the answers from it on, and the share of queries `answered`; where no threshold
-        reaches the precision, the one that comes nearest to it.
+        `threshold`, the `precision` of the answers from it on, the share of queries `answered`, and `target`, the
+        precision asked for; where no threshold reaches it, the one that comes nearest.
     """
     order = np.argsort(-nearest, kind="stable")
     scores = nearest[order]

@@ -1,11 +1,12 @@
 """What the Lightning modules of both tasks share: the network, its optimiser, and its looks when training ends."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,25 +16,29 @@ from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.transforms import shrunk
 from fashion.encoder import UNFITTED
 from fashion.errors import FashionError
+from fashion.hyperparameters import check_settings
 from fashion.metrics import classification, confusion_matrix
-from fashion.network import SiameseEncoder
+from fashion.network import SiameseEncoder, network_from
 from fashion.optim import one_cycle
 
 log = logging.getLogger(__name__)
 
-DARKEST = 4.0
+SCALED_BELOW = 4.0
 """No batch of pictures of values 0…255 stays below it; pictures of values 0…1, centred or not, do."""
 
 
 class EncoderModule(LightningModule):
-    """A `SiameseEncoder` in training, by whatever loss."""
+    """A `SiameseEncoder` in training, whatever its loss."""
 
     network: SiameseEncoder
+
+    class_weights: Tensor
+    """Weight of each class in `naming_loss` [classes]."""
 
     monitor: str
     """The metric by which the best epoch is chosen: the highest is."""
 
-    figure: str
+    headline: str
     """The figure of a run's evaluation that says what the run is worth."""
 
     started_from: str | None = None
@@ -45,12 +50,25 @@ class EncoderModule(LightningModule):
     looks_fitted = False
     """Whether the axes of looks were fitted to the network as it is; its checkpoints note it."""
 
-    fits_looks = True
-    """Fit them when training ends; False: whoever trains does so itself, in the checkpoints."""
+    fit_looks_at_end = True
+    """Fit them when training ends; False: the caller fits them in the saved checkpoints instead."""
 
     def __init__(self) -> None:
         super().__init__()
         self._warned: set[str] = set()
+
+    def build(self, class_weights: Sequence[float] | None) -> None:
+        """Make the network and what goes with it, by the hyper-parameters that were saved; None: equal weights.
+
+        Raises:
+            FashionError: for settings that no training can have.
+        """
+        check_settings(self.hparams)
+        self.network = network_from(self.hparams)
+        weights = torch.tensor(class_weights or [1.0] * len(self.hparams["class_names"]), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        size = self.hparams["image_size"]
+        self.example_input_array = torch.zeros(2, 3, size, size, dtype=torch.uint8)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [N,3,H,W] of values 0…255 → embeddings [N,64], logits [N,classes]."""
@@ -59,18 +77,18 @@ class EncoderModule(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validation_step(batch, batch_idx, dataloader_idx)
 
-    def _look_at(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def _warn_if_scaled(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Warn if the pictures of a first batch seem to be scaled: the network does that itself."""
         pictures = pictures_of(batch)
         if batch_idx == 0 and isinstance(pictures, Tensor) and pictures.is_floating_point():
             most = pictures.max().item()
-            if 0 < most < DARKEST:
+            if 0 < most < SCALED_BELOW:
                 self.warn_once(
                     f"A batch of pictures has values of {most:.3g} at most, and the network takes 0…255: give them as "
                     "they are, neither scaled (as ToDtype(scale=True) does) nor normalised."
                 )
 
-    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _look_at
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _warn_if_scaled
 
     def warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -113,6 +131,14 @@ class EncoderModule(LightningModule):
         self.log(f"{split}/acc", scores["accuracy"], prog_bar=self.monitor == "val/acc")
         self.log(f"{split}/f1", scores["f1_macro"])
 
+    def naming_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Weighted mean cross-entropy of logits [N,classes]; targets: classes [N], or their shares [N,classes]."""
+        losses = F.cross_entropy(logits, targets, label_smoothing=self.hparams["label_smoothing"], reduction="none")
+        # Not by the `weight` of cross_entropy: it weighs the smoothing too, so that rare classes would be expected in
+        # every picture, and it divides by the sum of each batch's weights.
+        weights = self.class_weights[targets] if targets.ndim == 1 else targets @ self.class_weights.to(targets.dtype)
+        return (weights * losses).mean()
+
     def on_predict_start(self) -> None:
         if not self.looks_fitted:
             log.warning(UNFITTED, self.trainer.ckpt_path or type(self).__name__)
@@ -131,14 +157,15 @@ class EncoderModule(LightningModule):
         checkpoint["looks_fitted"] = self.looks_fitted
         checkpoint["started_from"] = self.started_from
         checkpoint["settings"] = self.settings
-        if self.looks_fitted:  # what a callback averages over the steps are the weights, before their looks were fitted
+        if self.looks_fitted:  # an averaging callback saves weights from before their looks were fitted
             own = self.state_dict()
             checkpoint["state_dict"] |= {name: own[name] for name in own if plain(name).startswith("network.axes.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.looks_fitted = checkpoint.get("looks_fitted", True)
         self.started_from = checkpoint.get("started_from", self.started_from)
-        if not self.looks_fitted and self._trainer is None:  # a Trainer may train on; it warns when it predicts
+        # A trainer may train on, and it warns when it predicts.  Its public name raises where there is none.
+        if not self.looks_fitted and self._trainer is None:
             log.warning(UNFITTED, type(self).__name__)
 
     def on_train_start(self) -> None:
@@ -146,7 +173,7 @@ class EncoderModule(LightningModule):
 
     def on_train_end(self) -> None:
         """Fit the looks to the training pictures."""
-        if self.fits_looks:
+        if self.fit_looks_at_end:
             self.fit_looks(self._training_batches())
 
     def fit_looks(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -158,7 +185,7 @@ class EncoderModule(LightningModule):
         self.looks_fitted = True
 
     def _training_batches(self) -> Iterable[tuple[Tensor, Tensor]]:
-        """Every training picture once; of loaders that are not ours as many batches as were trained on, at most."""
+        """Every training picture once; of other loaders than ours, at most as many batches as were trained on."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, AugmentingDataModule):
             return data.evaluation_loader("train")

@@ -20,6 +20,9 @@ class Muon(torch.optim.Optimizer):
     one, and a few directions take most of it.  Muon sets the momentum's singular values to one, so that all directions
     are learned at the same pace.
 
+    PyTorch's own Muon takes parameters of two dimensions only, so no convolutions, and orthogonalises them one by one.
+    Here as there, `torch._foreach_…` is one call for many tensors; there are no public names for it.
+
     Args:
         groups: parameters and settings, as for other optimisers.
         lr: the rate: the root mean square of a step's numbers, times `scale`.
@@ -46,9 +49,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, defaults | {"orthogonal": False})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned; counts of steps come to where their parameters are.
+        """Load what `state_dict` returned; counts of steps are moved to their parameters' devices.
 
-        Torch leaves them where they were read, on the CPU, unless a group says that it is fused.
+        Torch leaves them on the CPU, where they were read, unless a group says that it is fused.
         """
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
@@ -75,14 +78,15 @@ class Muon(torch.optim.Optimizer):
         lr, decay = group["lr"], group["betas"][0]
         for shape, members in alike.items():
             momenta = torch.stack([momentum.flatten(1) for momentum in self._momenta(members, decay)])
-            steps = orthogonal(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
-            steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5  # numbers of an orthogonal one: 1/√(longer side)
+            steps = newton_schulz(momenta.bfloat16() if self.defaults["bf16"] else momenta).to(momenta.dtype)
+            # An orthogonal matrix has numbers of 1/√(longer side).
+            steps *= lr * group["scale"] * max(steps.shape[1:]) ** 0.5
             weights: list[Tensor] = [*members]
             torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
             torch._foreach_sub_(weights, [step.reshape(shape) for step in steps])
 
     def _momenta(self, parameters: list[nn.Parameter], decay: float) -> Sequence[Tensor]:
-        """Nesterov's: each momentum with this gradient in it twice."""
+        """Nesterov momentum: the gradient is added to the momentum, and once more to what the step follows."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:
@@ -117,7 +121,7 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def newton_schulz(matrices: Tensor) -> Tensor:
     """[B,M,N] → [B,M,N] of the same singular vectors, with singular values near 1.
 
     Newton–Schulz iterations of a quintic whose slope at 0 is steep: it needs products of matrices only.

@@ -37,8 +37,8 @@ class SiameseEncoder(nn.Module):
     between it and one learned direction a class, times a learned scale ("NormFace",
     https://arxiv.org/abs/1704.06369): what is trained to classify is then already arranged for search by cosine.
 
-    The **look**, from the means over 4×4 parts of the middle map, is trained by no loss: classes reach into the last
-    layers and wipe out what does not tell them apart, which is what finds pictures of other classes.  After training,
+    The **look**, from the means over 4×4 parts of the middle map, is trained by no loss: training on classes removes
+    from the last layers what does not tell them apart, which is what finds pictures of other classes.  After training,
     `fit_looks` lays its axes along what differs most between pictures.  Before that they are random.
 
     The cosine of two embeddings is (1 − look) · cosine of their kinds + look · cosine of their looks.
@@ -97,8 +97,8 @@ class SiameseEncoder(nn.Module):
     def fit_looks(self, batches: Iterable[Tensor]) -> None:
         """Lay the axes of looks along the principal components of pictures, given in batches [N,3,H,W].
 
-        Each is divided by the square root of its standard deviation: half way between principal components as they
-        are, where light decides, and whitened ones, where noise does.
+        Each is divided by the square root of its standard deviation: half way between plain principal components,
+        which light dominates, and whitened ones, which noise dominates.
         """
         # On the CPU, as not every device computes in double precision.
         features = (self.parts(batch.to(self.axes.weight.device))[1].cpu() for batch in batches)
@@ -109,9 +109,9 @@ class SiameseEncoder(nn.Module):
 
 @contextmanager
 def precisely(device: torch.device) -> Iterator[None]:
-    """Where all is computed with all digits: an Nvidia GPU would round factors to ten bits (TF32).
+    """Compute in full single precision: an Nvidia GPU would round factors to ten bits (TF32).
 
-    It does so in convolutions; in products of matrices where `torch.set_float32_matmul_precision` lets it.
+    It does so in convolutions, and in products of matrices where `torch.set_float32_matmul_precision` allows it.
     """
     if device.type != "cuda":
         yield
@@ -119,7 +119,7 @@ def precisely(device: torch.device) -> Iterator[None]:
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        # What is not given would be PyTorch's default, not what was set before.
+        # A flag that is not given would become PyTorch's default, not stay as it was.
         with cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False):
             yield
     finally:
@@ -138,12 +138,22 @@ def network_from(hparams: Mapping[str, Any]) -> SiameseEncoder:
     return SiameseEncoder(hparams["backbone"], classes, hparams.get("dropout", 0.0), hparams.get("look", 0.25))
 
 
+def parameters_and_macs(network: nn.Module, image_size: int) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates for one picture (two floating-point operations each)."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import, and no search counts
+
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
+
+
 def fingerprint(
     tensors: Mapping[str, Any], image_size: int, class_names: Sequence[str], centre: float, look: float
 ) -> str:
-    """16 hex digits that change whenever what comes of a picture may.
+    """16 hex digits that change whenever a picture's embedding or class may.
 
-    That is with the weights, the picture's size, the share of it that is shown, the classes, or the share of looks.
+    They depend on the weights, the picture's size, the share of it that is shown, the classes, and the share of looks.
 
     Args:
         tensors: name → array of the network's weights.

@@ -7,17 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fashion.data.transforms import shrunk
 from fashion.errors import FashionError
 from fashion.losses import TripletLoss
 from fashion.module import EncoderModule
-from fashion.network import SiameseEncoder, network_from
-from fashion.optim import check_settings
 from fashion.retrieval import leave_one_out, retrieval
-
-__all__ = ["SiameseEncoder", "TripletModule"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +44,7 @@ class TripletModule(EncoderModule):
         class_weights: weight of each class in the cross-entropy, or None for equal ones.
     """
 
-    monitor, figure = "val/map", "gallery/map"
+    monitor, headline = "val/map", "gallery/map"
     """The metric by which the best epoch is chosen, logged by `log_scores`, and what evaluations call it."""
 
     def __init__(
@@ -73,19 +68,14 @@ class TripletModule(EncoderModule):
     ):
         super().__init__()
         self.save_hyperparameters(ignore=["loss", "class_of", "class_weights"])
-        check_settings(self.hparams)
+        self.build(class_weights)
         self.class_of: Tensor | None
         self.register_buffer("class_of", None if class_of is None else torch.tensor(class_of), persistent=False)
-        self.network = network_from(self.hparams)
         if not classification:  # what no loss reaches is frozen: distributed training waits for gradients
             self.network.directions.requires_grad_(False)
             self.network.log_scale.requires_grad_(False)
         self.loss = TripletLoss() if loss is None else loss
         check_loss(self.loss)
-        weights = torch.tensor(class_weights or [1.0] * len(class_names), dtype=torch.float32)
-        self.class_weights: Tensor
-        self.register_buffer("class_weights", weights, persistent=False)
-        self.example_input_array = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
         self.collapsed = False
         self._seen: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._labels: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -104,10 +94,7 @@ class TripletModule(EncoderModule):
             )
         if self.hparams["classification"]:
             classes = labels if self.class_of is None else self.class_of[labels]
-            smoothing = self.hparams["label_smoothing"]
-            naming = F.cross_entropy(self.network.logits(kinds), classes, label_smoothing=smoothing, reduction="none")
-            # Not by its own argument, which weighs the smoothing too, and divides by the weights of each batch.
-            naming = (self.class_weights[classes] * naming).mean()
+            naming = self.naming_loss(self.network.logits(kinds), classes)
             loss = loss + self.hparams["classification"] * naming
         self._log_training(loss, metric, kinds.detach())
         return loss

@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from fashion.data import arrays
 from fashion.data.arrays import PictureArray, picture_array
 from fashion.data.augmenting import AugmentingDataModule
-from fashion.data.datamodules import ImageDataModule, asked_and_searched
+from fashion.data.datamodules import ImageDataModule, queries_and_gallery
 from fashion.data.datasets import ImageDataset, TripletDataset
 from fashion.data.images import BadPictureError, load_picture
 from fashion.data.sources import read_source
@@ -376,7 +376,7 @@ def test_a_picture_is_asked_and_searched_for_where_its_rows_say_so(pictures, tmp
         "\n".join(["path,label,is_query,is_gallery,split", *(f"{row},train" for row in rows)])
     )
     images = ImageDataModule("table", pictures / "train/items.csv", cache_dir=tmp_path / "c", image_size=32)
-    asked, searched = asked_and_searched(images, "train")
+    asked, searched = queries_and_gallery(images, "train")
     assert [item.path for item in asked.items] == ["hat/0.png", "dress/0.png"]
     assert [item.path for item in searched.items] == ["hat/0.png", "hat/1.png"]
 

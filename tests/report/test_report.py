@@ -103,7 +103,7 @@ def test_the_confusion_of_many_classes_stays_small():
 def test_the_most_frequent_confusions_are_named():
     matrix = np.array([[30, 1, 4], [0, 20, 0], [9, 0, 1]])
     headers, rows = most_confused(matrix, ["dress", "hat", "shoes"], count=2)
-    assert headers == ["is", "named", "pictures"]
+    assert headers == ["true", "predicted", "pictures"]
     assert rows == [["shoes", "dress", "9 of 10"], ["dress", "shoes", "4 of 35"]]
     assert len(most_confused(matrix, ["dress", "hat", "shoes"])[1]) == 3
     assert most_confused(np.eye(2, dtype=np.int64), ["dress", "hat"]) is None

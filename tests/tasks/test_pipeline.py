@@ -416,7 +416,7 @@ ONE = "pytorch_lightning.strategies.SingleDeviceStrategy"
     ],
 )
 def test_figures_and_looks_are_made_on_the_device_that_trained(run_here, data, monkeypatch, trainer, device):
-    raw, fit_looks, named, fitted = TorchEncoder.raw, training.fit_looks, [], []
+    raw, fit_looks, named, fitted = TorchEncoder.raw, training.fit_looks_in, [], []
 
     def naming(self, pictures):
         named.append(str(self.device))
@@ -427,7 +427,7 @@ def test_figures_and_looks_are_made_on_the_device_that_trained(run_here, data, m
         fit_looks(checkpoint, pictures, device)
 
     monkeypatch.setattr(TorchEncoder, "raw", naming)
-    monkeypatch.setattr(training, "fit_looks", fitting)
+    monkeypatch.setattr(training, "fit_looks_in", fitting)
     run_here("task=classify", *data, *trainer, "task.epochs=1")
     assert (named, fitted) == ([device] * 2, [device] * 2)
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from fashion.benchmark import quality
 from fashion.export.int8 import quantized
 from fashion.export.onnx import export_onnx
-from fashion.network import SiameseEncoder
+from fashion.network import SiameseEncoder, parameters_and_macs
 from fashion.optim import optimizer
-from fashion.tasks.summary import count
 from fashion.timing import Timing, interleaved, ratio
 
 BATCH = 64
@@ -33,7 +32,7 @@ def run(backbones: Mapping[str, Mapping[str, Any]], image_size: int, rounds: int
     networks = {name: SiameseEncoder(settings, CLASSES).eval() for name, settings in backbones.items()}
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (BATCH, 3, image_size, image_size), dtype=np.uint8)
-    sizes = {name: count(network, image_size) for name, network in networks.items()}
+    sizes = {name: parameters_and_macs(network, image_size) for name, network in networks.items()}
     table: dict[str, dict[str, float]] = {
         name: {"parameters": parameters, "multiply-accumulates": macs} for name, (parameters, macs) in sizes.items()
     }

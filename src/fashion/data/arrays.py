@@ -40,12 +40,14 @@ class PictureArray:
 
 
 ROLES = ("is_query", "is_gallery")
-"""Columns that say what a picture is there for in an evaluation."""
+"""Columns that mark a picture as a query of an evaluation, or as part of its gallery."""
 
 
-def once(items: Sequence[Item]) -> list[Item]:
-    """The items without those that show the same (box of a) picture under the same label again: it would be trained on
-    twice as much, and find itself in evaluations.  A catalogue may hold such, as sizes of one shoe with one photo.
+def without_repeats(items: Sequence[Item]) -> list[Item]:
+    """The items, each (box of a) picture once under the same label.
+
+    A repeat would count twice in training, and find itself in evaluations.  Catalogues have them, such as the sizes of
+    a shoe with one photo.
     """
     first: dict[tuple[str, tuple[float, ...] | None, str], Item] = {}
     for item in items:
@@ -63,7 +65,7 @@ def _says_yes(item: Item, column: str) -> bool:
     return str(item.extra.get(column)).strip().lower() in ("true", "1", "1.0", "yes")
 
 
-def chosen(array: PictureArray, column: str) -> PictureArray | None:
+def where_true(array: PictureArray, column: str) -> PictureArray | None:
     """The pictures whose table says yes in `column` (`is_query`, `is_gallery`); None where it says so of none."""
     rows = np.flatnonzero([_says_yes(item, column) for item in array.items])
     return rows_of(array, rows) if len(rows) else None
@@ -85,8 +87,9 @@ def picture_array(
     centre: float = 1.0,
     contents: Sequence[str] | None = None,
 ) -> PictureArray:
-    """Decode `items` once, as `load_picture` does; later calls map the file, keyed by the pictures' content, the size
-    and the share of them.
+    """Decode `items` once, as `load_picture` does, into a file that later calls map.
+
+    Its name depends on the pictures' content, the size and `centre`.
 
     Args:
         contents: the items' `content_digests`, where they are known already.
@@ -152,7 +155,7 @@ def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder:
     skipped: list[tuple[int, str, str]] = []  # a table may name one picture twice, with another box
     with replacing(folder / "pictures.npy", "set cache_dir to a larger disk") as part:
         array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(items), 3, size, size))
-        with part.open("r+b") as file:  # else a full disk would end the process where it writes into the map
+        with part.open("r+b") as file:  # reserved, as writing into the map on a full disk would kill the process
             os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         count = 0
         decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items], centre)
@@ -174,7 +177,7 @@ def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder:
 def relabelled(array: PictureArray, column: str) -> tuple[PictureArray, NDArray[np.int64]]:
     """The same pictures numbered by the values of a column, such as `product_id`, and the class of each such number.
 
-    A value that one picture alone has is like no other, and that picture is left out.
+    Pictures whose value no other picture has are left out.
 
     Raises:
         FashionError: if a picture has no such value, one value is of two classes, or no two pictures share one.

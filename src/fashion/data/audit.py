@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fashion.data.arrays import PictureArray
+from fashion.data.blocks import SIDE, in_blocks
 from fashion.encoder import Encoder
 
-SIDE = 16
 NEAR = 0.95
 """Share of equal bits from which two pictures are near-duplicates: the same photo, saved again, scaled or relit."""
 
 ALIKE = 0.999
-"""Cosine of embeddings that, beside 90% equal bits, says the same.  Alone it says little: a good model puts all white
-T-shirts of one photographer there."""
+"""Cosine of embeddings from which pictures with 90% equal bits are near-duplicates, too.  Alone it says little: a good
+model finds all white T-shirts of one photographer so alike."""
 
 FLAT = 2.5
 """Standard deviation of the grey values of a picture's blocks (of 255) below which there is nothing to see."""
@@ -126,9 +126,9 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
 def copied(splits: Mapping[str, PictureArray]) -> dict[str, int]:
     """How many pictures are copies of one in an earlier split, and how many groups are in more than one.
 
-    Flat pictures, of one colour, are left out, as an audit names them apart.  It is what an audit's summary says of
-    both, without near-duplicates, whose search takes the square of the pictures: this takes some ten seconds for a
-    million.
+    Flat pictures, of one colour, are left out, as an audit lists them separately.  These are the figures of an audit's
+    summary without near-duplicates.  Their search takes time that grows with the square of the number of pictures;
+    this takes some ten seconds for a million.
     """
     first: dict[bytes, str] = {}
     across = 0
@@ -148,10 +148,7 @@ def _joined(splits: Mapping[str, PictureArray]) -> tuple[list[str], list[str], N
 
 def _grey(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[N,3,S,S] → [N,16,16] means of blocks."""
-    count, _, size, _ = pictures.shape
-    step = size // SIDE
-    blocks = pictures[:, :, : SIDE * step, : SIDE * step].reshape(count, 3, SIDE, step, SIDE, step)
-    means: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    means: NDArray[np.float32] = in_blocks(pictures).mean(axis=(1, 3, 5), dtype=np.float32)
     return means
 
 

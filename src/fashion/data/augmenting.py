@@ -13,33 +13,33 @@ from fashion.data.transforms import Augmentation
 Batch = tuple[Tensor, Tensor]
 
 HELD = 0.25
-"""The share of a GPU's free memory that training pictures may take up; the training itself needs the most of it."""
+"""The share of a GPU's free memory that training pictures may take up; the training itself needs most of it."""
 
 PIECE = 1024
-"""Pictures that are copied there at a time: all at once would take up as much memory of the machine, too."""
+"""Pictures copied to the GPU at a time: all at once would need as much main memory, too."""
 
 
 class AugmentingDataModule(LightningDataModule):
     """A data module whose training batches are (pictures [B,3,S,S] uint8, labels [B]), to be augmented.
 
-    One core gathers and augments pictures slower than a GPU learns from them.  So a GPU augments them itself, and
-    keeps them all, if they fit: what is loaded, then, are their rows.
+    One core gathers and augments pictures more slowly than a GPU trains on them.  So with a GPU they are augmented
+    there and, if they fit, all kept there; the loader then gives row numbers in their place.
     """
 
     augment: Augmentation | None
-    """What is drawn anew for each picture of a training batch; None: nothing."""
+    """How training pictures are augmented, anew in each batch; None: not at all."""
 
     epochs_done = 0
-    """By the run that this one goes on with; Lightning does not know them yet when it asks for the loaders."""
+    """Epochs of the run that is resumed; Lightning asks for the loaders before it knows their number."""
 
     held: Tensor | None = None
-    """The training pictures [N,3,S,S] on the GPU, which batches name the rows of."""
+    """The training pictures [N,3,S,S] on the GPU; batches then hold their row numbers."""
 
     def to_train_on(self, array: PictureArray) -> ImageDataset:
-        """Those pictures, augmented as they are loaded; for a GPU as they are stored, or the rows of what it holds."""
+        """The pictures, augmented as they are loaded; for a GPU as they are stored, or row numbers if it holds them."""
         if not self._on_gpu:
             return ImageDataset(array, self.augment)
-        self.held = None  # before another array is held
+        self.held = None  # freed before another array is copied
         self.held = self._on_device(array)
         return ImageDataset(array, fetch=self.held is None)
 

@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from fashion.arguments import checked
-from fashion.data.arrays import PictureArray, chosen, content_digests, once, picture_array
+from fashion.data.arrays import PictureArray, content_digests, picture_array, where_true, without_repeats
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datasets import ImageDataset
-from fashion.data.samplers import place, shuffled
+from fashion.data.samplers import rank_and_world_size, shuffled
 from fashion.data.sources import SPLITS, Source, read_source
 from fashion.data.transforms import Augmentation
 from fashion.errors import FashionError
@@ -68,7 +68,7 @@ class ImageDataModule(AugmentingDataModule):
             raise FashionError(f"data.image_size is {image_size}; it should be a multiple of 16, and 32 at least.")
         if not 0.5 <= centre <= 1:
             raise FashionError(f"data.centre is {centre}; it should lie between 0.5 and 1.")
-        if not 1 <= stored_scale <= 2:  # crops are sampled, not smoothed: twice is the most
+        if not 1 <= stored_scale <= 2:  # crops are sampled without smoothing, which allows for twice at most
             raise FashionError(f"data.stored_scale is {stored_scale}; it should lie between 1 and 2.")
         if num_workers < 0:
             raise FashionError(f"data.num_workers is {num_workers}; it should be 0 at least.")
@@ -123,7 +123,7 @@ class ImageDataModule(AugmentingDataModule):
         """
         size, centre = size or self.image_size, centre or self.centre
         if (split, size, centre) not in self._arrays:
-            items = once(self.source.split(split))
+            items = without_repeats(self.source.split(split))
             if not items:
                 has = ", ".join(name for name in SPLITS if self.source.split(name))
                 kept = "" if self.fold is None else " with data.fold, which is for comparing recipes"
@@ -173,7 +173,7 @@ class ImageDataModule(AugmentingDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = self.to_train_on(self.training_array())
-        processes = place()[1]
+        processes = rank_and_world_size()[1]
         if len(dataset) // processes < self.batch_size:
             each = f" for each of {processes} processes" if processes > 1 else ""
             raise FashionError(
@@ -224,23 +224,23 @@ class ImageDataModule(AugmentingDataModule):
         )
 
 
-def asked_and_searched(
+def queries_and_gallery(
     data: ImageDataModule, split: str, each_other: bool = False
 ) -> tuple[PictureArray, PictureArray]:
-    """The pictures of a split, and those they are searched in: the training pictures.
+    """The queries of a split, and the gallery that they are searched in: the training pictures.
 
-    A table may say itself which pictures of the split ask and which are asked, as In-shop's does.
+    A table may itself mark which pictures of the split are queries and which the gallery, as In-shop's does.
 
     Args:
-        each_other: no gallery is wanted, as they are searched in each other; they stand for it.
+        each_other: the queries are searched among themselves; they are returned as the gallery, too.
     """
     pictures = data.array(split)
-    queries = chosen(pictures, "is_query") or pictures
-    return queries, queries if each_other else chosen(pictures, "is_gallery") or data.array("train")
+    queries = where_true(pictures, "is_query") or pictures
+    return queries, queries if each_other else where_true(pictures, "is_gallery") or data.array("train")
 
 
 def _context() -> str | None:
-    """How worker processes start, where that is to be said: in a job of joblib's launcher only joblib's own would."""
+    """How worker processes start; None: as usual.  In a job of joblib's launcher, usual is a way of joblib's own."""
     own = multiprocessing.get_all_start_methods()  # the platform's usual one first
     return None if multiprocessing.get_start_method(allow_none=True) in (None, *own) else own[0]
 

@@ -18,7 +18,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Pictures and labels; whole batches are fetched at once, and augmented on the way if `augment` is given.
 
     An item is (picture [3,S,S] uint8, label); a batch, from a list of indices, (pictures [B,3,S,S], labels [B]).  With
-    `fetch=False` the indices themselves stand for the pictures, for whoever holds those.
+    `fetch=False` the indices themselves stand in for the pictures, for a GPU that holds them.
     """
 
     def __init__(self, array: PictureArray, augment: Augment | None = None, fetch: bool = True):

@@ -92,7 +92,7 @@ class _Deck:
         return hand
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -101,7 +101,7 @@ def place() -> tuple[int, int]:
 
 def shuffled(dataset: Any) -> Sampler[int]:
     """All indices in a new random order each epoch, divided among the processes of a distributed run."""
-    rank, world = place()
+    rank, world = rank_and_world_size()
     if world > 1:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning keeps it, the same for all processes
         return DistributedSampler(dataset, world, rank, shuffle=True, seed=seed, drop_last=True)

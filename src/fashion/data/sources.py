@@ -33,14 +33,14 @@ class Item:
     @property
     def box(self) -> tuple[float, ...] | None:
         """(left, top, right, bottom) in pixels where a table has a `bbox`, "left top right bottom"."""
-        text = self.extra.get("bbox")
-        if text in (None, ""):
+        given = self.extra.get("bbox")
+        if given in (None, ""):
             return None
         try:
-            left, top, right, bottom = (float(value) for value in str(text).replace(",", " ").split())
+            left, top, right, bottom = (float(value) for value in str(given).replace(",", " ").split())
         except ValueError:
             raise FashionError(
-                f"{self.path}: bbox {text!r} should be four numbers: left top right bottom, in pixels."
+                f"{self.path}: bbox {given!r} should be four numbers: left top right bottom, in pixels."
             ) from None
         return left, top, right, bottom
 
@@ -207,14 +207,14 @@ def _table(path: Path, validation: float, labels: bool) -> Source:
 
 
 def _below(name: str, root: Path) -> str | None:
-    """The path as it is below the root; None if it does not stay there.
+    """The path relative to the root; None if it does not stay below it.
 
-    As it is written, that is: a folder that it leads through may be a link elsewhere.
+    It is judged as it is written: a folder on the way may be a link to elsewhere.
     """
     path = PurePath(name)
     if not path.is_absolute() and ".." not in path.parts:
         return name
-    # Seldom, and slow: an absolute path may lead to the root by a link.
+    # Rare, and slow: an absolute path may lead to the root through a link.
     for whole in (Path(os.path.normpath(root / path)), (root / path).resolve()):
         if whole.is_relative_to(root):
             return whole.relative_to(root).as_posix() if path.is_absolute() else name

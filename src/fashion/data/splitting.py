@@ -27,7 +27,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     named = [path for path in folders if path.name.lower() in SPLIT_NAMES]
     if [path.name.lower() for path in named] == ["training"] and len(folders) > 1:
-        named = []  # among classes it is one of them: clothes to train in
+        named = []  # beside other classes it is one: sportswear
     found: dict[str, Path] = {}
     for path in named:
         other = found.setdefault(SPLIT_NAMES[path.name.lower()], path)
@@ -49,7 +49,7 @@ def hashed_split(group: str, validation: float) -> str:
 def all_judged(items: Sequence["Item"]) -> list["Item"]:
     """The items, each class with at least one picture to train on and, where it has two groups, one to validate on.
 
-    Groups move as a whole, and one of several classes stays in training where one of them has no other.
+    Groups move as a whole.  A group of several classes stays in training where it is the only one of a class there.
     """
     group_of = [item.group for item in items]
     splits = {group: item.split for group, item in zip(group_of, items, strict=True)}

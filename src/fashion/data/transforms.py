@@ -74,7 +74,7 @@ class Augmentation:
         self.colour, self.grey, self.sharpness = colour, grey, sharpness
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        # Numbers are drawn where the pictures are.  torch.device is a mode that costs the CPU a seventh of the time.
+        # Random numbers are drawn on the pictures' device; on a CPU that mode would cost a seventh of the time.
         with nullcontext() if pictures.is_cpu else pictures.device:
             return self._augmented(pictures)
 

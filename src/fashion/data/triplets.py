@@ -12,7 +12,7 @@ from fashion.data.arrays import PictureArray, relabelled
 from fashion.data.augmenting import AugmentingDataModule, Batch
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.datasets import TripletDataset, members_of
-from fashion.data.samplers import PKBatchSampler, place, shuffled
+from fashion.data.samplers import PKBatchSampler, rank_and_world_size, shuffled
 
 
 class TripletDataModule(AugmentingDataModule):
@@ -48,7 +48,7 @@ class TripletDataModule(AugmentingDataModule):
         self.images.prepare_data()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        array, rank, world = self._alike[0], *place()
+        array, rank, world = self._alike[0], *rank_and_world_size()
         if self.mode == "explicit":
             triplets = TripletDataset(self.to_train_on(array), seed=self.seed + rank)
             size = min(max(self.images.batch_size // 3, 1), max(len(triplets) // world, 1))

@@ -31,8 +31,8 @@ def confusion_picture(matrix: NDArray[np.int64], class_names: Sequence[str]) -> 
     named = range(0, count, -(-count // NUMBERED))
     axes.set_xticks(named, [class_names[at] for at in named], rotation=45, ha="right")
     axes.set_yticks(named, [class_names[at] for at in named])
-    axes.set_xlabel("named")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
     if count <= NUMBERED:
         for row, column in np.argwhere(matrix):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -48,7 +48,7 @@ def most_confused(
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[: min(count, np.count_nonzero(wrong))]
     rows = [
-        [class_names[is_], class_names[named], f"{wrong[is_, named]} of {matrix[is_].sum()}"]
-        for is_, named in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        [class_names[true], class_names[predicted], f"{wrong[true, predicted]} of {matrix[true].sum()}"]
+        for true, predicted in zip(*np.unravel_index(order, wrong.shape), strict=True)
     ]
-    return (["is", "named", "pictures"], rows) if rows else None
+    return (["true", "predicted", "pictures"], rows) if rows else None

@@ -10,7 +10,8 @@ from PIL import Image
 
 from fashion.data.arrays import PictureArray
 from fashion.data.sources import Item
-from fashion.evaluation import Evaluation, rows_in
+from fashion.evaluation import Evaluation
+from fashion.protocols import rows_in
 from fashion.report.confusion import most_confused
 from fashion.report.html import Section
 from fashion.report.pictures import drawn, search_grid
@@ -19,6 +20,9 @@ from fashion.search.results import Hit, SearchResult
 
 SHOWN = 8
 """Queries of a grid."""
+
+HITS = 6
+"""Hits of each query of a grid."""
 
 COLOURS = 20
 """Classes up to which the map has a legend: there are no more colours to tell apart."""
@@ -36,7 +40,7 @@ def evaluation_sections(
     sections = [
         Section("Figures", text=counts, table=figures_table(metrics or result.metrics, result.intervals)),
         Section("Confusion", picture=confusion, table=most_confused(result.confusion, result.class_names),
-                caption="Rows: what it is. Columns: what it is named. The table lists the most frequent confusions."),
+                caption="Rows: true classes. Columns: predicted ones. The table lists the most frequent confusions."),
     ]  # fmt: skip
     if result.per_class:
         sections.insert(1, Section("Per class", table=per_class_rows(result.per_class)))
@@ -63,7 +67,7 @@ def gallery_name(gallery: PictureArray) -> str:
 def worst(result: Evaluation, count: int = SHOWN) -> NDArray[np.int64]:
     """The queries [≤ count] whose search in the gallery has the lowest average precision, worst first.
 
-    Those that have nothing to find are none of them.
+    Queries that have nothing to find are left out.
     """
     found = result.retrievals["gallery"]
     order = np.argsort(found.figures["map"], kind="stable")
@@ -87,8 +91,8 @@ class Searches:
     def _sort(self, item: Item) -> str:
         return item.label if self.relevance == "class" else str(item.extra.get(self.relevance))
 
-    def grid(self, rows: NDArray[np.int64], k: int = 6) -> Image.Image:
-        return search_grid([self.of(int(row), k) for row in rows], self.class_names, tile=96)
+    def grid(self, rows: NDArray[np.int64]) -> Image.Image:
+        return search_grid([self.of(int(row), HITS) for row in rows], self.class_names, tile=96)
 
     @cached_property
     def worst_grid(self) -> Image.Image | None:

@@ -118,8 +118,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         return ImageFont.load_default(size)
 
 
-def pairs_grid(groups: Sequence[tuple[Sequence[str], str]], tile: int = 96, columns: int = 4) -> Image.Image:
-    """Small groups of pictures (paths) with a caption each, in columns."""
+def pairs_grid(groups: Sequence[tuple[Sequence[str], str]]) -> Image.Image:
+    """Small groups of pictures (paths) with a caption each, in four columns."""
+    tile, columns = 96, 4
     widest = max(len(paths) for paths, _ in groups)
     width, height = widest * (tile + 2) + 2 * GAP, tile + TEXT
     rows = -(-len(groups) // columns)

@@ -29,7 +29,7 @@ class ProgressLines(Callback):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not self._validated:  # its figures come here only together with the epoch's own loss
+        if not self._validated:  # validations are reported here, where the epoch's own loss is known
             return
         done = trainer.current_epoch + 1
         pace = (time.perf_counter() - self._started) / (done - self._first)

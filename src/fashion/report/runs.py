@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.config import flat
 from fashion.files import read_json
-from fashion.report.training import flat
 
 Row = dict[str, Any]
 UNFINISHED = "it wrote no metrics.json: cut off, or still running"
@@ -54,7 +54,7 @@ def read_runs(folder: Path) -> list[Row]:
         if isinstance(settings, dict):
             row |= told({str(key): value for key, value in settings.items()}, content)
         row = outcome(run, content) | row
-        measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: it cannot be told
+        measured = MEASURED if row.get("error") == UNFINISHED else (*MEASURED, "index", None)  # None: unknown
         if "error" in row and row.get("task.name") not in measured:
             continue  # a task that gives no figures
         rows.append(row)
@@ -77,9 +77,9 @@ def told(settings: dict[str, Any], content: Any) -> Row:
     return {key: _plain(_followed(named[key], named)) for key in shown}
 
 
-def _followed(value: Any, named: Mapping[str, Any], most: int = 10) -> Any:
-    """What a plain `${key.key}` refers to, through `most` such at most; anything else as it is."""
-    for _ in range(most):
+def _followed(value: Any, named: Mapping[str, Any]) -> Any:
+    """What a plain `${key.key}` refers to; anything else as it is."""
+    for _ in range(10):  # it may lead to another such, or in a circle
         reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
         if reference is None or reference[1] not in named or reference[1] == "seed":  # runs of all seeds have one row
             break
@@ -164,12 +164,12 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return ["run", *differing, *(["seeds"] if "seeds" in names else []), *figures, *tail]
 
 
-def briefly(rows: Sequence[Row], columns: Sequence[str], most: int = 6) -> tuple[list[Row], list[str]]:
-    """Rows and columns for a terminal: of more than `most` settings one column, with those that are seldom so."""
+def briefly(rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Rows and columns for a terminal: of more than 6 settings one column, with those that few rows have."""
     settings = [
         name for name in columns if name not in ("run", "seeds", "error") and name.removesuffix(" sd") not in FIGURES
     ]
-    if len(settings) <= most:
+    if len(settings) <= 6:
         return list(rows), list(columns)
     usual = {name: Counter(str(row.get(name)) for row in rows).most_common(1)[0][0] for name in settings}
     short = []

@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fashion.evaluation import HEADLINES, Evaluation
+from fashion.evaluation import Evaluation
 from fashion.report.evaluation import Searches
 from fashion.report.runs import HYDRAS
 
@@ -24,7 +24,7 @@ THUMBNAIL = 48
 VARIED = re.compile(
     r"seed$|model\.(name|_target_)$|task\.|loss\.|data\.(_target_|batch_size|fold|classes|augment\.)|trainer\.precision$"
 )
-"""Settings that a run of the HParams tab is told by."""
+"""Settings that become columns of the HParams tab."""
 
 PROJECTED = (8192 // THUMBNAIL) ** 2 // 10
 """Pictures in the Projector: its sprite may have 8192×8192 pixels, and browsers slow down long before."""
@@ -49,7 +49,7 @@ class FirstBatch(Callback):
             warnings.simplefilter("ignore")
             try:
                 writer.add_graph(network.eval(), example.to(module.device))
-            except Exception as error:  # a compiled network cannot be traced, and who knows what others raise
+            except Exception as error:  # a compiled network cannot be traced; others may raise anything
                 log.info("TensorBoard has no graph of the network, which cannot be traced (%s).", type(error).__name__)
         network.train(training)
 
@@ -63,7 +63,7 @@ def log_results(
         settings: the run's, key.key → value; what sweeps vary becomes the tab's columns.
         confusion: the matrix as a picture.
     """
-    figures = {f"final/{name}": result.metrics[name] for name in HEADLINES if name in result.metrics}
+    figures = {f"final/{name}": value for name, value in result.headlines().items()}
     columns = {key: _scalar(value) for key, value in settings.items() if VARIED.match(key) and not HYDRAS.search(key)}
     logger.log_hyperparams(columns, figures, step=step)
     logger.experiment.add_image("final/confusion", np.asarray(confusion), 0, dataformats="HWC")
@@ -79,8 +79,9 @@ def log_searches(logger: TensorBoardLogger, searches: Searches) -> None:
     small = torch.nn.functional.interpolate(thumbnails, size=(THUMBNAIL, THUMBNAIL), mode="area")
     labels = [[searches.class_names[queries.labels[at]], searches.class_names[result.predicted[at]],
                queries.items[at].path] for at in some]  # fmt: skip
+    header = ["true", "predicted", "path"]
     writer.add_embedding(
-        result.embeddings[some], labels, small, global_step=0, tag="embeddings", metadata_header=["is", "named", "path"]
+        result.embeddings[some], labels, small, global_step=0, tag="embeddings", metadata_header=header
     )
     logger.save()
 

@@ -58,14 +58,3 @@ def training_sections(folder: Path, settings: Mapping[str, Any]) -> list[Section
 
 def settings_section(settings: Mapping[str, Any]) -> Section:
     return Section("Settings", table=(["key", "value"], [[name, str(value)] for name, value in settings.items()]))
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as key.key → value."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

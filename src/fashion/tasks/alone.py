@@ -20,13 +20,13 @@ def run_alone(cfg: DictConfig) -> Any:
         return run_task(cfg)
     folder = Path(hydra_config.runtime.output_dir)
     error_file = folder / "error.txt"
-    error_file.unlink(missing_ok=True)  # of a run that goes on
+    error_file.unlink(missing_ok=True)  # left by the run that is resumed
     settings = folder / hydra_config.output_subdir
     before = settings.with_name(settings.name + BEFORE)
     try:
         return run_task(cfg)
     except Exception as error:
-        # A full disk is said already; of several processes the first to fail says why.
+        # A full disk is reported already; of several processes the first to fail writes the file.
         with suppress(OSError):
             if not (folder / "metrics.json").exists():
                 with error_file.open("x", encoding="utf-8") as file:

@@ -10,12 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pydantic import Field
 
+from fashion.config import as_dict
 from fashion.encoder import load_encoder
 from fashion.files import write_text
 from fashion.model_files import bundle_of
 from fashion.report.pictures import recall_plot, save_picture
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, as_dict, note_unused, read_options
+from fashion.tasks.options import Options, note_unused, read_options
 from fashion.versions import machine
 
 log = logging.getLogger(__name__)

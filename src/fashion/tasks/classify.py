@@ -9,12 +9,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion.checkpoints import load_network
+from fashion.config import as_dict
 from fashion.data.datamodules import ImageDataModule
 from fashion.data.folders import class_name
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.model_files import find_model
-from fashion.tasks.options import as_dict, note_unused, read_options
+from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train

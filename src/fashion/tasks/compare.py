@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, open_dict
 
 from fashion.comparison import mcnemar, paired_bootstrap
+from fashion.config import as_dict
 from fashion.data.arrays import PictureArray, rows_of
-from fashion.data.datamodules import ImageDataModule, asked_and_searched
+from fashion.data.datamodules import ImageDataModule, queries_and_gallery
 from fashion.encoder import Encoder, load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import PREFIX, PROTOCOLS, Evaluation, evaluate, groups_of
+from fashion.evaluation import Evaluation, evaluate, groups_of
 from fashion.files import write_text
+from fashion.protocols import PREFIX, PROTOCOLS
 from fashion.quoting import as_typed_list
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
-from fashion.tasks.options import Options, as_dict, read_options
+from fashion.tasks.options import Options, read_options
 from fashion.tasks.run_data import data_settings, data_used, with_data_of
 from fashion.tasks.shown import data_of, data_shown_to, note_splits, note_training_only
 
@@ -56,7 +58,7 @@ def run(cfg: DictConfig) -> float:
     trained = {name: trained_on(encoder, cfg) for name, encoder in zip(("run", "run_b"), encoders, strict=True)}
     for encoder in encoders:
         data = data_for(encoder, cfg)
-        queries, gallery = asked_and_searched(data, options.split)
+        queries, gallery = queries_and_gallery(data, options.split)
         if options.split != "train":  # else training pictures are what is asked for
             queries = untrained(queries, trained)
         results.append(evaluate(encoder, queries, gallery, split=options.split))
@@ -74,7 +76,7 @@ def run(cfg: DictConfig) -> float:
     if groups is None:
         sentence += f" (McNemar: p = {naming['p']:.3f})."
         ps.append(naming["p"])
-    else:  # McNemar's test takes each picture for independent, and finds differences where there are none
+    else:  # McNemar's test takes pictures as independent, and would find differences where there are none
         sentence += f".  Pictures are drawn by their {len(np.unique(groups))} groups; McNemar's test knows none."
     log.info("%s", sentence)
     log.info("%s", verdict(ps))

@@ -10,20 +10,21 @@ from omegaconf import DictConfig
 from pydantic import Field
 
 from fashion.baselines import Embed, baseline
+from fashion.config import as_dict, flat
 from fashion.data.arrays import PictureArray
-from fashion.data.datamodules import asked_and_searched
+from fashion.data.datamodules import queries_and_gallery
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import PREFIX, evaluate, relevant_numbers, rows_in, write_metrics
+from fashion.evaluation import evaluate, write_metrics
 from fashion.metrics import SEARCH, check_names, select
+from fashion.protocols import PREFIX, searched
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections, gallery_name, per_class_rows
 from fashion.report.html import Section, write_page
 from fashion.report.pictures import save_picture
 from fashion.report.tables import metrics_table, plain_table, search_table, show
-from fashion.report.training import flat, settings_section
-from fashion.retrieval import leave_one_out, retrieval
-from fashion.tasks.options import Options, as_dict, note_unused, read_options
+from fashion.report.training import settings_section
+from fashion.tasks.options import Options, note_unused, read_options
 from fashion.tasks.run_data import data_used, with_data_of
 from fashion.tasks.shown import data_shown_to, note_splits, note_training_only
 
@@ -59,7 +60,7 @@ def run(cfg: DictConfig) -> float:
     if strangers:
         check_strangers(options, strangers)
         log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
-    queries, gallery = asked_and_searched(data, options.split, options.protocols == ["leave-one-out"])
+    queries, gallery = queries_and_gallery(data, options.split, options.protocols == ["leave-one-out"])
     result = evaluate(
         encoder, queries, gallery, split=options.split, class_names=data.class_names, protocols=options.protocols,
         relevance=options.relevance,
@@ -112,18 +113,12 @@ def compare_baselines(
     beside: Mapping[str, Embed], options: EvaluateOptions, queries: PictureArray, gallery: PictureArray
 ) -> dict[str, dict[str, float]]:
     """baseline → search figure → value."""
-    wanted, gallery_wanted = relevant_numbers(queries, gallery, options.relevance)
-    themselves = rows_in(queries, gallery)
+    protocols = [name for name in options.protocols if name != "filtered"]  # which needs a class that a query is named
     table: dict[str, dict[str, float]] = {}
     for name, embed in beside.items():
+        in_gallery = embed(gallery.pictures) if "gallery" in protocols else None
+        found = searched(queries, embed(queries.pictures), gallery, in_gallery, protocols, options.relevance)
         table[name] = {}
-        asked = embed(queries.pictures)
-        for protocol in options.protocols:
-            if protocol == "filtered":  # needs a class that the query is named
-                continue
-            if protocol == "gallery":
-                found = retrieval(asked, wanted, embed(gallery.pictures), gallery_wanted, exclude=themselves)
-            else:
-                found = leave_one_out(asked, wanted)
-            table[name] |= found.summary(f"{PREFIX[protocol]}/")
+        for protocol, searches in found.items():
+            table[name] |= searches.summary(f"{PREFIX[protocol]}/")
     return table

@@ -10,12 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.config import as_dict
 from fashion.errors import FashionError
 from fashion.files import read_json
 from fashion.model_files import figures_of, find_model
 from fashion.search.catalog import Catalog
 from fashion.search.parts import PATH, write_manifest, write_part
-from fashion.tasks.options import Options, as_dict, note_unused, read_options
+from fashion.tasks.options import Options, note_unused, read_options
 from fashion.tasks.run_data import found_from_here
 
 if TYPE_CHECKING:

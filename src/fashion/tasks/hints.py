@@ -1,16 +1,18 @@
 """One sentence for what Hydra refuses: a key or a choice that does not exist, and the nearest that do."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
+from fashion.config import as_dict
 from fashion.errors import raised_in
 
 
@@ -48,7 +50,7 @@ def hint(error: CompactHydraException, conf: Path, overrides: Sequence[str]) -> 
         return f"{key} is empty, and what is put into it is added: +{key}={{…}}"
     if isinstance(parent, DictConfig) and not parent and not deleted:  # whose keys are the user's to name
         return f"there is no key {key} yet; add it as +{key}=…"
-    known = [*_flat(cfg)]
+    known = [*_keys(as_dict(cfg, resolve=False))]
     more = f"; an argument of its class that is not listed is added as +{key}=…"
     behind = not deleted and f"{key.rpartition('.')[0]}._target_" in known
     return f"there is no key {key}; {_meant(key, known)}--help lists all{more if behind else ''}."
@@ -83,12 +85,12 @@ def configuration(conf: Path, overrides: Sequence[str]) -> DictConfig:
         return OmegaConf.create({})
 
 
-def _flat(cfg: DictConfig, before: str = "") -> Iterator[str]:
-    for key in map(str, cfg):
+def _keys(settings: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Every key, those of groups too, as key.key."""
+    for key, value in settings.items():
         yield f"{before}{key}"
-        value = cfg._get_node(key)  # unresolved: interpolations are values, not keys
-        if isinstance(value, DictConfig) and not (value._is_none() or value._is_interpolation() or value._is_missing()):
-            yield from _flat(value, f"{before}{key}.")
+        if isinstance(value, dict):
+            yield from _keys(value, f"{before}{key}.")
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from pydantic import Field
 
+from fashion.config import as_dict
 from fashion.errors import CatalogError, FashionError
 from fashion.files import write_text
 from fashion.quoting import as_typed
@@ -26,7 +27,7 @@ from fashion.search.parts import listing_of, read_parts_manifest
 from fashion.search.plan import KINDS, Changes
 from fashion.search.store import PATIENCE, Store
 from fashion.tasks.listed import check_alone, check_named, listed
-from fashion.tasks.options import Options, as_dict, named, read_options
+from fashion.tasks.options import Options, named, read_options
 from fashion.timing import search_ms
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from fashion.config import as_dict
 from fashion.data.sources import read_source
 from fashion.encoder import Encoder
 from fashion.errors import FashionError
@@ -17,7 +18,7 @@ from fashion.search.engine import VisualSearchEngine
 from fashion.search.listing import Listing
 from fashion.search.remaking import made_from, root_of
 from fashion.search.store import Store
-from fashion.tasks.options import as_dict, named, note_unused, refuse_ignored
+from fashion.tasks.options import named, note_unused, refuse_ignored
 from fashion.tasks.shown import note_splits, note_training_only, shown_to
 
 log = logging.getLogger(__name__)

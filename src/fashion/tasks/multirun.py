@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from fashion.config import as_dict, flat
 from fashion.errors import FashionError
 from fashion.files import read_json, write_text
 from fashion.tasks import run_task
-from fashion.tasks.options import as_dict
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ def _restore(folder: Path, before: dict[str, Any]) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The error in words; where it was raised while another was handled, as by Lightning's clearing up, that one first.
+    """The error in words; where it was raised while another was handled, as in Lightning's clean-up, that one first.
 
-    Ours say all themselves.
+    A FashionError says all there is to say.
     """
     first, said = error, str(error) or repr(error)
     while first.__context__ and not first.__suppress_context__ and not isinstance(first, FashionError):
@@ -76,12 +76,11 @@ def reason(error: BaseException) -> str:
 
 
 def settings_key(_root_: DictConfig) -> str:
-    """A short hash of which settings a search varies, and of all that it leaves as they are, for the name of its study.
+    """A short hash, for the name of a search's study: of which settings it varies, and of the values of all others.
 
-    Trials of one study are compared, and learnt from: all else must be equal.
+    Trials of one study are compared, and the next are chosen by them, so all else must be equal.
     """
     from fashion.report.runs import UNTOLD
-    from fashion.report.training import flat
 
     given = OverridesParser.create().parse_overrides(list(_root_.hydra.overrides.task))
     varies = dict.fromkeys(map(str, _root_.hydra.sweeper.params), True)

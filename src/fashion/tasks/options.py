@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fashion.config import as_dict
 from fashion.errors import FashionError
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,6 @@ class Options(BaseModel):
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
-
-
-def as_dict(cfg: Any, *, resolve: bool = True) -> dict[str, Any]:
-    """A configuration as plain dicts and lists; resolve: with what each `${…}` stands for, else as it is written."""
-    settings: Any = OmegaConf.to_container(cfg, resolve=resolve)
-    assert isinstance(settings, dict)
-    return settings
 
 
 def named() -> set[str]:

@@ -9,10 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from fashion.config import as_dict, flat
 from fashion.errors import FashionError
 from fashion.quoting import as_typed, as_typed_list
-from fashion.report.training import flat
-from fashion.tasks.options import as_dict
 
 log = logging.getLogger(__name__)
 

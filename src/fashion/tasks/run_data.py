@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fashion.config import as_dict
 from fashion.encoder import Encoder
-from fashion.tasks.options import as_dict, named
+from fashion.tasks.options import named
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +20,14 @@ PLACE = ("kind", "source", "drawing", "digests", "classes", "fold")
 """Settings that say which pictures there are, not how a training sees them; null where a run says nothing."""
 
 READING = ("validation_fraction", "on_bad_image")
-"""Others, which are as they are configured where a run says nothing."""
+"""Other settings of the data, which stay as they are configured where a run says nothing."""
 
 
 def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
     """The configuration, with the data of the encoder's run where the command line names no source.
 
-    What else of the data it names, such as classes, stays.  Where both have the same source, all stays as it is
-    configured: other classes or folds may be meant, and are said.
+    Other settings of the data that it names, such as classes, stay.  Where both have the same source, all stays as
+    configured: other classes or folds may be meant, and a note says which the run had.
     """
     chosen = HydraConfig.get().runtime.choices.get("data")  # by an experiment, too
     if chosen != "clothing" or named() & {"data", "data.kind", "data.source"}:
@@ -47,7 +48,7 @@ def with_data_of(encoder: Encoder, cfg: DictConfig) -> DictConfig:
 
 
 def _beside(configured: Any, key: str, own: Any) -> Any:
-    """A setting of the run, or what the command line names in place of it, or of parts of it."""
+    """A setting of the run, with what the command line names in place of it or of its parts."""
     if f"data.{key}" in named():
         return configured
     parts = any(name.startswith(f"data.{key}.") for name in named())

@@ -9,12 +9,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from pytorch_lightning import Trainer
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher  # it has no public name
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from fashion.callbacks import epochs_begun
-from fashion.checkpoints import load_network
+from fashion.checkpoints import load_network, offline
 from fashion.data.folders import class_name
 from fashion.errors import FashionError
 from fashion.tasks.recipe import check_same, of_module
@@ -22,7 +22,7 @@ from fashion.tasks.recipe import check_same, of_module
 log = logging.getLogger(__name__)
 
 USUAL_EMA = 0.995
-"""The decay of task.ema that runs had if they did not note theirs."""
+"""task.ema of the runs whose checkpoints do not note it."""
 
 
 def resume_from(resume: str | None, epochs: int | None, folder: Path, module: Any, ema: float | None) -> str | None:
@@ -41,13 +41,12 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
         run = _latest(folder)
     checkpoint = run if run.suffix == ".ckpt" else run / "checkpoints" / "last.ckpt"
     _, trained = load_network(checkpoint)  # refuses what is no checkpoint of ours, in one sentence
-    mine = dict(module.hparams)
+    mine = offline(module.hparams)
     if ("classification" in trained) != ("classification" in mine):
         raise FashionError(f"{checkpoint} is a run of another task; resume goes on with the same one only.")
     trained["class_names"], mine["class_names"] = (
         [class_name(name) for name in hparams["class_names"]] for hparams in (trained, mine)
     )
-    mine["backbone"] = {**mine["backbone"]} | ({"weights": None} if "weights" in mine["backbone"] else {})
     for name, what in {"backbone": "model", "class_names": "data.classes", "image_size": "data.image_size"}.items():
         if trained[name] != mine[name]:
             raise FashionError(f"{checkpoint} is a run of another {what}; resume goes on with the same one only.")
@@ -66,16 +65,16 @@ def resume_from(resume: str | None, epochs: int | None, folder: Path, module: An
 
 
 def how_to_go_on(folder: Path, sweep_name: str) -> str:
-    """What an interrupted run says; nothing if not one epoch was done."""
+    """What an interrupted run says; empty if not one epoch was completed."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return f"the same command with sweep_name={sweep_name} goes on, and skips the jobs that had finished"
     return f"it goes on with resume={folder}" if (folder / "checkpoints/last.ckpt").exists() else ""
 
 
 def done_by(checkpoint: Path) -> dict[str, float]:
-    """The epochs, steps and seconds of training behind a checkpoint: processes that were spawned tell no more.
+    """The epochs, steps and seconds of training behind a checkpoint, as spawned processes report them nowhere else.
 
-    A trainer that is not ours counts no seconds.
+    The seconds are 0 where the trainer was not ours.
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     timer = saved.get("callbacks", {}).get("Timer")
@@ -84,7 +83,7 @@ def done_by(checkpoint: Path) -> dict[str, float]:
 
 
 def _latest(folder: Path) -> Path:
-    """The run in `folder`, where its name is fixed; else the newest one beside it, in the folder of all the task's."""
+    """The run in `folder`, where hydra.run.dir is fixed; else the newest of the task's runs beside it."""
     runs = [run for run in folder.parent.iterdir() if (run / "checkpoints/last.ckpt").exists()]
     if folder in runs:
         return folder
@@ -97,7 +96,7 @@ def _latest(folder: Path) -> Path:
 
 @rank_zero_only
 def set_aside(folder: Path) -> None:
-    """Clear the folder of a run that was in it before: its checkpoints go to `checkpoints/before`, its figures go."""
+    """Clear the folder of an earlier run: its checkpoints move to `checkpoints/before`, its figures are deleted."""
     for pattern in ("events.out.tfevents.*", "metrics.json", "report.html"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
@@ -109,7 +108,7 @@ def set_aside(folder: Path) -> None:
 def warm_start(network: nn.Module, checkpoint: Path, class_names: Sequence[str]) -> None:
     """Copy into `network` what the checkpoint's network shares with it: at least the whole backbone.
 
-    Of the classes those of the same names, wherever they stand.
+    Directions of classes are copied by the classes' names, whatever their order.
 
     Raises:
         FashionError: if the backbones differ.

@@ -4,12 +4,12 @@ import torch
 from omegaconf import DictConfig
 from pydantic import Field
 from rich.table import Table
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fashion.network import EMBEDDING, SiameseEncoder
+from fashion.config import as_dict
+from fashion.network import EMBEDDING, SiameseEncoder, parameters_and_macs
 from fashion.report.tables import show
-from fashion.tasks.options import Options, as_dict, note_renamed, read_options
+from fashion.tasks.options import Options, note_renamed, read_options
 
 
 class SummaryOptions(Options):
@@ -27,19 +27,11 @@ def run(cfg: DictConfig) -> int:
         table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
     for row in layer_rows(network, options.image_size):
         table.add_row(*row)
-    parameters, macs = count(network, options.image_size)
+    parameters, macs = parameters_and_macs(network, options.image_size)
     table.add_section()
     table.add_row("in all", "", "", f"{parameters:,}", f"{macs:,}")
     show(table)
     return parameters
-
-
-def count(network: nn.Module, image_size: int) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates for one picture (two floating-point operations each)."""
-    network.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
-    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
 
 
 def layer_rows(network: SiameseEncoder, image_size: int) -> list[list[str]]:

@@ -21,12 +21,12 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from fashion.arguments import check_types
-from fashion.callbacks import BestCheckpoint, Diverged, Draws, LastValidated, OneFolder, SamePace
+from fashion.callbacks import Averaging, BestCheckpoint, Diverged, LastValidated, OneFolder, SamePace, SeedPerProcess
+from fashion.config import as_dict
 from fashion.errors import FashionError
-from fashion.optim import Averaging
 from fashion.report.progress import progress
 from fashion.report.tensorboard import FirstBatch
-from fashion.tasks.options import Options, as_dict, note_unused
+from fashion.tasks.options import Options, note_unused
 
 OURS = {
     "default_root_dir": "hydra.run.dir says where a run lies",
@@ -34,10 +34,10 @@ OURS = {
     "enable_checkpointing": "a run without a checkpoint leaves no model",
     "fast_dev_run": "trainer=smoke is a trial of two steps",
 }
-"""Arguments of the trainer that are the run's, and why."""
+"""Arguments of the trainer that the run sets itself, and why."""
 
 ADDED = ("callbacks", "logger")
-"""Arguments of the trainer that come beside the run's own."""
+"""Arguments of the trainer whose values are added to the run's own."""
 
 
 class TrainingOptions(Options):
@@ -65,7 +65,7 @@ def make_trainer(cfg: DictConfig, options: TrainingOptions, module: Any, folder:
     callbacks = [*_callbacks(module, options, folder, settings.pop("max_time", None)), *callbacks]
     first: Logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, log_graph=False)
     watched = any(isinstance(one, ProgressBar) for one in callbacks)  # else Lightning would add a bar of its own
-    named = OmegaConf.create({"trainer": settings})  # so that what Lightning refuses is said to be the trainer's
+    named = OmegaConf.create({"trainer": settings})  # so that an error names `trainer`
     trainer: Trainer = instantiate(
         named.trainer,
         callbacks=callbacks,
@@ -77,7 +77,7 @@ def make_trainer(cfg: DictConfig, options: TrainingOptions, module: Any, folder:
 
 
 def check_trainer(settings: dict[str, Any], options: TrainingOptions) -> None:
-    """Refuse settings that Lightning would take, or stumble over later.
+    """Refuse settings that Lightning would accept, or fail on later.
 
     Raises:
         FashionError: naming the first.
@@ -135,16 +135,16 @@ def _callbacks(module: Any, options: TrainingOptions, folder: Path, longest: Any
         LearningRateMonitor("step"),
         progress(),
         FirstBatch(),
-        # A run that goes on takes it along.  Lightning's own for max_time, which it replaces, would end amid an epoch.
+        # Resumed with the run.  Lightning's own for max_time, which it replaces, would stop in the middle of an epoch.
         _timer(longest),
         OneFolder(folder),
         LastValidated(),
         Diverged(),
-        Draws(options.seed),
+        SeedPerProcess(options.seed),
         SamePace(),
     ]
     if options.ema:
-        # First, so that it has put its average into the network when others validate or save.
+        # First, so that the others validate and save the averaged weights.
         callbacks.insert(0, Averaging(options.ema))
     if options.early_stopping:
         callbacks.append(EarlyStopping(module.monitor, mode="max", patience=options.early_stopping))
@@ -161,8 +161,11 @@ def _timer(longest: Any) -> Timer:
 
 
 def _quiet() -> None:
-    """Advice of Lightning and torch that does not fit here: batches come from memory, without workers, what a resumed
-    run may not change is refused, and each of several processes validates on all pictures."""
+    """Silence advice of Lightning and torch that does not apply.
+
+    Batches come from memory, without workers; what a resumed run may not change is refused; and each of several
+    processes validates on all pictures.
+    """
     for text in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*number of training batches.*",
                  ".*exists and is not empty.*", ".*`lr_scheduler.step.*",
                  ".*callbacks used to create the checkpoint.*",

@@ -15,13 +15,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fashion.checkpoints import check_rebuilt, load_network, plain
+from fashion.config import as_dict, flat
 from fashion.data.arrays import PictureArray
 from fashion.data.audit import audit, copied
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError, raised_in
-from fashion.evaluation import HEADLINES, evaluate, write_metrics
+from fashion.evaluation import evaluate, write_metrics
 from fashion.files import replacing
 from fashion.memory import keep_freed_memory
 from fashion.model_files import find_model
@@ -31,8 +32,8 @@ from fashion.report.evaluation import Searches, evaluation_sections
 from fashion.report.html import Section, write_page
 from fashion.report.tables import metrics_table, show
 from fashion.report.tensorboard import log_results, log_searches
-from fashion.report.training import flat, training_sections
-from fashion.tasks.options import as_dict, note_renamed
+from fashion.report.training import training_sections
+from fashion.tasks.options import note_renamed
 from fashion.tasks.recipe import recipe
 from fashion.tasks.remarks import check_pictures, leaks, note_early_end
 from fashion.tasks.shown import note_splits
@@ -49,7 +50,7 @@ looked for among any number."""
 def train(
     cfg: DictConfig, options: TrainingOptions, module: Any, data: AugmentingDataModule, images: ImageDataModule
 ) -> float:
-    """Fit `module` on `data`, then evaluate what became of it on the validation split.
+    """Fit `module` on `data`, then evaluate the model on the validation split.
 
     Writes into the run's folder: `checkpoints/{best,last}.ckpt`, TensorBoard events, `metrics.json`.  The run's
     model is the last epoch's, whose number was fixed beforehand; the best epoch's only with early stopping, since
@@ -58,7 +59,7 @@ def train(
     Returns:
         Of that model: the accuracy of a classifier, the gallery map of a triplet encoder.
     """
-    if getattr(rank_zero_only, "rank", 0):  # one of several processes speaks
+    if getattr(rank_zero_only, "rank", 0):  # of several processes one reports
         logging.getLogger("fashion").setLevel(logging.WARNING)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_pictures(images)
@@ -69,12 +70,12 @@ def train(
     guard_multirun(trainer)
     module.settings = recipe(cfg)
     resume = resume_from(options.resume, trainer.max_epochs, folder, module, options.ema)
-    module.started_from = options.pretrained  # of a run that goes on its checkpoint says it, and has the weights
+    module.started_from = options.pretrained  # a resumed run's checkpoint says it, and has the weights
     if options.pretrained and resume is None:
         warm_start(module.network, find_model(Path(options.pretrained)), images.class_names)
     if options.channels_last:
         module.network.to(memory_format=torch.channels_last)
-    module.fits_looks = False  # below, in each checkpoint
+    module.fit_looks_at_end = False  # done below, in each checkpoint
     keep_freed_memory()
     if resume is None:
         set_aside(folder)
@@ -82,16 +83,16 @@ def train(
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (MisconfigurationException, ValueError) as error:
         if isinstance(error, ValueError) and raised_in(error) not in ("pytorch_lightning", "lightning_fabric"):
-            raise  # Lightning refuses some settings only when it comes upon them, and this is none
+            raise  # an error of ours; Lightning refuses some settings only when it uses them
         raise FashionError(f"trainer is refused: {str(error).strip()}") from error
     except SystemExit:  # how Lightning ends an interrupted run
         if not trainer.interrupted:
             raise
     if not trainer.is_global_zero:
-        return 0.0  # the first process alone says what became of it
+        return 0.0  # the first process alone evaluates and reports
     checkpoints = folder / "checkpoints"
     for checkpoint in sorted(checkpoints.glob("[!.]*.ckpt")):  # an interrupted run's too: they can be searched with
-        fit_looks(checkpoint, images.array("train"), trainer.strategy.root_device)
+        fit_looks_in(checkpoint, images.array("train"), trainer.strategy.root_device)
     if trainer.interrupted:
         raise KeyboardInterrupt(how_to_go_on(folder, options.sweep_name))
     best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
@@ -102,7 +103,7 @@ def train(
         )
     chosen = best if options.early_stopping and best.exists() else last
     facts = {"pretrained": module.started_from, "collapsed": getattr(module, "collapsed", False)}
-    return conclude(cfg, options, trainer, images, chosen, facts)[module.figure]
+    return conclude(cfg, options, trainer, images, chosen, facts)[module.headline]
 
 
 def conclude(
@@ -151,15 +152,14 @@ def conclude(
     sections += evaluation_sections(searches, confusion)
     sections += training_sections(folder, named)
     write_page(folder / "report.html", f"{cfg.task.name}: {cfg.model.name}, seed {options.seed}", sections)
-    headlines = {name: result.metrics[name] for name in HEADLINES if name in result.metrics}
-    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", headlines, result.intervals))
+    show(metrics_table(f"{cfg.task.name} on validation ({chosen.name})", result.headlines(), result.intervals))
     if leaked:
         log.warning(leaked)
     log.info("Run folder: %s (open report.html)", folder)
     return result.metrics
 
 
-def fit_looks(checkpoint: Path, pictures: PictureArray, device: torch.device) -> None:
+def fit_looks_in(checkpoint: Path, pictures: PictureArray, device: torch.device) -> None:
     """Fit the looks of a checkpoint's network, run on `device`, to its training pictures, in the checkpoint itself."""
     network, _ = load_network(checkpoint)
     network.to(device).to(memory_format=torch.channels_last)

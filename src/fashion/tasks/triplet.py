@@ -6,7 +6,8 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from fashion.tasks.options import as_dict, note_unused, read_options
+from fashion.config import as_dict
+from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
 from fashion.tasks.training import train
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> float:
 
 
 def note_batches(cfg: DictConfig) -> None:
-    """Say which settings do nothing beside the way that batches are made, and whose triplets are trained on."""
+    """Say which settings do nothing with this way of making batches, and which triplets are trained on."""
     mode, miner = cfg.task.batches.get("mode"), cfg.loss.get("miner")
     sizes = ("task.batches.classes_per_batch", "task.batches.pictures_per_class")
     if mode == "mined":
