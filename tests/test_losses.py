@@ -95,6 +95,16 @@ def test_gradients_are_zero_where_embeddings_coincide(miner):
     assert loss.item() == pytest.approx(1.0, abs=1e-3)  # stuck at the margin
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_embeddings_may_have_any_precision(dtype):
+    embeddings = F.normalize(torch.randn(8, 4, dtype=torch.float64)).to(dtype).requires_grad_()
+    expected = (embeddings[:, None] - embeddings).double().norm(dim=2)
+    torch.testing.assert_close(pairwise_distances(embeddings).double(), expected, atol=1e-2, rtol=1e-2)
+    TripletLoss()(embeddings, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])).backward()
+    assert embeddings.grad.dtype == dtype
+    assert embeddings.grad.isfinite().all()
+
+
 def test_a_large_batch_keeps_no_difference_of_two_embeddings():
     """Of 600 embeddings of 32 numbers these would be 46 MB."""
     torch.manual_seed(0)

@@ -25,7 +25,8 @@ class Triplets(NamedTuple):
 def pairwise_distances(embeddings: Tensor) -> Tensor:
     """[N,D] → [N,N] Euclidean distances; the gradient is 0 where two embeddings coincide."""
     # Not by dot products, which cdist would take for larger batches: they lose the digits of small distances.
-    return torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
+    exact = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))  # cdist has no shorter floats
+    return torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _masks(labels: Tensor) -> tuple[Tensor, Tensor]:
