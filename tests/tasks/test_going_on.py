@@ -65,6 +65,15 @@ def test_triplets_go_on_with_the_batches_that_come_next(run_here, data, monkeypa
 
 
 @pytest.mark.slow
+def test_loaders_that_are_made_anew_draw_other_triplets(run_here, data, monkeypatch):
+    seen = record(monkeypatch, TripletModule)
+    run = ("task=triplet", *data, *PLAIN, "task.batches.pictures_per_class=2", "task.epochs=3")
+    run_here(*run, "+trainer.reload_dataloaders_every_n_epochs=1")
+    each = len(seen) // 3
+    assert seen[:each] != seen[each : 2 * each] != seen[2 * each :] != seen[:each]
+
+
+@pytest.mark.slow
 def test_a_run_that_goes_on_started_where_it_first_did(run_here, data, tmp_path):
     run_here("task=classify", *data, "trainer=smoke", out="first")
     run_here("task=classify", *data, "trainer=smoke", "task.pretrained=first", out="run")

@@ -51,6 +51,7 @@ def data(pictures: Path, tmp_path: Path) -> tuple[str, ...]:
         ("trainer.max_epochs=null", "trainer.max_epochs is null; .* give it or max_steps"),
         ("trainer.precision=bf16-true", "keeps no moving average.*task.ema=null"),
         ("+trainer.default_root_dir=here", "trainer.default_root_dir is not to be set: hydra.run.dir"),
+        ("+trainer.overfit_batches=2", "trainer.overfit_batches is not to be set: .*train on a folder of few pictures"),
         ("+trainer.fast_dev_run=true", "trainer.fast_dev_run is not to be set: trainer=smoke"),
         ("+trainer.logger=false", "trainer.logger is False; name what is to come beside ours"),
         ("+trainer.callbacks=[mine]", r"trainer.callbacks is \['mine'\]; name what is to come beside ours"),

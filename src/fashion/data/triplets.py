@@ -55,7 +55,9 @@ class TripletDataModule(AugmentingDataModule):
             return self.images.loader(triplets, sampler=shuffled(triplets), batch_size=size, drop_last=True)
         members = members_of(array)
         classes = self.classes_per_batch or min(len(members), 8)
-        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, self.epochs_done)
+        epoch = self.trainer.current_epoch if self.trainer else 0  # loaders may be made anew amid a training
+        passes = max(self.epochs_done, epoch)
+        batches = PKBatchSampler(members, classes, self.pictures_per_class, self.seed, rank, world, passes)
         return self.images.loader(self.to_train_on(array), batch_sampler=batches)
 
     @cached_property

@@ -33,6 +33,8 @@ OURS = {
     "enable_progress_bar": "there is a bar where someone watches",
     "enable_checkpointing": "a run without a checkpoint leaves no model",
     "fast_dev_run": "trainer=smoke is a trial of two steps",
+    "overfit_batches": "it takes the first files, which are of one class, and no triplets twice; to overfit, train on "
+    "a folder of few pictures with data.augment=null",
 }
 """Arguments of the trainer that the run sets itself, and why."""
 
