@@ -132,7 +132,7 @@ def untrained(queries: PictureArray, trained: dict[str, TrainedOn]) -> PictureAr
     )
     if not kept.any():
         raise FashionError(
-            f"There are {len(kept)} pictures, and {why}; compare runs of the same data.fold and the like."
+            f"No picture of {len(kept)} is left: {why}; compare runs of the same data.fold and the like."
         )
     log.info("%d of %d pictures are left out: %s.", (~kept).sum(), len(kept), why)
     return rows_of(queries, np.flatnonzero(kept))
