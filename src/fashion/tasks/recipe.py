@@ -15,14 +15,14 @@ from fashion.quoting import as_typed, as_typed_list
 
 log = logging.getLogger(__name__)
 
-DATA = tuple(f"data.{name}" for name in ("kind", "source", "drawing", "classes", "validation_fraction", "fold"))
+DATA = tuple(f"data.{name}" for name in ("kind", "drawing", "classes", "validation_fraction", "fold"))
 """Settings that say which pictures are trained on: with others a run would be judged on some of its own."""
 
 LEARNED = ("task.balance", "task.teacher", "task.batches", "loss")
 """Settings that say what is learned, beside `task.module`'s, which are among a checkpoint's hyper-parameters."""
 
-FREE = ("data.augment", "seed")
-"""Settings that may change on the way; a change is said."""
+FREE = ("data.source", "data.augment", "seed")
+"""Settings that may change on the way, as pictures may move; a change is said."""
 
 OTHERS = {"backbone", "class_names", "image_size", "centre", "class_weights", "looks_fitted"}
 """Hyper-parameters that are no settings of `task.module`."""
