@@ -23,7 +23,8 @@ def one_cycle(
         FashionError: if the trainer has no last step.
     """
     steps = module.trainer.estimated_stepping_batches
-    if steps == math.inf or steps < 0:  # −1: of a loader that does not know its length
+    # −1: of a loader that does not know its length, or of none that is read.
+    if steps == math.inf or steps < 0 < module.trainer.limit_train_batches:
         raise FashionError(
             "The trainer has no last step, and the learning rate falls until then; set max_epochs or "
             "max_steps, and beside max_epochs limit_train_batches where the training loader does not know its length."

@@ -72,7 +72,7 @@ def test_a_table_that_is_searched_needs_no_labels(run_here, bundle, shop, column
 
 def test_a_table_that_is_searched_needs_paths(run_here, bundle, shop):
     (shop / "items.csv").write_text("picture;price\nhat/0.png;3\n")
-    with pytest.raises(FashionError, match="lacks the column path; it has picture;price, and a table needs path and"):
+    with pytest.raises(FashionError, match="lacks the column path; it has picture, price, and a table needs path and"):
         run_here("task=index", f"encoder={bundle}", "data=table", f"data.source={shop}/items.csv", "catalog=c")
 
 

@@ -125,7 +125,7 @@ def test_what_nothing_can_be_found_for_is_noticed_before_the_training(run_here, 
 
 
 def test_each_process_needs_a_batch(run_here, data, monkeypatch):
-    monkeypatch.setattr("fashion.data.datamodules.place", lambda: (0, 2))
+    monkeypatch.setattr("fashion.data.datamodules.rank_and_world_size", lambda: (0, 2))
     with pytest.raises(FashionError, match="data.batch_size is 20 for each of 2 processes, and there are 36"):
         run_here("task=classify", *data, "task.epochs=1", "data.batch_size=20")
 
