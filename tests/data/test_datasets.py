@@ -297,7 +297,7 @@ def test_what_a_gpu_holds_gives_the_batches_that_loading_gives(pictures, tmp_pat
         stored = torch.from_numpy(np.array(images.training_array().pictures)) if held else None
         monkeypatch.setattr(AugmentingDataModule, "_on_gpu", held)
         monkeypatch.setattr(AugmentingDataModule, "_on_device", lambda self, array, stored=stored: stored)
-        data.trainer = SimpleNamespace(training=True)
+        data.trainer = SimpleNamespace(training=True, current_epoch=0)
         torch.manual_seed(1)
         batches.append([data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()])
     for loaded, kept in zip(*batches, strict=True):
