@@ -26,7 +26,7 @@ LITERAL = (*COLUMNS, "external_id")
 MISSING = pa.array(csv.ConvertOptions().null_values)
 """What says in the other columns of a CSV file that there is no value: an empty cell, NA, null, nan, …"""
 
-LEADING_ZERO = re.compile(rb'(?:^|[,;\t"])\s*[-+]?0\d', re.MULTILINE)
+LEADING_ZERO = re.compile(rb'[,;\t"\n][ +-]*0\d')
 """Where a CSV file may have a number like 00421: a name, which is another without its zeros."""
 
 DECIMAL_COMMA = re.compile(rb"(?:^|;)-?\d+,\d+(?=;|\r?$)", re.MULTILINE)
@@ -51,7 +51,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
     """Rows whose further columns are numbers, booleans or dates where all their values are; names and ids stay text."""
     data = path.read_bytes()
     reader, comma = _reader(path, data)
-    names = [name.strip() for name in next(reader, [])]
+    names = [name.strip() for name in next(filter(None, reader), [])]
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise FashionError(f"{path} has {count} columns {name!r}; rename or remove all but one.")
