@@ -313,7 +313,8 @@ def test_the_second_writer_is_told_who_holds_the_lock(engine, source, tmp_path):
         pass
 
 
-def test_a_patient_writer_waits_for_another(tmp_path):
+def test_a_patient_writer_waits_for_another(tmp_path, caplog):
+    caplog.set_level("INFO")
     order = []
 
     def wait() -> None:
@@ -327,6 +328,7 @@ def test_a_patient_writer_waits_for_another(tmp_path):
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]
+    assert caplog.text.count("Waiting for another writer of") == 1
 
 
 def test_a_file_system_without_locks_is_no_other_writer(tmp_path, monkeypatch):

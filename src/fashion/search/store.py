@@ -6,6 +6,7 @@ either happened or did not, whatever kills the process.  Readers never wait, and
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import socket
@@ -19,6 +20,8 @@ from typing import IO, Any
 
 from fashion.errors import BusyError, FashionError, OutageError
 from fashion.files import UMASK, explained, flush, read_json, write_text
+
+log = logging.getLogger(__name__)
 
 NEXT_ID = ".next_id"
 """The file that notes the lowest id that was never given: manifests may be damaged."""
@@ -127,7 +130,8 @@ class Store:
             yield
 
     def _take(self, lock: IO[str]) -> None:
-        end = time.monotonic() + self.patience
+        """Lock it, as soon as no other writer has it; raise BlockingIOError where patience ends."""
+        end, said = time.monotonic() + self.patience, False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,6 +139,9 @@ class Store:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise
+            if not said:
+                log.info("Waiting for another writer of %s", self.folder)
+                said = True
             time.sleep(0.05)
 
     @contextmanager
