@@ -116,8 +116,8 @@ def _check_quotes(path: Path, data: bytes) -> None:
         ) from None
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+def _is_number(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype))
 
 
 def _without_empty(table: pa.Table) -> pa.Table:

@@ -30,8 +30,8 @@ def turned_to_text(before: pa.Table, now: pa.Table) -> list[str]:
     names = [name for name in now.column_names if name in before.column_names and name not in TEXT]
     types = {name: before[name].type for name in names if pa.types.is_string(now[name].type)}
     return [
-        f"The column {name!r} ({in_words(kind)}) is text now{_why_text(now, name)}; filters of its former type are "
+        f"The column {name!r} ({in_words(dtype)}) is text now{_why_text(now, name)}; filters of its former type are "
         "refused."
-        for name, kind in types.items()
-        if not pa.types.is_string(kind) and not pa.types.is_null(kind)
+        for name, dtype in types.items()
+        if not pa.types.is_string(dtype) and not pa.types.is_null(dtype)
     ]

@@ -25,7 +25,7 @@ from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
-from fashion.tasks.run_data import data_settings, data_used, with_data_of
+from fashion.tasks.run_data import data_settings, data_used, whole, with_data_of
 from fashion.tasks.shown import data_of, data_shown_to, note_splits, note_training_only
 
 log = logging.getLogger(__name__)
@@ -139,11 +139,8 @@ def untrained(queries: PictureArray, trained: dict[str, TrainedOn]) -> PictureAr
 
 
 def _place(data: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What says which source is meant, with a path as it is from everywhere."""
-    source = data.get("source")
-    if isinstance(source, str) and "://" not in source:
-        source = Path(source).expanduser().resolve()
-    return data.get("kind"), source, data.get("drawing")
+    """What says which source is meant."""
+    return data.get("kind"), whole(data.get("source")), data.get("drawing")
 
 
 def compared(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from omegaconf import DictConfig
 from fashion.config import as_dict, flat
 from fashion.errors import FashionError
 from fashion.quoting import as_typed, as_typed_list
+from fashion.tasks.run_data import whole
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,7 @@ OTHERS = {"backbone", "class_names", "image_size", "centre", "class_weights", "l
 def recipe(cfg: DictConfig) -> dict[str, Any]:
     """The settings of a training's configuration to be noted; `${…}` stays as it is: it may read the environment."""
     kept = {key: value for key, value in flat(as_dict(cfg, resolve=False)).items() if _of(key, DATA + LEARNED + FREE)}
-    source = kept.get("data.source")
-    if isinstance(source, str) and not re.match(r"[a-z]+:|\$", source):  # neither a URL nor ${…}
-        kept["data.source"] = str(Path(source).expanduser().resolve())
-    return kept
+    return kept | {"data.source": whole(kept.get("data.source"))}
 
 
 def of_module(trained: Mapping[str, Any], mine: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -27,9 +27,8 @@ def run(cfg: DictConfig) -> int:
         raise FashionError(f"{store.folder} is no catalogue; name one that task=index wrote.")
     with store.writer():
         ancestors = store.ancestors()
-        older = (
-            ancestors[1:] if ancestors else store.others()
-        )  # where the current version is lost: the last one that is left
+        # Without ancestors the current version is lost: then the last one that is left.
+        older = ancestors[1:] if ancestors else store.others()
         if options.version is None and not older:
             raise FashionError(
                 f"{store.folder} keeps no version before {store.number()}; make it anew with {made_anew(store.folder)}."

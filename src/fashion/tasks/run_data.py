@@ -75,6 +75,13 @@ def data_settings(encoder: Encoder) -> dict[str, Any] | None:
     return None
 
 
+def whole(source: Any) -> Any:
+    """A data.source that is a path, as it is named from everywhere; a URL, `${…}` or none as it is."""
+    if not isinstance(source, str) or re.match(r"[a-z]+:|\$", source):
+        return source
+    return str(Path(source).expanduser().resolve())
+
+
 def found_from_here(source: Any, run: Path) -> Any:
     """A run's data.source as it is named from this folder, where the run named it from another; else as it is."""
     if not isinstance(source, str) or re.match(r"[a-z]+:", source):  # none, or a URL
