@@ -112,6 +112,35 @@ def test_a_task_whose_libraries_are_missing_names_the_extra(composed, monkeypatc
         run_task(composed("task=summary"))
 
 
+@pytest.mark.parametrize("typed", ["2026_01", "2024.10", "1e5", "true"])
+def test_text_that_looks_like_a_number_stays_as_it_was_typed(typed, run_here, monkeypatch):
+    from fashion.tasks.items import ItemsOptions
+
+    seen = {}
+    monkeypatch.setattr("fashion.tasks.items.run", lambda cfg: seen.update(cfg=cfg))
+    run_here("task=items", f"catalog={typed}", f"delete=[a,{typed}]", f"external_id={typed}", "+columns.price=1e5")
+    options = read_options(seen["cfg"], ItemsOptions)
+    assert (options.catalog, options.delete, options.external_id) == (typed, ["a", typed], typed)
+    assert options.columns == {"price": 1e5}
+
+
+def test_a_number_stays_a_number_and_a_source_is_text(run_here, monkeypatch):
+    from fashion.tasks.index import IndexOptions
+    from fashion.tasks.search import SearchOptions
+
+    seen = {}
+    monkeypatch.setattr("fashion.tasks.search.run", lambda cfg: seen.update(search=cfg))
+    monkeypatch.setattr("fashion.tasks.index.run", lambda cfg: seen.update(index=cfg))
+    run_here("task=search", "query=null", "like=12_3", "k=1_0", "score_threshold=1e-1")
+    options = read_options(seen["search"], SearchOptions)
+    assert (options.query, options.like, options.k, options.score_threshold) == (None, "12_3", 10, 0.1)
+    run_here("task=search", "like=12")
+    assert read_options(seen["search"], SearchOptions).like == 12  # an id, as it prints itself the same
+    run_here("task=index", "data=folder", "data.source=2026_01")
+    read_options(seen["index"], IndexOptions)
+    assert seen["index"].data.source == "2026_01"
+
+
 def test_a_key_is_never_printed_nor_taken_for_a_number(composed):
     from fashion.tasks.serve import ServeOptions
 
