@@ -1,7 +1,7 @@
 """What a training says of its pictures and its end, beside the figures."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -9,11 +9,9 @@ from pytorch_lightning.callbacks import Timer
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.errors import FashionError
+from fashion.quoting import briefly
 
 log = logging.getLogger(__name__)
-
-NAMED = 5
-"""Classes that a sentence names; of more it says how many."""
 
 
 def check_pictures(images: ImageDataModule) -> None:
@@ -33,12 +31,6 @@ def check_pictures(images: ImageDataModule) -> None:
         lacking = [name for name in images.class_names if name not in having]
         if lacking:
             log.warning("Of %s there is no %s picture.", briefly(lacking), split)
-
-
-def briefly(names: Collection[str]) -> str:
-    """The first of the names, and how many others there are."""
-    more = len(names) - NAMED
-    return ", ".join([*names][:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def note_early_end(trainer: Trainer, done: int) -> None:
