@@ -13,6 +13,19 @@ PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
 
 
+def check_protocols(names: Sequence[str], protocols: Sequence[str]) -> None:
+    """Raise FashionError for a metric's name, such as `loo/map`, whose protocol is not among `protocols`."""
+    protocol_of = {prefix: protocol for protocol, prefix in PREFIX.items()}
+    for name in names:
+        prefix, slash, _ = name.rpartition("/")
+        if slash and prefix not in protocol_of:
+            raise FashionError(f"metrics names {name!r}; before the / stands one of {', '.join(protocol_of)}.")
+        if slash and protocol_of[prefix] not in protocols:
+            raise FashionError(
+                f"metrics names {name!r}, which needs {protocol_of[prefix]} among protocols; add it there."
+            )
+
+
 def searched(
     queries: PictureArray,
     embeddings: NDArray[np.float32],
