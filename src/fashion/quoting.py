@@ -10,11 +10,14 @@ PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
 NAMED = 5
 """Names that a sentence lists; of more it says how many."""
 
+CHOICES = 20
+"""As many where one of them is to be chosen, or the difference is to be seen."""
 
-def briefly(names: Collection[str]) -> str:
+
+def briefly(names: Collection[str], most: int = NAMED) -> str:
     """The first of the names, and how many others there are."""
-    more = len(names) - NAMED
-    return ", ".join([*names][:NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join([*names][:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def as_typed(key: str, value: object) -> str:

@@ -33,6 +33,9 @@ TOLERANCE = 1e-4
 FILES = {"README.md", "manifest.json", "weights.safetensors", "encoder.onnx", "encoder.int8.onnx", *HEADS.values()}
 """All that a bundle may hold."""
 
+UNTOLD = ("machine", "confusion")
+"""What a manifest leaves out of a run's figures."""
+
 ROWS = 512
 """Pictures whose neighbours are compared at a time: memory does not grow with the square of their number."""
 
@@ -68,7 +71,7 @@ def write_bundle(
     if not encoder.looks_fitted:
         raise FashionError(UNFITTED % checkpoint)
     if data and data.class_names != encoder.class_names:  # its labels would mean others than the model's
-        log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", ", ".join(data.class_names))
+        log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", briefly(data.class_names))
         data = None
     shown = "validation" if data else "drawn"
     pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
@@ -92,7 +95,7 @@ def write_bundle(
             "note": note,
             "training": encoder.hparams,
             "run": {**(run or {})},
-            "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
+            "metrics": {name: value for name, value in (metrics or {}).items() if name not in UNTOLD},
             "no_match": (metrics or {}).get("no_match"),
             "versions": versions("fashion", "torch", "onnx", "onnxruntime", "pillow"),
             "files": {path.name: sha256(path) for path in (*networks, part / "weights.safetensors")},

@@ -20,7 +20,7 @@ from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, groups_of
 from fashion.files import write_text
 from fashion.protocols import PREFIX, PROTOCOLS
-from fashion.quoting import as_typed_list
+from fashion.quoting import CHOICES, as_typed_list, briefly
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
@@ -180,10 +180,11 @@ def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
         FashionError: if its classes are not the encoder's.
     """
     data = data_shown_to(encoder, cfg)
-    if data.class_names != encoder.class_names:
+    own = encoder.class_names
+    if data.class_names != own:
+        typed = f", or {as_typed_list('data.classes', own)}" if len(own) <= CHOICES else ""
         raise FashionError(
-            f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "
-            f"({', '.join(encoder.class_names)}); set data to what it was trained on, or "
-            f"{as_typed_list('data.classes', encoder.class_names)}."
+            f"The data's classes ({briefly(data.class_names, CHOICES)}) are not those of {encoder.source} "
+            f"({briefly(own, CHOICES)}); set data to what it was trained on{typed}."
         )
     return data

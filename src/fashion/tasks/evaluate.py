@@ -18,6 +18,7 @@ from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, write_metrics
 from fashion.metrics import SEARCH, check_names, select
 from fashion.protocols import PREFIX, check_protocols, searched
+from fashion.quoting import briefly
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections, gallery_name, per_class_rows
 from fashion.report.html import Section, write_page
@@ -60,7 +61,7 @@ def run(cfg: DictConfig) -> float:
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:
         check_strangers(options, strangers)
-        log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
+        log.info("%s does not know %s: searches alone are evaluated.", encoder.source, briefly(strangers))
     queries, gallery = queries_and_gallery(data, options.split, options.protocols == ["leave-one-out"])
     result = evaluate(
         encoder, queries, gallery, split=options.split, class_names=data.class_names, protocols=options.protocols,
@@ -107,7 +108,7 @@ def check_strangers(options: EvaluateOptions, strangers: Sequence[str]) -> None:
     if naming or "filtered" in options.protocols:
         what = f"metrics names {naming[0]!r}" if naming else "protocols names 'filtered'"
         raise FashionError(
-            f"{what}, which needs a model that knows {', '.join(strangers)}; leave it out, or choose data.classes."
+            f"{what}, which needs a model that knows {briefly(strangers)}; leave it out, or choose data.classes."
         )
 
 

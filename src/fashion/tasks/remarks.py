@@ -23,7 +23,7 @@ def check_pictures(images: ImageDataModule) -> None:
     images.array("validation")
     validated, trained = ({item.label for item in images.source.split(split)} for split in ("validation", "train"))
     if trained and not validated & trained:  # where there is no training picture, the loader says so
-        names = ", ".join(sorted(validated))
+        names = briefly(sorted(validated))
         raise FashionError(
             f"No class of the validation pictures ({names}) has a training picture; put pictures of a class into both."
         )
