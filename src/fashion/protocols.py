@@ -1,5 +1,6 @@
 """The protocols by which an evaluation searches, and what a search by each of them should find."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from fashion.data.arrays import PictureArray
 from fashion.errors import FashionError
-from fashion.retrieval import Retrieval, leave_one_out, retrieval
+from fashion.retrieval import Retrieval, retrieval
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
@@ -50,7 +51,8 @@ def searched(
     retrievals: dict[str, Retrieval] = {}
     for protocol in protocols:
         if protocol == "leave-one-out":
-            retrievals[protocol] = leave_one_out(embeddings, wanted)
+            among = rows_in(queries, queries)
+            retrievals[protocol] = retrieval(embeddings, wanted, embeddings, wanted, exclude=among)
             continue
         assert in_gallery is not None
         only = None
@@ -62,9 +64,18 @@ def searched(
 
 
 def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
-    """[Q] the row of each query in the gallery, which its search must leave out; -1 where it is not there."""
-    rows = {(item.path, item.box): at for at, item in enumerate(gallery.items)}
-    return np.array([rows.get((item.path, item.box), -1) for item in queries.items], np.int64)
+    """[Q,E] the rows of each query in the gallery, which its search must leave out; -1 where it is not there.
+
+    E is 1, unless a table lists a picture several times, with other labels.
+    """
+    rows: dict[tuple[str, tuple[float, ...] | None], list[int]] = defaultdict(list)
+    for at, item in enumerate(gallery.items):
+        rows[item.path, item.box].append(at)
+    found = [rows.get((item.path, item.box), []) for item in queries.items]
+    themselves = np.full((len(found), max([1, *map(len, found)])), -1, np.int64)
+    for at, own in enumerate(found):
+        themselves[at, : len(own)] = own
+    return themselves
 
 
 def relevant_numbers(

@@ -104,8 +104,8 @@ class Searches:
         """What the query in that row finds."""
         assert self.result.gallery is not None
         scores = self.result.gallery @ self.result.embeddings[row]
-        order = np.argsort(-scores, kind="stable")[: k + 1]
-        order = order[order != self.themselves[row]][:k]
+        order = np.argsort(-scores, kind="stable")[: k + self.themselves.shape[1]]
+        order = order[~np.isin(order, self.themselves[row])][:k]
         items = self.gallery.items
         hits = [
             Hit(
