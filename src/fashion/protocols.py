@@ -72,10 +72,8 @@ def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
     for at, item in enumerate(gallery.items):
         rows[item.path, item.box].append(at)
     found = [rows.get((item.path, item.box), []) for item in queries.items]
-    themselves = np.full((len(found), max([1, *map(len, found)])), -1, np.int64)
-    for at, own in enumerate(found):
-        themselves[at, : len(own)] = own
-    return themselves
+    most = max([1, *map(len, found)])
+    return np.array([own + [-1] * (most - len(own)) for own in found], np.int64)
 
 
 def relevant_numbers(
