@@ -147,19 +147,21 @@ def compared(
     results: list[Evaluation], rights: list[NDArray[np.bool_]], groups: NDArray[np.str_] | None
 ) -> dict[str, dict[str, float]]:
     """figure → the two means, their difference (second − first), and what `paired_bootstrap` says of it."""
-    values = {"accuracy": (rights[0].astype(float), rights[1].astype(float), groups)}
+    values = [{"accuracy": right.astype(float)} for right in rights]
+    answered = {"accuracy": np.ones(len(rights[0]), bool)}
     for protocol in PROTOCOLS:
-        found = [result.retrievals[protocol] for result in results]
-        first, second = (retrieval.per_query() for retrieval in found)
-        own = None if groups is None else groups[found[0].relevant > 0]  # of the queries that have an answer
-        values |= {f"{PREFIX[protocol]}/{name}": (first[name], second[name], own) for name in ("top1", "top5", "map")}
-    table = {}
-    for name, (one, other, own) in values.items():
-        if not len(one):  # no query has an answer
-            continue
-        test = paired_bootstrap(one, other, groups=own)
-        table[name] = {"a": float(one.mean()), "b": float(other.mean()), **test}
-    return table
+        names = {f"{PREFIX[protocol]}/{name}": name for name in ("top1", "top5", "map")}
+        for own, result in zip(values, results, strict=True):
+            figures = result.retrievals[protocol].per_query()
+            own |= {name: figures[plain] for name, plain in names.items()}
+        answered |= dict.fromkeys(names, results[0].retrievals[protocol].relevant > 0)
+    tests: dict[str, dict[str, float]] = {}
+    for queries in {mask.tobytes(): mask for mask in answered.values() if mask.any()}.values():
+        same = [name for name, mask in answered.items() if (mask == queries).all()]
+        one, other = ({name: own[name] for name in same} for own in values)
+        tests |= paired_bootstrap(one, other, groups=None if groups is None else groups[queries])
+    means = {name: {"a": float(values[0][name].mean()), "b": float(values[1][name].mean())} for name in tests}
+    return {name: means[name] | tests[name] for name in answered if name in tests}
 
 
 def verdict(ps: Sequence[float]) -> str:
