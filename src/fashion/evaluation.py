@@ -96,7 +96,9 @@ def evaluate(
     matrix = confusion_matrix(truth, predicted, len(names))
     scores = classification(matrix) if known else {}
     metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
-    in_gallery = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
+    in_gallery = None
+    if {"gallery", "filtered"} & set(protocols):
+        in_gallery = embeddings if gallery is queries else encoder(gallery.pictures)[0]
     retrievals = searched(queries, embeddings, gallery, in_gallery, protocols, relevance, predicted)
     for protocol, found in retrievals.items():
         metrics |= found.summary(f"{PREFIX[protocol]}/")

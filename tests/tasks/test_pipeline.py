@@ -13,6 +13,7 @@ from helpers import GPU, SMALL, command, write_pictures
 from PIL import Image
 
 from fashion import VisualSearchEngine
+from fashion.baselines import baseline
 from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.encoder import TorchEncoder
@@ -247,13 +248,21 @@ def test_pictures_that_search_each_other_need_no_others(run_here, run_folder, pi
     assert json.loads((tmp_path / "out/metrics.json").read_text())["pictures"] == 9
 
 
-def test_no_picture_finds_itself(run_here, run_folder, pictures, tmp_path):
+def test_no_picture_finds_itself_or_is_embedded_twice(run_here, run_folder, pictures, tmp_path, monkeypatch):
+    embedded = []
+    monkeypatch.setattr(
+        "fashion.tasks.evaluate.baseline",
+        lambda name: lambda shown: embedded.append(len(shown)) or baseline(name)(shown),
+    )
+    call = TorchEncoder.__call__
+    monkeypatch.setattr(TorchEncoder, "__call__", lambda self, shown: embedded.append(len(shown)) or call(self, shown))
     run_here("task=evaluate", "data=folder", f"data.source={pictures}", f"encoder={run_folder}", "split=train",
              "baselines=[random]", out="self")  # fmt: skip
     content = metrics(tmp_path / "self")
     found = content["metrics"]
     assert found["gallery/map"] == found["loo/map"]
     assert content["baselines"]["random"]["gallery/top1"] < 0.8
+    assert embedded == [36, 36]  # by the model, and by the baseline
 
 
 def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):

@@ -128,8 +128,10 @@ def compare_baselines(
     protocols = [name for name in options.protocols if name != "filtered"]  # which needs a class that a query is named
     table: dict[str, dict[str, float]] = {}
     for name, embed in beside.items():
-        in_gallery = embed(gallery.pictures) if "gallery" in protocols else None
-        found = searched(queries, embed(queries.pictures), gallery, in_gallery, protocols, options.relevance)
+        embeddings, in_gallery = embed(queries.pictures), None
+        if "gallery" in protocols:
+            in_gallery = embeddings if gallery is queries else embed(gallery.pictures)
+        found = searched(queries, embeddings, gallery, in_gallery, protocols, options.relevance)
         table[name] = {}
         for protocol, searches in found.items():
             table[name] |= searches.summary(f"{PREFIX[protocol]}/")
