@@ -228,6 +228,19 @@ def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):
         write_bundle(run_folder / "checkpoints/last.ckpt", pictures)
 
 
+def test_a_bundle_is_overwritten_unless_something_else_lies_beside_it(run_folder, bundle, tmp_path):
+    folder = shutil.copytree(bundle, tmp_path / "hub")
+    (folder / int8.NAME).write_bytes(b"an earlier export's")
+    write_bundle(run_folder / "checkpoints/last.ckpt", folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in bundle.iterdir()}
+    (folder / ".git").mkdir()
+    (folder / "NOTES.md").write_text("mine")
+    with pytest.raises(FashionError, match=r"hub holds more than a bundle \(.git, NOTES.md\), which would be lost"):
+        write_bundle(run_folder / "checkpoints/last.ckpt", folder)
+    assert (folder / ".git").is_dir()
+    assert (folder / "NOTES.md").read_text() == "mine"
+
+
 def test_the_cards_code_needs_onnx_runtime_and_pillow_alone(bundle, tmp_path, monkeypatch):
     """It shows the network what the engine shows it, transparency and orientation too."""
     random = np.random.default_rng(0)

@@ -8,8 +8,11 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from fashion.bootstrap import bootstrap_intervals
+from fashion.data.arrays import PictureArray, rows_of
+from fashion.data.sources import Item
 from fashion.errors import FashionError
 from fashion.metrics import check_names, classification, confusion_matrix, no_match_threshold, select
+from fashion.protocols import searched
 from fashion.retrieval import retrieval
 
 
@@ -55,6 +58,31 @@ def test_retrieval_agrees_with_loops(gallery_size, classes, leave_one_out):
                                   np.c_[scores[at], np.zeros((len(gallery), len(gallery) - 1))],
                                   gallery_labels, at if leave_one_out else -1)  # fmt: skip
         assert found.relevant[at] == total
+        assert {name: values[at] for name, values in found.figures.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("protocol", ["gallery", "leave-one-out", "filtered"])
+def test_a_picture_with_several_labels_finds_none_of_its_rows(protocol):
+    random = np.random.default_rng(0)
+    items = [
+        Item(f"{at}.jpg", "", "train", {"bbox": box})
+        for at in random.integers(12, size=40)
+        for box in (None, "0 0 5 5")
+    ]
+    embeddings = random.integers(-3, 4, (80, 4)).astype(np.float32)  # whole numbers, so that ties are ties
+    array = PictureArray(np.zeros((80, 3, 1, 1), np.uint8), labels(80, 3, 1), tuple(items), (), "")
+    named = labels(80, 3, 2)
+    queries = rows_of(array, np.arange(50))
+    searched_in = queries if protocol == "leave-one-out" else array
+    found = searched(queries, embeddings[:50], array, embeddings, [protocol], "class", named[:50])[protocol]
+    for at, item in enumerate(queries.items):
+        others = [row for row, one in enumerate(searched_in.items) if (one.path, one.box) != (item.path, item.box)]
+        only = (named[at : at + 1], array.labels[others]) if protocol == "filtered" else None
+        alone = retrieval(embeddings[at : at + 1], array.labels[at : at + 1], embeddings[others], array.labels[others],
+                          only=only)  # fmt: skip
+        assert found.relevant[at] == alone.relevant[0]
+        assert found.nearest[at] == alone.nearest[0]
+        expected = {name: values[0] for name, values in alone.figures.items()}
         assert {name: values[at] for name, values in found.figures.items()} == pytest.approx(expected)
 
 
@@ -253,6 +281,7 @@ def test_memory_stays_flat_as_the_gallery_grows():
     """100,000 embeddings to search: what 300 queries need at their peak is what 10,000 would."""
     script = """
 import numpy as np
+from fashion.protocols import searched
 from fashion.retrieval import retrieval
 random = np.random.default_rng(0)
 gallery = random.standard_normal((100_000, 64), dtype=np.float32)

@@ -1,5 +1,6 @@
 """Whether two models differ on the same pictures: paired tests, pure functions."""
 
+from collections.abc import Mapping
 from math import comb
 
 import numpy as np
@@ -10,9 +11,13 @@ from fashion.metrics import Floats
 
 
 def paired_bootstrap(
-    first: Floats, second: Floats, *, groups: NDArray[np.str_] | None = None, samples: int = 10_000
-) -> dict[str, float]:
-    """The mean of second − first [N] with its 95% interval, and how sure its sign is.
+    first: Mapping[str, Floats],
+    second: Mapping[str, Floats],
+    *,
+    groups: NDArray[np.str_] | None = None,
+    samples: int = 10_000,
+) -> dict[str, dict[str, float]]:
+    """Name → the mean of second − first [N] with its 95% interval, and how sure its sign is; all from the same draws.
 
     Args:
         groups: [N]: whole groups are drawn, since pictures of one are not independent.
@@ -21,14 +26,22 @@ def paired_bootstrap(
         `difference`, `low`, `high`, and `p`: twice the share of resamples on the other side of 0 (two-sided), and
         never 0, which resamples cannot show.  Of fewer than two values or groups `difference` alone.
     """
-    difference = np.asarray(second, float) - np.asarray(first, float)
-    (means,) = resampled_means(difference[None], groups, samples, seed=0)
+    differences = np.array([np.asarray(second[name], float) - first[name] for name in first])
+    drawn = resampled_means(differences, groups, samples, seed=0)
+    return {
+        name: {"difference": float(difference.mean())} | _sureness(means)
+        for name, difference, means in zip(first, differences, drawn, strict=True)
+    }
+
+
+def _sureness(means: Floats) -> dict[str, float]:
+    """`low`, `high` and `p` of the resamples' differences; {} where there are none."""
     if not means.size:
-        return {"difference": float(difference.mean())}
+        return {}
     low, high = np.quantile(means, [0.025, 0.975])
     beyond = min((means <= 0).sum(), (means >= 0).sum())
-    p = min(1.0, 2 * (beyond + 1) / (samples + 1))
-    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "p": float(p)}
+    p = min(1.0, 2 * (beyond + 1) / (means.size + 1))
+    return {"low": float(low), "high": float(high), "p": float(p)}
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:

@@ -16,11 +16,15 @@ from fashion.errors import FashionError
 from fashion.files import write_text
 from fashion.metrics import classification, confusion_matrix, no_match_threshold
 from fashion.protocols import PREFIX, PROTOCOLS, searched
+from fashion.quoting import CHOICES, briefly
 from fashion.retrieval import Retrieval
 from fashion.versions import installed, machine, versions
 
 HEADLINES = ("accuracy", "f1_macro", "gallery/top1", "gallery/top5", "gallery/map", "loo/top1", "loo/top5", "loo/map")
 """Metrics that are shown of a training run; all are in its `metrics.json`."""
+
+CONFUSED = 100
+"""Classes up to which `metrics.json` has the confusion matrix, which grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def evaluate(
     names = tuple(class_names or encoder.class_names)
     if truth.max() >= len(names):
         raise FashionError(
-            f"The data has labels beyond the {len(names)} classes {', '.join(names)}; check its classes."
+            f"The data has labels beyond the {len(names)} classes {briefly(names, CHOICES)}; check its classes."
         )
     known = set(names) <= set(encoder.class_names)
     names += tuple(name for name in encoder.class_names if name not in names)
@@ -92,7 +96,9 @@ def evaluate(
     matrix = confusion_matrix(truth, predicted, len(names))
     scores = classification(matrix) if known else {}
     metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
-    in_gallery = encoder(gallery.pictures)[0] if {"gallery", "filtered"} & set(protocols) else None
+    in_gallery = None
+    if {"gallery", "filtered"} & set(protocols):
+        in_gallery = embeddings if gallery is queries else encoder(gallery.pictures)[0]
     retrievals = searched(queries, embeddings, gallery, in_gallery, protocols, relevance, predicted)
     for protocol, found in retrievals.items():
         metrics |= found.summary(f"{PREFIX[protocol]}/")
@@ -166,7 +172,7 @@ def write_metrics(path: Path, result: Evaluation, facts: Mapping[str, Any], matc
         "no_match": _no_match(result, match_precision),
         "per_class": result.per_class,
         "class_names": list(result.class_names),
-        "confusion": result.confusion.tolist(),
+        "confusion": result.confusion.tolist() if len(result.class_names) <= CONFUSED else None,
         "versions": versions("fashion", "numpy", "faiss-cpu") | installed("torch", "torchvision", "pytorch-lightning"),
         "machine": machine(),
     }

@@ -1,6 +1,6 @@
 """Names of metrics, how well pictures are named, and from which score on a hit is an answer: pure functions."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,12 +65,11 @@ def classification(matrix: NDArray[np.int64]) -> dict[str, Any]:
     return scores
 
 
-def check_names(names: Sequence[str], known: Collection[str] | None = None) -> None:
-    """Raise FashionError for a name that is none of those known; None: that no evaluation can give."""
+def check_names(names: Sequence[str]) -> None:
+    """Raise FashionError for a name that no evaluation can give."""
     for name in names:
         ours = _ours(name)
-        search = _last(ours).removeprefix("macro_") in SEARCH
-        if not (search or ours in NAMING if known is None else ours in known):
+        if ours not in NAMING and _last(ours).removeprefix("macro_") not in SEARCH:
             raise FashionError(f"metrics names {name!r}; choose from {', '.join((*NAMING, *SEARCH, *ALIASES))}.")
 
 
@@ -80,13 +79,17 @@ def select(metrics: Mapping[str, float], names: Sequence[str] | None) -> dict[st
     `map` without a protocol means `gallery/map` and `loo/map`.
 
     Raises:
-        FashionError: for a name that is no metric.
+        FashionError: for a name that is no metric, or that none of `metrics` has.
     """
     if names is None:
         return dict(metrics)
-    check_names(names, {_last(key) for key in metrics} | set(metrics))
+    check_names(names)
+    asked_by = {key: _asked_by(key) for key in metrics}
+    for name in names:
+        if not any(_ours(name) in asking for asking in asked_by.values()):
+            raise FashionError(f"metrics names {name!r}, which has no value here; leave it out to see the others.")
     wanted = set(map(_ours, names))
-    return {key: value for key, value in metrics.items() if wanted & _asked_by(key)}
+    return {key: value for key, value in metrics.items() if wanted & asked_by[key]}
 
 
 def _asked_by(key: str) -> set[str]:

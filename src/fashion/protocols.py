@@ -1,5 +1,6 @@
 """The protocols by which an evaluation searches, and what a search by each of them should find."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,10 +8,23 @@ from numpy.typing import NDArray
 
 from fashion.data.arrays import PictureArray
 from fashion.errors import FashionError
-from fashion.retrieval import Retrieval, leave_one_out, retrieval
+from fashion.retrieval import Retrieval, retrieval
 
 PROTOCOLS = ("gallery", "leave-one-out")
 PREFIX = {"gallery": "gallery", "leave-one-out": "loo", "filtered": "filtered"}
+
+
+def check_protocols(names: Sequence[str], protocols: Sequence[str]) -> None:
+    """Raise FashionError for a metric's name, such as `loo/map`, whose protocol is not among `protocols`."""
+    protocol_of = {prefix: protocol for protocol, prefix in PREFIX.items()}
+    for name in names:
+        prefix, slash, _ = name.rpartition("/")
+        if slash and prefix not in protocol_of:
+            raise FashionError(f"metrics names {name!r}; before the / stands one of {', '.join(protocol_of)}.")
+        if slash and protocol_of[prefix] not in protocols:
+            raise FashionError(
+                f"metrics names {name!r}, which needs {protocol_of[prefix]} among protocols; add it there."
+            )
 
 
 def searched(
@@ -37,7 +51,8 @@ def searched(
     retrievals: dict[str, Retrieval] = {}
     for protocol in protocols:
         if protocol == "leave-one-out":
-            retrievals[protocol] = leave_one_out(embeddings, wanted)
+            among = rows_in(queries, queries)
+            retrievals[protocol] = retrieval(embeddings, wanted, embeddings, wanted, exclude=among)
             continue
         assert in_gallery is not None
         only = None
@@ -49,9 +64,16 @@ def searched(
 
 
 def rows_in(queries: PictureArray, gallery: PictureArray) -> NDArray[np.int64]:
-    """[Q] the row of each query in the gallery, which its search must leave out; -1 where it is not there."""
-    rows = {(item.path, item.box): at for at, item in enumerate(gallery.items)}
-    return np.array([rows.get((item.path, item.box), -1) for item in queries.items], np.int64)
+    """[Q,E] the rows of each query in the gallery, which its search must leave out; -1 where it is not there.
+
+    E is 1, unless a table lists a picture several times, with other labels.
+    """
+    rows: dict[tuple[str, tuple[float, ...] | None], list[int]] = defaultdict(list)
+    for at, item in enumerate(gallery.items):
+        rows[item.path, item.box].append(at)
+    found = [rows.get((item.path, item.box), []) for item in queries.items]
+    most = max([1, *map(len, found)])
+    return np.array([own + [-1] * (most - len(own)) for own in found], np.int64)
 
 
 def relevant_numbers(

@@ -1,11 +1,23 @@
-"""Overrides as they are typed, for commands in messages: a shell reads them first, and then Hydra."""
+"""What messages quote: overrides as they are typed, which a shell reads first and then Hydra, and lists of names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
 """Text that neither a shell nor Hydra interprets."""
+
+NAMED = 5
+"""Names that a sentence lists; of more it says how many."""
+
+CHOICES = 20
+"""As many where one of them is to be chosen, or the difference is to be seen."""
+
+
+def briefly(names: Collection[str], most: int = NAMED) -> str:
+    """The first of the names, and how many others there are."""
+    more = len(names) - most
+    return ", ".join([*names][:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def as_typed(key: str, value: object) -> str:

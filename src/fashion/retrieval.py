@@ -68,7 +68,7 @@ def retrieval(
 
     Args:
         queries: [Q,D] of length 1.  gallery: [G,D] of length 1.
-        exclude: for leave-one-out, [Q]: the gallery row that is the query itself, or -1 for none.
+        exclude: for leave-one-out, [Q] or [Q,E]: the gallery rows that are the query itself, or -1 for none.
         only: (query_classes [Q], gallery_classes [G]): a query finds items of its class alone, as with a filter; R
             stays that of the whole gallery, so what the filter hides counts as missed.
         chunk: queries searched at once; None: as many as keep memory below about half a gigabyte.
@@ -120,9 +120,11 @@ def _search_chunk(
     scores = queries @ gallery.T
     same = labels[:, None] == gallery_labels[None, :]
     if exclude is not None:
-        rows = np.flatnonzero(exclude >= 0)
-        scores[rows, exclude[rows]] = -np.inf  # ranks last, and is not relevant
-        same[rows, exclude[rows]] = False
+        exclude = exclude.reshape(len(queries), -1)
+        own = exclude >= 0
+        rows, columns = np.nonzero(own)[0], exclude[own]
+        scores[rows, columns] = -np.inf  # ranks last, and is not relevant
+        same[rows, columns] = False
     total = same.sum(axis=1)
     if only is not None:
         hidden = only[0][:, None] != only[1][None, :]

@@ -122,6 +122,18 @@ def test_the_map_fills_its_picture_however_many_classes_there_are(classes):
     assert np.ptp(np.flatnonzero(coloured.any(axis=1))) > 0.8 * picture.shape[0]
 
 
+def test_names_are_drawn_as_they_are_written():
+    names = ("$5_$10", "_b")  # neither mathematics, nor left out of the legend
+    assert confusion_picture(np.eye(2, dtype=np.int64), names).width > 300
+    labels = np.arange(20) % 2
+    embeddings = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
+    result = Evaluation("validation", names, {}, {}, {}, np.eye(2), {}, embeddings, labels, labels, None)
+    picture = np.asarray(embedding_map(result, labels)).astype(int)
+    legend = picture[:, -115:].reshape(-1, 3)  # right of the frame
+    for colour in ((31, 119, 180), (255, 127, 14)):
+        assert (legend == colour).all(axis=1).any()
+
+
 def test_tables_hold_the_figures(capsys):
     metrics = {"gallery/top1": 0.8, "gallery/macro_top1": 0.7, "loo/top1": 0.6, "loo/macro_top1": 0.5}
     show(search_table(metrics, {"gallery/top1": (0.75, 0.85)}))

@@ -136,9 +136,27 @@ def test_a_teacher_that_was_not_trained_is_named(run_here, data):
 
 
 def test_what_is_asked_for_wrongly_is_noticed_before_the_evaluation(run_here):
-    for override, words in (("metrics=[acuracy]", "metrics names 'acuracy'"), ("baselines=[pixel]", "names 'pixel'")):
+    for override, words in (
+        ("metrics=[acuracy]", "metrics names 'acuracy'"),
+        ("baselines=[pixel]", "names 'pixel'"),
+        ("metrics=[loo/map]", "names 'loo/map', which needs leave-one-out among protocols"),
+        ("metrics=[leave-one-out/map]", "before the / stands one of gallery, loo, filtered"),
+    ):
         with pytest.raises(FashionError, match=words):
-            run_here("task=evaluate", "encoder=nowhere", override)
+            run_here("task=evaluate", "encoder=nowhere", "protocols=[gallery]", override)
+
+
+def test_figures_that_have_no_value_are_noticed_and_the_others_kept(run_here, run_folder, tmp_path, caplog):
+    drawn = ("data=synthetic", "data.drawing.products=30", "data.drawing.views=3", "data.classes=[dress,hat,shoes]")
+    products = ("task=evaluate", *drawn, f"encoder={run_folder}", "relevance=product_id")  # none is in two splits
+    with pytest.raises(FashionError, match="metrics names 'map', which has no value here"):
+        run_here(*products, "protocols=[gallery]", "metrics=[map]")
+    said = "No query has a picture of its product_id in the training gallery"
+    assert f"{said}; try 'protocols=[leave-one-out]'." in caplog.text
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["metrics"]["gallery/unanswerable"] > 0
+    caplog.clear()
+    run_here(*products, "metrics=[map]")
+    assert f"{said}." in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from helpers import GPU, SMALL, command, write_pictures
 from PIL import Image
 
 from fashion import VisualSearchEngine
+from fashion.baselines import baseline
 from fashion.checkpoints import load_network
 from fashion.classifier import ClassifierModule
 from fashion.encoder import TorchEncoder
@@ -68,6 +69,8 @@ def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes((run_folder / "checkpoints/last.ckpt").read_bytes())
+    figures = {"metrics": {"accuracy": 0.5}, "machine": {"cpu": "mine"}, "confusion": [[1, 1], [0, 0]]}
+    (tmp_path / "run/metrics.json").write_text(json.dumps(figures))
     config = tmp_path / "run/.hydra/config.yaml"
     config.parent.mkdir()
     config.write_text(
@@ -76,6 +79,7 @@ def test_a_bundle_notes_its_recipe_and_no_place(run_here, run_folder, tmp_path):
     )
     run_here("task=export", f"encoder={tmp_path / 'run'}", "bundle=noted", "heads=false")
     manifest = json.loads((tmp_path / "noted/manifest.json").read_text())
+    assert manifest["metrics"] == {"metrics": {"accuracy": 0.5}}
     assert manifest["run"] == {
         "seed": 5, "task.epochs": 9, "task.ema": "${oc.env:HOME}", "data.batch_size": 32, "data.augment": {"flip": 0.5},
     }  # fmt: skip
@@ -143,6 +147,33 @@ def test_search_is_evaluated_on_classes_that_the_model_does_not_know(run_here, t
     for asked in ("metrics=[accuracy]", "protocols=[filtered]"):
         with pytest.raises(FashionError, match="needs a model that knows poncho"):
             run_here("task=evaluate", "data=folder", f"data.source={shop}", "encoder=pretrained", asked)
+
+
+def test_many_classes_make_no_long_files_and_lines(run_here, run_folder, tmp_path, caplog):
+    rows = ["path,label,split"]
+    for number in range(110):
+        picture = Image.new("RGB", (32, 32), (2 * number, 200, 90))
+        for split in ("train", "validation"):
+            picture.save(tmp_path / f"{split}{number}.png")
+            rows.append(f"{split}{number}.png,sku{number:05d},{split}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    caplog.set_level("INFO")
+    data = ("data=table", f"data.source={tmp_path / 't.csv'}")
+    run_here("task=evaluate", *data, f"encoder={run_folder}", "protocols=[gallery]", out="many")
+    assert metrics(tmp_path / "many")["confusion"] is None
+    assert (tmp_path / "many/metrics.json").stat().st_size < 20_000
+    (said,) = [line for line in caplog.messages if "does not know" in line]
+    assert said.endswith("sku00000, sku00001, sku00002, sku00003, sku00004 and 105 more: searches alone are evaluated.")
+    for refused in (
+        ("task=evaluate", f"encoder={run_folder}", "metrics=[accuracy]"),
+        ("task=evaluate", f"encoder={run_folder}", "data.classes=[hat]"),
+        ("task=compare", f"run={run_folder}", f"run_b={run_folder}"),
+    ):
+        with pytest.raises(FashionError) as error:
+            run_here(*refused, *data)
+        assert len(str(error.value)) < 600
+    with pytest.raises(FashionError, match="data.classes names a class twice: sku00003[.]"):
+        run_here("task=evaluate", *data, f"encoder={run_folder}", "data.classes=[sku00001,sku00003,sku00003]")
 
 
 def test_a_part_of_the_models_classes_in_another_order_is_named(run_here, tmp_path):
@@ -217,13 +248,21 @@ def test_pictures_that_search_each_other_need_no_others(run_here, run_folder, pi
     assert json.loads((tmp_path / "out/metrics.json").read_text())["pictures"] == 9
 
 
-def test_no_picture_finds_itself(run_here, run_folder, pictures, tmp_path):
+def test_no_picture_finds_itself_or_is_embedded_twice(run_here, run_folder, pictures, tmp_path, monkeypatch):
+    embedded = []
+    monkeypatch.setattr(
+        "fashion.tasks.evaluate.baseline",
+        lambda name: lambda shown: embedded.append(len(shown)) or baseline(name)(shown),
+    )
+    call = TorchEncoder.__call__
+    monkeypatch.setattr(TorchEncoder, "__call__", lambda self, shown: embedded.append(len(shown)) or call(self, shown))
     run_here("task=evaluate", "data=folder", f"data.source={pictures}", f"encoder={run_folder}", "split=train",
              "baselines=[random]", out="self")  # fmt: skip
     content = metrics(tmp_path / "self")
     found = content["metrics"]
     assert found["gallery/map"] == found["loo/map"]
     assert content["baselines"]["random"]["gallery/top1"] < 0.8
+    assert embedded == [36, 36]  # by the model, and by the baseline
 
 
 def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):

@@ -292,6 +292,8 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
     for content in (written, json.loads((tmp_path / "compared/comparison.json").read_text())):
         assert content["data"]["source"] == str(pictures)
         assert content["data"]["digests"] is None  # the default data's are not meant
+    run_here("task=audit", f"encoder={run}", out="audited")
+    assert json.loads((tmp_path / "audited/audit.json").read_text())["summary"]["pictures"] == 57
     (tmp_path / "evaluated/.hydra").mkdir()
     default = "task: {name: evaluate}\ndata: {kind: table, source: elsewhere, digests: {train: x}, batch_size: 2}"
     (tmp_path / "evaluated/.hydra/config.yaml").write_text(default)

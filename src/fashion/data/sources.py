@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -15,6 +16,7 @@ from fashion.data.splitting import SPLIT_NAMES, all_judged, hashed_split, share_
 from fashion.data.tables import COLUMNS, read_rows, text
 from fashion.data.walking import files_below
 from fashion.errors import FashionError
+from fashion.quoting import CHOICES, briefly
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +227,9 @@ def _subset(source: Source, classes: Sequence[str]) -> Source:
     classes = [class_name(name) for name in classes]
     unknown = [name for name in classes if name not in source.class_names]
     if unknown:
-        raise FashionError(f"data.classes names {unknown[0]!r}; the source has {', '.join(source.class_names)}.")
-    if len(set(classes)) != len(classes):
-        raise FashionError(f"data.classes names a class twice: {', '.join(classes)}.")
+        raise FashionError(f"data.classes names {unknown[0]!r}; the source has {briefly(source.class_names, CHOICES)}.")
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise FashionError(f"data.classes names a class twice: {briefly(twice)}.")
     items = tuple(item for item in source.items if item.label in classes)
     return replace(source, items=items, class_names=tuple(classes))

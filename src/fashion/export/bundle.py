@@ -19,6 +19,7 @@ from fashion.export.card import model_card
 from fashion.export.onnx import HEADS, export_heads, export_onnx
 from fashion.files import UMASK, replacing_folder, sha256
 from fashion.network import EMBEDDING, MEAN, STD
+from fashion.quoting import briefly
 from fashion.versions import versions
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference between torch's and ONNX Runtime's answers that an export may have, see `tolerance`."""
+
+FILES = {"README.md", "manifest.json", "weights.safetensors", "encoder.onnx", "encoder.int8.onnx", *HEADS.values()}
+"""All that a bundle may hold."""
+
+UNTOLD = ("machine", "confusion")
+"""What a manifest leaves out of a run's figures."""
 
 ROWS = 512
 """Pictures whose neighbours are compared at a time: memory does not grow with the square of their number."""
@@ -54,18 +61,17 @@ def write_bundle(
         heads: write `embedder.onnx` and `classifier.onnx` too, which give one of the two answers each.
 
     Raises:
-        FashionError: if the two disagree, the checkpoint's training did not end, or the folder holds something other
-            than a bundle.
+        FashionError: if the two disagree, the checkpoint's training did not end, or the folder holds anything but a
+            bundle.
     """
     from safetensors.numpy import save_file
 
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "encoder.onnx").exists())):
-        raise FashionError(f"{folder} exists and is no bundle, so it is not overwritten; name another folder.")
+    check_replaceable(folder)
     encoder = TorchEncoder(checkpoint)
     if not encoder.looks_fitted:
         raise FashionError(UNFITTED % checkpoint)
     if data and data.class_names != encoder.class_names:  # its labels would mean others than the model's
-        log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", ", ".join(data.class_names))
+        log.info("The run's pictures are of other classes now (%s); drawn ones stand in.", briefly(data.class_names))
         data = None
     shown = "validation" if data else "drawn"
     pictures = np.array(data.array("validation").pictures) if data else drawn_pictures(encoder.image_size)
@@ -89,7 +95,7 @@ def write_bundle(
             "note": note,
             "training": encoder.hparams,
             "run": {**(run or {})},
-            "metrics": {name: value for name, value in (metrics or {}).items() if name != "machine"},
+            "metrics": {name: value for name, value in (metrics or {}).items() if name not in UNTOLD},
             "no_match": (metrics or {}).get("no_match"),
             "versions": versions("fashion", "torch", "onnx", "onnxruntime", "pillow"),
             "files": {path.name: sha256(path) for path in (*networks, part / "weights.safetensors")},
@@ -103,6 +109,18 @@ def write_bundle(
         (part / "README.md").write_text(model_card(manifest), encoding="utf-8")
         write_manifest(part, manifest)
     return folder
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise FashionError if the folder holds anything but a bundle, as it is replaced whole."""
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if (folder.exists() and not folder.is_dir()) or (held and "encoder.onnx" not in held):
+        raise FashionError(f"{folder} exists and is no bundle, so it is not overwritten; name another folder.")
+    if held - FILES:
+        raise FashionError(
+            f"{folder} holds more than a bundle ({briefly(sorted(held - FILES))}), which would be lost; set bundle to "
+            "another folder."
+        )
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -104,8 +104,8 @@ class Searches:
         """What the query in that row finds."""
         assert self.result.gallery is not None
         scores = self.result.gallery @ self.result.embeddings[row]
-        order = np.argsort(-scores, kind="stable")[: k + 1]
-        order = order[order != self.themselves[row]][:k]
+        order = np.argsort(-scores, kind="stable")[: k + self.themselves.shape[1]]
+        order = order[~np.isin(order, self.themselves[row])][:k]
         items = self.gallery.items
         hits = [
             Hit(
@@ -163,7 +163,8 @@ def embedding_map(result: Evaluation, labels: NDArray[np.int64]) -> Image.Image:
             continue
         right = own & (result.predicted == labels)
         colour = colours(number % colours.N)
-        axes.scatter(places[right, 0], places[right, 1], s=14, color=colour, label=name)
+        shown = f" {name}"  # a legend leaves out names that begin with _
+        axes.scatter(places[right, 0], places[right, 1], s=14, color=colour, label=shown)
         axes.scatter(places[own & ~right, 0], places[own & ~right, 1], s=26, color=colour, marker="x")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -169,7 +169,10 @@ def log_scale(axes: "Axes") -> None:
 def drawn(figure: "Figure") -> Image.Image:
     """A matplotlib figure as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a class may be named "$5_$10"
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # it draws a box for a letter that it lacks

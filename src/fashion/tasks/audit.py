@@ -20,6 +20,7 @@ from fashion.report.html import Section, write_page
 from fashion.report.pictures import pairs_grid
 from fashion.report.tables import plain_table, show
 from fashion.tasks.options import Options, read_options
+from fashion.tasks.run_data import with_data_of
 from fashion.tasks.shown import data_of, data_shown_to, note_splits, note_training_only
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def run(cfg: DictConfig) -> int:
     options = read_options(cfg, AuditOptions)
     note_training_only()
     encoder = load_encoder(Path(options.encoder)) if options.encoder else None
+    cfg = with_data_of(encoder, cfg) if encoder else cfg
     # What is unreadable is what an audit looks for.
     lenient: dict[str, Any] = {"on_bad_image": "skip", "digests": None}
     data = data_shown_to(encoder, cfg, **lenient) if encoder else data_of(cfg, **lenient)

@@ -15,6 +15,7 @@ from fashion.data.folders import class_name
 from fashion.distillation import Teacher
 from fashion.errors import FashionError
 from fashion.model_files import find_model
+from fashion.quoting import CHOICES, briefly
 from fashion.tasks.options import note_unused, read_options
 from fashion.tasks.shown import data_of
 from fashion.tasks.trainer import TrainingOptions
@@ -68,8 +69,8 @@ def check_teacher(trained: Mapping[str, Any], images: ImageDataModule) -> None:
     """Raise FashionError unless that model names the data's classes, in pictures of the size that training gives."""
     if tuple(map(class_name, trained["class_names"])) != tuple(images.class_names):
         raise FashionError(
-            f"The teacher tells apart {', '.join(trained['class_names'])}, and the data has "
-            f"{', '.join(images.class_names)}; train the teacher on the same classes."
+            f"The teacher tells apart {briefly(trained['class_names'], CHOICES)}, and the data has "
+            f"{briefly(images.class_names, CHOICES)}; train the teacher on the same classes."
         )
     if trained["image_size"] != images.training_size:
         raise FashionError(

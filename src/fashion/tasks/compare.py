@@ -20,7 +20,7 @@ from fashion.errors import FashionError
 from fashion.evaluation import Evaluation, evaluate, groups_of
 from fashion.files import write_text
 from fashion.protocols import PREFIX, PROTOCOLS
-from fashion.quoting import as_typed_list
+from fashion.quoting import CHOICES, as_typed_list, briefly
 from fashion.report.evaluation import Searches
 from fashion.report.html import Section, write_page
 from fashion.report.tables import plain_table, show
@@ -147,19 +147,21 @@ def compared(
     results: list[Evaluation], rights: list[NDArray[np.bool_]], groups: NDArray[np.str_] | None
 ) -> dict[str, dict[str, float]]:
     """figure → the two means, their difference (second − first), and what `paired_bootstrap` says of it."""
-    values = {"accuracy": (rights[0].astype(float), rights[1].astype(float), groups)}
+    values = [{"accuracy": right.astype(float)} for right in rights]
+    answered = {"accuracy": np.ones(len(rights[0]), bool)}
     for protocol in PROTOCOLS:
-        found = [result.retrievals[protocol] for result in results]
-        first, second = (retrieval.per_query() for retrieval in found)
-        own = None if groups is None else groups[found[0].relevant > 0]  # of the queries that have an answer
-        values |= {f"{PREFIX[protocol]}/{name}": (first[name], second[name], own) for name in ("top1", "top5", "map")}
-    table = {}
-    for name, (one, other, own) in values.items():
-        if not len(one):  # no query has an answer
-            continue
-        test = paired_bootstrap(one, other, groups=own)
-        table[name] = {"a": float(one.mean()), "b": float(other.mean()), **test}
-    return table
+        names = {f"{PREFIX[protocol]}/{name}": name for name in ("top1", "top5", "map")}
+        for own, result in zip(values, results, strict=True):
+            figures = result.retrievals[protocol].per_query()
+            own |= {name: figures[plain] for name, plain in names.items()}
+        answered |= dict.fromkeys(names, results[0].retrievals[protocol].relevant > 0)
+    tests: dict[str, dict[str, float]] = {}
+    for queries in {mask.tobytes(): mask for mask in answered.values() if mask.any()}.values():
+        same = [name for name, mask in answered.items() if (mask == queries).all()]
+        one, other = ({name: own[name] for name in same} for own in values)
+        tests |= paired_bootstrap(one, other, groups=None if groups is None else groups[queries])
+    means = {name: {"a": float(values[0][name].mean()), "b": float(values[1][name].mean())} for name in tests}
+    return {name: means[name] | tests[name] for name in answered if name in tests}
 
 
 def verdict(ps: Sequence[float]) -> str:
@@ -180,10 +182,11 @@ def data_for(encoder: Encoder, cfg: DictConfig) -> ImageDataModule:
         FashionError: if its classes are not the encoder's.
     """
     data = data_shown_to(encoder, cfg)
-    if data.class_names != encoder.class_names:
+    own = encoder.class_names
+    if data.class_names != own:
+        typed = f", or {as_typed_list('data.classes', own)}" if len(own) <= CHOICES else ""
         raise FashionError(
-            f"The data's classes ({', '.join(data.class_names)}) are not those of {encoder.source} "
-            f"({', '.join(encoder.class_names)}); set data to what it was trained on, or "
-            f"{as_typed_list('data.classes', encoder.class_names)}."
+            f"The data's classes ({briefly(data.class_names, CHOICES)}) are not those of {encoder.source} "
+            f"({briefly(own, CHOICES)}); set data to what it was trained on{typed}."
         )
     return data

@@ -15,9 +15,10 @@ from fashion.data.arrays import PictureArray
 from fashion.data.datamodules import queries_and_gallery
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
-from fashion.evaluation import evaluate, write_metrics
+from fashion.evaluation import Evaluation, evaluate, write_metrics
 from fashion.metrics import SEARCH, check_names, select
-from fashion.protocols import PREFIX, searched
+from fashion.protocols import PREFIX, check_protocols, searched
+from fashion.quoting import briefly
 from fashion.report.confusion import confusion_picture
 from fashion.report.evaluation import Searches, evaluation_sections, gallery_name, per_class_rows
 from fashion.report.html import Section, write_page
@@ -47,6 +48,7 @@ def run(cfg: DictConfig) -> float:
     options = read_options(cfg, EvaluateOptions)
     note_training_only()
     check_names(options.metrics or ())
+    check_protocols(options.metrics or (), options.protocols)
     if "gallery" not in options.protocols:
         note_unused(["match_precision"], "without gallery among the protocols, which the threshold is taken from")
     if options.protocols == ["filtered"]:
@@ -59,13 +61,13 @@ def run(cfg: DictConfig) -> float:
     strangers = [name for name in data.class_names if name not in encoder.class_names]
     if strangers:
         check_strangers(options, strangers)
-        log.info("%s does not know %s: searches alone are evaluated.", encoder.source, ", ".join(strangers))
+        log.info("%s does not know %s: searches alone are evaluated.", encoder.source, briefly(strangers))
     queries, gallery = queries_and_gallery(data, options.split, options.protocols == ["leave-one-out"])
     result = evaluate(
         encoder, queries, gallery, split=options.split, class_names=data.class_names, protocols=options.protocols,
         relevance=options.relevance,
     )  # fmt: skip
-    shown = select(result.metrics, options.metrics)
+    note_unanswerable(result, options, gallery_name(gallery))
     folder = Path(HydraConfig.get().runtime.output_dir)
     compared = compare_baselines(beside, options, queries, gallery)
     facts = {
@@ -73,6 +75,7 @@ def run(cfg: DictConfig) -> float:
         "data": data_used(cfg) | {"image_size": encoder.image_size, "centre": encoder.centre}, "baselines": compared,
     }  # fmt: skip
     write_metrics(folder / "metrics.json", result, facts, options.match_precision)
+    shown = select(result.metrics, options.metrics)
     confusion = confusion_picture(result.confusion, result.class_names)
     save_picture(confusion, folder / "confusion.png")
     title = f"{encoder.source} on {options.split} ({len(queries.labels)} pictures)"
@@ -105,8 +108,17 @@ def check_strangers(options: EvaluateOptions, strangers: Sequence[str]) -> None:
     if naming or "filtered" in options.protocols:
         what = f"metrics names {naming[0]!r}" if naming else "protocols names 'filtered'"
         raise FashionError(
-            f"{what}, which needs a model that knows {', '.join(strangers)}; leave it out, or choose data.classes."
+            f"{what}, which needs a model that knows {briefly(strangers)}; leave it out, or choose data.classes."
         )
+
+
+def note_unanswerable(result: Evaluation, options: EvaluateOptions, gallery: str) -> None:
+    """Say of which protocols there are no figures, as no query has anything to find; `gallery`: its name."""
+    nothing = {protocol == "leave-one-out" for protocol, found in result.retrievals.items() if not found.relevant.any()}
+    for alone in nothing:
+        where, other = ("among the other queries", "gallery") if alone else (f"in the {gallery}", "leave-one-out")
+        hint = "" if other in options.protocols else f"; try 'protocols=[{other}]'"
+        log.warning("No query has a picture of its %s %s%s.", options.relevance, where, hint)
 
 
 def compare_baselines(
@@ -116,8 +128,10 @@ def compare_baselines(
     protocols = [name for name in options.protocols if name != "filtered"]  # which needs a class that a query is named
     table: dict[str, dict[str, float]] = {}
     for name, embed in beside.items():
-        in_gallery = embed(gallery.pictures) if "gallery" in protocols else None
-        found = searched(queries, embed(queries.pictures), gallery, in_gallery, protocols, options.relevance)
+        embeddings, in_gallery = embed(queries.pictures), None
+        if "gallery" in protocols:
+            in_gallery = embeddings if gallery is queries else embed(gallery.pictures)
+        found = searched(queries, embeddings, gallery, in_gallery, protocols, options.relevance)
         table[name] = {}
         for protocol, searches in found.items():
             table[name] |= searches.summary(f"{PREFIX[protocol]}/")

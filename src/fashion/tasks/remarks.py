@@ -1,7 +1,7 @@
 """What a training says of its pictures and its end, beside the figures."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -9,11 +9,9 @@ from pytorch_lightning.callbacks import Timer
 
 from fashion.data.datamodules import ImageDataModule
 from fashion.errors import FashionError
+from fashion.quoting import briefly
 
 log = logging.getLogger(__name__)
-
-NAMED = 5
-"""Classes that a sentence names; of more it says how many."""
 
 
 def check_pictures(images: ImageDataModule) -> None:
@@ -25,7 +23,7 @@ def check_pictures(images: ImageDataModule) -> None:
     images.array("validation")
     validated, trained = ({item.label for item in images.source.split(split)} for split in ("validation", "train"))
     if trained and not validated & trained:  # where there is no training picture, the loader says so
-        names = ", ".join(sorted(validated))
+        names = briefly(sorted(validated))
         raise FashionError(
             f"No class of the validation pictures ({names}) has a training picture; put pictures of a class into both."
         )
@@ -33,12 +31,6 @@ def check_pictures(images: ImageDataModule) -> None:
         lacking = [name for name in images.class_names if name not in having]
         if lacking:
             log.warning("Of %s there is no %s picture.", briefly(lacking), split)
-
-
-def briefly(names: Collection[str]) -> str:
-    """The first of the names, and how many others there are."""
-    more = len(names) - NAMED
-    return ", ".join([*names][:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def note_early_end(trainer: Trainer, done: int) -> None:
