@@ -82,12 +82,18 @@ def test_sop_is_read(run_here, tmp_path):
     test = [f"{n} {n // 4} 2 chair_final/{n}_0.JPG" for n in range(60, 66)]
     (root / "Ebay_train.txt").write_text("\n".join([head, *train]))
     (root / "Ebay_test.txt").write_text("\n".join([head, *test]))
-    draw(root, "bicycle_final/1_0.JPG", (200, 30, 30))
+    for line in train + test:
+        draw(root, line.split()[-1], (200, 30, 30))
     assert run_here("task=convert", "format=sop", f"folder={root}", f"table={root}/t.csv") == 65
     table = rows(root / "t.csv")
     assert table[-1]["label"] == "chair"
     assert {row["split"] for row in table if row["label"] == "chair"} == {"test"}
     assert {row["split"] for row in table if row["label"] == "bicycle"} == {"train", "validation"}
+    run_here(
+        "task=evaluate", "data=table", f"data.source={root}/t.csv", "split=test", "protocols=[leave-one-out]",
+        "relevance=product_id", out="e",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "e/metrics.json").read_text())["metrics"]["loo/unanswerable"] == 0
 
 
 def test_other_files_are_refused(run_here, inshop, tmp_path):
