@@ -293,6 +293,26 @@ def test_archives_cannot_reach_outside(tmp_path, kind):
     assert not list((tmp_path / "c").iterdir())
 
 
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tars_huge_names_are_neither_read_nor_quoted(tmp_path, form):
+    for name in ("a" * 2_000_000, "/" + "a" * 500_000):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=form) as archive:
+            archive.addfile(tarfile.TarInfo("first"))
+            archive.addfile(tarfile.TarInfo(name))
+        words = "outside its folder" if name.startswith("/") else r"header of 2,0\d\d,\d\d\d bytes"
+        with pytest.raises(FashionError, match=words) as caught:
+            archives.extract(tmp_path / "a.tar.gz", tmp_path / "c")
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_header_of_negative_length_is_not_read_to_the_archives_end(tmp_path):
+    member = tarfile.TarInfo("long")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, -512
+    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(FashionError, match="header of -512 bytes"):
+        archives.extract(tmp_path / "a.tar", tmp_path / "c")
+
+
 def test_archives_that_grow_too_large_are_refused(pictures, tmp_path, monkeypatch):
     archive = packed(pictures, tmp_path / "a.tar.gz")
     monkeypatch.setattr(archives, "MAX_FILES", 10)

@@ -17,7 +17,8 @@ NEAR = 0.95
 """Share of equal bits from which two pictures are near-duplicates: the same photo, saved again, scaled or relit."""
 
 SEEN = 0.5
-"""Difference of grey values (of 255) up to which two blocks count as equal: on white, smaller ones are the file's noise."""
+"""Difference of grey values (of 255) up to which two blocks count as equal: on white, smaller ones are the
+file's noise."""
 
 NEAR_SEEN = 0.9
 """Share of equal bits that near-duplicates also have where there is anything to see in either: two products on white
