@@ -384,6 +384,23 @@ def test_a_download_that_breaks_off_is_continued(server, pictures, tmp_path):
     assert read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c") == source  # no second download
 
 
+@pytest.mark.parametrize("kind", ["tar", "gztar", "xztar", "bztar", "zip"])
+def test_a_download_is_what_its_content_says(server, pictures, tmp_path, kind):
+    """As of addresses that end in a number, or in the name of another kind."""
+    served, _, address = server
+    made = shutil.make_archive(str(tmp_path / "made"), kind, pictures)
+    for name in ("12345", "a.tar" if kind == "zip" else "a.zip"):
+        shutil.copy(made, served / name)
+        assert len(read_source("folder", f"{address}/{name}", cache=tmp_path / name).items) == 57
+
+
+def test_a_download_that_is_no_archive_is_refused(server, tmp_path):
+    served, _, address = server
+    (served / "12345").write_text("<!DOCTYPE html><title>Sign in</title>")
+    with pytest.raises(FashionError, match=r"12345 is neither a folder nor an archive"):
+        read_source("folder", f"{address}/12345", cache=tmp_path / "c")
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_download_is_continued_only_while_the_servers_file_is_the_same(server, tmp_path, changed):
     served, handler, address = server

@@ -20,6 +20,8 @@ MAX_BYTES = 20 * 2**30
 """An archive may not unpack to more."""
 MAX_FILES = 2_000_000
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.xz", ".tar.bz2", ".zip")
+BEGINNINGS = {b"PK": ".zip", b"\x1f\x8b": ".tar.gz", b"\xfd7zXZ\0": ".tar.xz", b"BZh": ".tar.bz2"}
+"""What files of these kinds begin with."""
 DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -50,6 +52,16 @@ class BoundedHeader(tarfile.TarInfo):
         if header.type in EXTENSIONS and not 0 <= header.size <= MAX_HEADER:
             raise ValueError(f"it has a name or header of {header.size:,} bytes")  # a ReadError is one among others
         return header
+
+
+def kind_of(archive: Path) -> str | None:
+    """Which of `ENDINGS` suits the file, whatever it is called, as downloads may be; None: it is no archive."""
+    with archive.open("rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    by_content = next((kind for sign, kind in BEGINNINGS.items() if start.startswith(sign)), None)
+    if by_content is None and start[257:262] == b"ustar":
+        by_content = ".tar"
+    return by_content or next((ending for ending in ENDINGS if archive.name.lower().endswith(ending)), None)
 
 
 def extract(archive: Path, folder: Path) -> Path:
@@ -111,7 +123,8 @@ def _write_content(archive: Path, folder: Path) -> None:
         if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
             raise FashionError(f"{archive} holds {name[:200]!r}, which would land outside its folder; it is not unpacked.")
 
-    if archive.name.lower().endswith(".zip"):
+    kind = kind_of(archive)
+    if kind == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
                 account(info.filename, info.file_size)
@@ -132,7 +145,7 @@ def _write_content(archive: Path, folder: Path) -> None:
                     shutil.copyfileobj(content, file, CHUNK)
             else:
                 raise FashionError(f"{archive} holds the link or special file {member.name[:200]!r}; it is not unpacked.")
-        _check_end(tar, plain=archive.name.lower().endswith(".tar"))
+        _check_end(tar, plain=kind == ".tar")
     os.utime(folder)
 
 
