@@ -121,7 +121,9 @@ def _write_content(archive: Path, folder: Path) -> None:
                 f"{archive} unpacks to over {MAX_BYTES >> 30} GiB or {MAX_FILES:,} files; unpack it by hand."
             )
         if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
-            raise FashionError(f"{archive} holds {name[:200]!r}, which would land outside its folder; it is not unpacked.")
+            raise FashionError(
+                f"{archive} holds {name[:200]!r}, which would land outside its folder; it is not unpacked."
+            )
 
     kind = kind_of(archive)
     if kind == ".zip":
@@ -144,7 +146,9 @@ def _write_content(archive: Path, folder: Path) -> None:
                 with content, path.open("wb") as file:
                     shutil.copyfileobj(content, file, CHUNK)
             else:
-                raise FashionError(f"{archive} holds the link or special file {member.name[:200]!r}; it is not unpacked.")
+                raise FashionError(
+                    f"{archive} holds the link or special file {member.name[:200]!r}; it is not unpacked."
+                )
         _check_end(tar, plain=kind == ".tar")
     os.utime(folder)
 
