@@ -144,6 +144,7 @@ def test_a_table_without_splits_is_split_by_groups(tmp_path):
     ("text", "words"),
     [
         ("path,split\na.png,train\n", "lacks the column label; it has path, split"),
+        ("picture;label\na.png;hat\n", "lacks the column path; it has picture, label"),
         ("path,label,split\n", "holds no rows"),
         ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
         ("path,label,split\na/../../a.png,hat,train\n", "row 1: a/../../a.png lies outside"),
