@@ -21,7 +21,7 @@ from fashion.files import locked, replacing, sha256, write_text
 
 log = logging.getLogger(__name__)
 
-LOADER_VERSION = 3
+LOADER_VERSION = 4
 """Raised whenever `load_picture` or the cache's files change, so that old caches are not used."""
 
 
