@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -59,6 +60,20 @@ def test_inshop_trains_and_is_evaluated_by_its_own_queries_and_gallery(run_here,
     assert content["metrics"]["gallery/unanswerable"] == 0  # each query's product is in the gallery
 
 
+def test_inshop_as_its_archive_lays_it_out(run_here, inshop, tmp_path):
+    """The lists in Eval/ and Anno/, and the pictures, whose paths begin with img/, in Img/."""
+    for name, part in (("Eval", "list_eval_partition.txt"), ("Anno", "list_bbox_inshop.txt"), ("Img", "img")):
+        (inshop / name).mkdir()
+        (inshop / part).rename(inshop / name / part)
+    for table in (inshop / "items.csv", tmp_path / "above.csv"):
+        run_here("task=convert", f"folder={inshop}", f"table={table}")
+        assert all((table.parent / row["path"]).is_file() for row in rows(table))
+        assert {row["bbox"] for row in rows(table)} == {"002 003 038 045"}
+    shutil.rmtree(inshop / "Img")
+    with pytest.raises(FashionError, match=r"img/WOMEN/Dresses/.*0_1_front.jpg is not in .*inshop; unpack"):
+        run_here("task=convert", f"folder={inshop}")
+
+
 def test_sop_is_read(run_here, tmp_path):
     root = tmp_path / "sop"
     root.mkdir()
@@ -67,11 +82,18 @@ def test_sop_is_read(run_here, tmp_path):
     test = [f"{n} {n // 4} 2 chair_final/{n}_0.JPG" for n in range(60, 66)]
     (root / "Ebay_train.txt").write_text("\n".join([head, *train]))
     (root / "Ebay_test.txt").write_text("\n".join([head, *test]))
+    for line in train + test:
+        draw(root, line.split()[-1], (200, 30, 30))
     assert run_here("task=convert", "format=sop", f"folder={root}", f"table={root}/t.csv") == 65
     table = rows(root / "t.csv")
     assert table[-1]["label"] == "chair"
     assert {row["split"] for row in table if row["label"] == "chair"} == {"test"}
     assert {row["split"] for row in table if row["label"] == "bicycle"} == {"train", "validation"}
+    run_here(
+        "task=evaluate", "data=table", f"data.source={root}/t.csv", "split=test", "protocols=[leave-one-out]",
+        "relevance=product_id", out="e",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "e/metrics.json").read_text())["metrics"]["loo/unanswerable"] == 0
 
 
 def test_other_files_are_refused(run_here, inshop, tmp_path):

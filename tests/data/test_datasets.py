@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 import time
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 from fashion.data import arrays
-from fashion.data.arrays import PictureArray, picture_array
+from fashion.data.arrays import PictureArray, picture_array, rows_of
 from fashion.data.augmenting import AugmentingDataModule
 from fashion.data.datamodules import ImageDataModule, queries_and_gallery
 from fashion.data.datasets import ImageDataset, TripletDataset
@@ -59,13 +61,50 @@ def test_changed_content_or_size_is_decoded_anew(source, tmp_path):
 
 def test_bad_pictures_fail_or_are_skipped_and_reported(source, tmp_path):
     (source.root / "train/hat/3.png").write_bytes(b"not a picture")
-    with pytest.raises(BadPictureError, match=r"train/hat/3\.png.*on_bad_image=skip"):
+    with pytest.raises(BadPictureError, match=r"train/hat/3\.png.*\(data\.on_bad_image=skip"):
         array(source, tmp_path)
     kept = array(source, tmp_path, on_bad_image="skip")
     assert len(kept.pictures) == len(kept.labels) == len(kept.items) == 35
+    for item, picture in zip(kept.items, kept.pictures, strict=True):
+        np.testing.assert_array_equal(picture, load_picture(source.root / item.path, 32))
     assert [path for path, _ in kept.skipped] == ["train/hat/3.png"]
     with pytest.raises(BadPictureError, match=r"3\.png"):  # also from the cache that skip has written
         array(source, tmp_path)
+
+
+def test_where_no_picture_can_be_read_the_first_reason_is_told(source, tmp_path):
+    for item in source.split("train"):
+        (source.root / item.path).write_bytes(b"")
+    with pytest.raises(FashionError, match=r"None of the 36 .* can be read \(.*\.png is not a picture .*\); check"):
+        array(source, tmp_path, on_bad_image="skip")
+
+
+def test_pictures_are_not_held_twice_in_memory(source, tmp_path, monkeypatch):
+    """Neither where one of them cannot be read, nor where some are chosen."""
+    picture = np.zeros((3, 512, 512), np.uint8)
+    decoded = [BadPictureError("damaged"), *[picture] * 35]
+    monkeypatch.setattr(arrays, "load_pictures", lambda *args: iter(decoded))
+    tracemalloc.start()
+    try:
+        kept = picture_array(source.root, source.split("train"), source.class_names, 512, tmp_path, "skip")
+        assert tracemalloc.get_traced_memory()[1] < kept.pictures.nbytes / 4
+        rows_of(kept, np.arange(30))
+        assert tracemalloc.get_traced_memory()[1] < kept.pictures.nbytes * 1.25
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("gone", ["pictures.npy", "skipped.json", "."])
+def test_decoded_pictures_may_be_deleted(source, tmp_path, gone):
+    first = array(source, tmp_path / "c")
+    before = np.array(first.pictures)
+    (folder,) = (path.parent for path in (tmp_path / "c").rglob("skipped.json"))
+    if gone == ".":
+        shutil.rmtree(tmp_path / "c")
+    else:
+        (folder / gone).unlink()
+    np.testing.assert_array_equal(array(source, tmp_path / "c").pictures, before)
+    np.testing.assert_array_equal(first.pictures, before)  # what is in use stays
 
 
 def test_one_picture_may_be_named_twice_and_skipped_once(pictures, tmp_path):

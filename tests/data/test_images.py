@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fashion.data import images
-from fashion.data.images import BadPictureError, load_picture, open_picture
+from fashion.data.images import BadPictureError, as_picture, load_picture, open_picture
 from fashion.data.loading import PIECE, keep_good, load_pictures, made_of_pictures
 
 
@@ -79,6 +79,15 @@ def test_grey_palette_cmyk_and_16_bit_become_rgb():
         assert np.abs(rgb - expected[:, :, None]).mean() < 2
     cmyk = np.asarray(open_picture(saved(gradient().convert("CMYK"), "JPEG", quality=95))).astype(int)
     assert np.abs(cmyk - np.asarray(gradient()).astype(int)).mean() < 4
+
+
+def test_grey_from_0_to_1_is_not_black():
+    grey = np.asarray(gradient().convert("L"))
+    fractions = (grey / 255).astype(np.float32)
+    expected = as_picture(grey, 32).astype(int)
+    for given in (fractions, fractions.astype(np.float64), saved(Image.fromarray(fractions), "TIFF")):
+        assert np.abs(as_picture(given, 32).astype(int) - expected).max() <= 1
+    assert as_picture(np.ones((9, 9), np.int32), 8).max() == 1
 
 
 def test_a_box_looks_at_a_part():

@@ -144,6 +144,7 @@ def test_a_table_without_splits_is_split_by_groups(tmp_path):
     ("text", "words"),
     [
         ("path,split\na.png,train\n", "lacks the column label; it has path, split"),
+        ("picture;label\na.png;hat\n", "lacks the column path; it has picture, label"),
         ("path,label,split\n", "holds no rows"),
         ("path,label,split\n../a.png,hat,train\n", "row 1: ../a.png lies outside"),
         ("path,label,split\na/../../a.png,hat,train\n", "row 1: a/../../a.png lies outside"),
@@ -293,6 +294,26 @@ def test_archives_cannot_reach_outside(tmp_path, kind):
     assert not list((tmp_path / "c").iterdir())
 
 
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tars_huge_names_are_neither_read_nor_quoted(tmp_path, form):
+    for name in ("a" * 2_000_000, "/" + "a" * 500_000):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=form) as archive:
+            archive.addfile(tarfile.TarInfo("first"))
+            archive.addfile(tarfile.TarInfo(name))
+        words = "outside its folder" if name.startswith("/") else r"header of 2,0\d\d,\d\d\d bytes"
+        with pytest.raises(FashionError, match=words) as caught:
+            archives.extract(tmp_path / "a.tar.gz", tmp_path / "c")
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_header_of_negative_length_is_not_read_to_the_archives_end(tmp_path):
+    member = tarfile.TarInfo("long")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, -512
+    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(FashionError, match="header of -512 bytes"):
+        archives.extract(tmp_path / "a.tar", tmp_path / "c")
+
+
 def test_archives_that_grow_too_large_are_refused(pictures, tmp_path, monkeypatch):
     archive = packed(pictures, tmp_path / "a.tar.gz")
     monkeypatch.setattr(archives, "MAX_FILES", 10)
@@ -362,6 +383,23 @@ def test_a_download_that_breaks_off_is_continued(server, pictures, tmp_path):
     assert handler.asked == [None, "bytes=1000-"]
     shutil.rmtree(served)
     assert read_source("folder", f"{address}/a.tar.gz", cache=tmp_path / "c") == source  # no second download
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "xztar", "bztar", "zip"])
+def test_a_download_is_what_its_content_says(server, pictures, tmp_path, kind):
+    """As of addresses that end in a number, or in the name of another kind."""
+    served, _, address = server
+    made = shutil.make_archive(str(tmp_path / "made"), kind, pictures)
+    for name in ("12345", "a.tar" if kind == "zip" else "a.zip"):
+        shutil.copy(made, served / name)
+        assert len(read_source("folder", f"{address}/{name}", cache=tmp_path / name).items) == 57
+
+
+def test_a_download_that_is_no_archive_is_refused(server, tmp_path):
+    served, _, address = server
+    (served / "12345").write_text("<!DOCTYPE html><title>Sign in</title>")
+    with pytest.raises(FashionError, match=r"12345 is neither a folder nor an archive"):
+        read_source("folder", f"{address}/12345", cache=tmp_path / "c")
 
 
 @pytest.mark.parametrize("changed", [False, True])

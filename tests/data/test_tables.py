@@ -99,6 +99,15 @@ def test_spreadsheets_divide_columns_otherwise_too(tmp_path, comma):
     assert len(found) == 2  # the empty last line is none
 
 
+@pytest.mark.parametrize("comma", [",", ";", "\t"])
+def test_names_of_columns_may_hold_what_divides_others(tmp_path, comma):
+    rows = [["label", '"path"', '"size, EU; US\t"'], ["hat", "a.jpg", "3"]]
+    found = read(tmp_path, "\n".join(map(comma.join, rows)))
+    assert found == [{"label": "hat", "path": "a.jpg", "size, EU; US": 3}]
+    if comma == ";":  # unquoted, as it is no comma of the table's
+        assert read(tmp_path, "path;price, EUR\na.jpg;3\n") == [{"path": "a.jpg", "price, EUR": 3}]
+
+
 def test_names_of_columns_lose_the_blanks_around_them(tmp_path):
     assert read(tmp_path, "path, product_id ,price\na.jpg,7,3\n") == [{"path": "a.jpg", "product_id": "7", "price": 3}]
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from fashion.errors import FashionError
 from fashion.files import explained, locked, sha256
@@ -19,6 +20,8 @@ MAX_BYTES = 20 * 2**30
 """An archive may not unpack to more."""
 MAX_FILES = 2_000_000
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.xz", ".tar.bz2", ".zip")
+BEGINNINGS = {b"PK": ".zip", b"\x1f\x8b": ".tar.gz", b"\xfd7zXZ\0": ".tar.xz", b"BZh": ".tar.bz2"}
+"""What files of these kinds begin with."""
 DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -32,6 +35,33 @@ DAMAGED = (
 """What unpacking raises for archives that are truncated, altered, encrypted, or compressed in an unknown way."""
 
 CHUNK = 1 << 20
+
+EXTENSIONS = b"LKxgX"
+"""Types of a tar's headers that go on after it, with a long name or more."""
+
+MAX_HEADER = 1 << 20
+"""They may go on for so many bytes each: tarfile reads them into memory whole."""
+
+
+class BoundedHeader(tarfile.TarInfo):
+    """A tar's header that does not go on for longer."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENSIONS and not 0 <= header.size <= MAX_HEADER:
+            raise ValueError(f"it has a name or header of {header.size:,} bytes")  # a ReadError is one among others
+        return header
+
+
+def kind_of(archive: Path) -> str | None:
+    """Which of `ENDINGS` suits the file, whatever it is called, as downloads may be; None: it is no archive."""
+    with archive.open("rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    by_content = next((kind for sign, kind in BEGINNINGS.items() if start.startswith(sign)), None)
+    if by_content is None and start[257:262] == b"ustar":
+        by_content = ".tar"
+    return by_content or next((ending for ending in ENDINGS if archive.name.lower().endswith(ending)), None)
 
 
 def extract(archive: Path, folder: Path) -> Path:
@@ -76,7 +106,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             _write_content(archive, folder)
     except DAMAGED as error:
         raise FashionError(
-            f"{archive} is damaged or cannot be unpacked safely ({error}); delete it and fetch it again."
+            f"{archive} is damaged or cannot be unpacked safely ({error!s:.200}); delete it and fetch it again."
         ) from error
 
 
@@ -91,16 +121,19 @@ def _write_content(archive: Path, folder: Path) -> None:
                 f"{archive} unpacks to over {MAX_BYTES >> 30} GiB or {MAX_FILES:,} files; unpack it by hand."
             )
         if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
-            raise FashionError(f"{archive} holds {name!r}, which would land outside its folder; it is not unpacked.")
+            raise FashionError(
+                f"{archive} holds {name[:200]!r}, which would land outside its folder; it is not unpacked."
+            )
 
-    if archive.name.lower().endswith(".zip"):
+    kind = kind_of(archive)
+    if kind == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
                 account(info.filename, info.file_size)
                 # ZipFile itself never writes links or outside the folder; sizes are checked as they unpack.
                 zipped.extract(info, folder)
         return
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, tarinfo=BoundedHeader) as tar:
         for member in tar:
             account(member.name, member.size)
             if member.isdir():
@@ -113,8 +146,10 @@ def _write_content(archive: Path, folder: Path) -> None:
                 with content, path.open("wb") as file:
                     shutil.copyfileobj(content, file, CHUNK)
             else:
-                raise FashionError(f"{archive} holds the link or special file {member.name!r}; it is not unpacked.")
-        _check_end(tar, plain=archive.name.lower().endswith(".tar"))
+                raise FashionError(
+                    f"{archive} holds the link or special file {member.name[:200]!r}; it is not unpacked."
+                )
+        _check_end(tar, plain=kind == ".tar")
     os.utime(folder)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from fashion.files import locked, replacing, sha256, write_text
 
 log = logging.getLogger(__name__)
 
-LOADER_VERSION = 3
+LOADER_VERSION = 4
 """Raised whenever `load_picture` or the cache's files change, so that old caches are not used."""
 
 
@@ -74,7 +75,7 @@ def where_true(array: PictureArray, column: str) -> PictureArray | None:
 def rows_of(array: PictureArray, rows: NDArray[np.int64]) -> PictureArray:
     """Some of the pictures, in memory."""
     items = tuple(array.items[int(row)] for row in rows)
-    return replace(array, pictures=np.array(array.pictures[rows]), labels=array.labels[rows], items=items)
+    return replace(array, pictures=np.asarray(array.pictures[rows]), labels=array.labels[rows], items=items)
 
 
 def picture_array(
@@ -101,9 +102,10 @@ def picture_array(
     digest, key = _digests(items, contents, size, centre)
     folder = cache / "pictures" / key
     listed = folder / "skipped.json"
-    if not listed.exists():
+    whole = [listed, folder / "pictures.npy"]
+    if not all(path.exists() for path in whole):
         with locked(folder / ".lock"):
-            if not listed.exists():  # another process may have been sooner
+            if not all(path.exists() for path in whole):  # another process may have been sooner
                 _decode(root, items, size, centre, folder, on_bad_image)
     report = json.loads(listed.read_text(encoding="utf-8"))
     skipped = tuple((path, reason) for _, path, reason in report)
@@ -161,17 +163,29 @@ def _decode(root: Path, items: Sequence[Item], size: int, centre: float, folder:
         decoded = load_pictures([root / item.path for item in items], size, [item.box for item in items], centre)
         shown = track(decoded, f"Decoding pictures at {size}×{size}", total=len(items))
         for _, picture in keep_good(
-            shown, on_bad_image, lambda at, bad: skipped.append((at, items[at].path, str(bad)))
+            shown, on_bad_image, lambda at, bad: skipped.append((at, items[at].path, str(bad))), "data.on_bad_image"
         ):
             array[count] = picture
             count += 1
         if not count:
-            raise FashionError(f"None of the {len(items)} pictures below {root} can be read; check the data source.")
+            reason = f" ({skipped[0][2]})" if skipped else ""
+            raise FashionError(
+                f"None of the {len(items)} pictures below {root} can be read{reason}; check the data source."
+            )
         array.flush()
-        if count < len(items):  # the file is as long as the pictures that could be read
-            np.save(part, np.array(array[:count]))
+        if count < len(items):
+            _shorten(part, array, count)
         del array
     write_text(folder / "skipped.json", json.dumps(skipped))  # last: it says that the array beside it is whole
+
+
+def _shorten(path: Path, array: np.memmap[Any, Any], count: int) -> None:
+    """Make the file of a mapped array as long as its first rows, in place: it may be larger than the memory."""
+    rows = array[:count]
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+        assert file.tell() == array.offset  # NumPy leaves room for any number of rows
+        file.truncate(array.offset + rows.nbytes)
 
 
 def relabelled(array: PictureArray, column: str) -> tuple[PictureArray, NDArray[np.int64]]:

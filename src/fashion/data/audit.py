@@ -16,9 +16,17 @@ from fashion.encoder import Encoder
 NEAR = 0.95
 """Share of equal bits from which two pictures are near-duplicates: the same photo, saved again, scaled or relit."""
 
+SEEN = 0.5
+"""Difference of grey values (of 255) up to which two blocks count as equal: on white, smaller ones are the
+file's noise."""
+
+NEAR_SEEN = 0.9
+"""Share of equal bits that near-duplicates also have where there is anything to see in either: two products on white
+have most bits equal."""
+
 ALIKE = 0.999
-"""Cosine of embeddings from which pictures with 90% equal bits are near-duplicates, too.  Alone it says little: a good
-model finds all white T-shirts of one photographer so alike."""
+"""Cosine of embeddings from which that share is enough.  Alone it says little: a good model finds all white T-shirts of
+one photographer so alike."""
 
 FLAT = 2.5
 """Standard deviation of the grey values of a picture's blocks (of 255) below which there is nothing to see."""
@@ -102,7 +110,7 @@ def audit(splits: Mapping[str, PictureArray], class_names: Sequence[str], encode
     near = {
         (int(looked_at[one]), int(looked_at[other])): likeness
         for (one, other), likeness in _near(
-            difference_hash(grey[looked_at]), None if embeddings is None else embeddings[looked_at]
+            *difference_hash(grey[looked_at]), None if embeddings is None else embeddings[looked_at]
         ).items()
     }
 
@@ -152,14 +160,14 @@ def _grey(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     return means
 
 
-def difference_hash(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N,16,16] → [N,480] of ±1: is each block brighter than its left, and its upper, neighbour?
+def difference_hash(grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """[N,16,16] → [N,480] bits: is each block brighter than its left, and its upper, neighbour?  And is it not equal?
 
-    Light and contrast change no bit of it ("dHash"); two pictures' product over 480 is 2·(share of equal bits) − 1.
+    Light and contrast change few of them ("dHash").
     """
     across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)
-    bits = np.concatenate([one.reshape(len(grey), SIDE * (SIDE - 1)) for one in (across, down)], axis=1) > 0
-    return np.where(bits, 1, -1).astype(np.float32)
+    steps = np.concatenate([one.reshape(len(grey), SIDE * (SIDE - 1)) for one in (across, down)], axis=1)
+    return (steps > SEEN).astype(np.float32), (np.abs(steps) > SEEN).astype(np.float32)
 
 
 def _content(picture: NDArray[np.uint8]) -> bytes:
@@ -179,18 +187,23 @@ def _exact(pictures: NDArray[np.uint8]) -> dict[tuple[int, int], float]:
     return pairs
 
 
-def _near(bits: NDArray[np.float32], embeddings: NDArray[np.float32] | None) -> dict[tuple[int, int], float]:
+def _near(
+    bits: NDArray[np.float32], seen: NDArray[np.float32], embeddings: NDArray[np.float32] | None
+) -> dict[tuple[int, int], float]:
     """Pairs that are nearly the same, and how alike their bits are."""
     pairs, chunk = {}, 1024
     for at in range(0, len(bits), chunk):
-        equal = (bits[at : at + chunk] @ bits.T / bits.shape[1] + 1) / 2
-        hit = equal >= NEAR
+        rows = slice(at, at + chunk)
+        different = bits[rows].sum(axis=1)[:, None] + bits.sum(axis=1) - 2 * bits[rows] @ bits.T
+        hit = different <= (1 - NEAR) * bits.shape[1]
         if embeddings is not None:
-            hit |= (equal >= 0.9) & (embeddings[at : at + chunk] @ embeddings.T >= ALIKE)
-        for row, column in zip(*np.nonzero(hit), strict=True):
-            pair = int(at + row), int(column)
-            if pair[0] < pair[1]:
-                pairs[pair] = float(equal[row, column])
+            hit |= embeddings[rows] @ embeddings.T >= ALIKE
+        hit = np.triu(hit, at + 1)  # each pair once
+        for row in np.flatnonzero(hit.any(axis=1)):
+            others = np.flatnonzero(hit[row])
+            in_either = np.maximum(seen[at + row], seen[others]).sum(axis=1)
+            for other in others[different[row, others] <= (1 - NEAR_SEEN) * in_either]:
+                pairs[int(at + row), int(other)] = float(1 - different[row, other] / bits.shape[1])
     return pairs
 
 

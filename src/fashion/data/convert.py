@@ -18,14 +18,14 @@ VALIDATION = 0.1
 def convert(kind: str, root: Path, table: Path) -> int:
     """Write the table of a dataset; returns its number of rows.
 
-    Paths in the table are relative to it, so it is best written beside the dataset's list files.
+    Paths in the table are relative to it, so it is best written into `root`.
 
     Args:
         kind: `inshop` (DeepFashion In-shop Clothes Retrieval) or `sop` (Stanford Online Products).
-        root: the folder with the dataset's list files, as its archive holds them.
+        root: the folder of the dataset's list files and pictures, which may be in folders of their own.
 
     Raises:
-        FashionError: if a list file is missing or has another form.
+        FashionError: if a list file is missing or has another form, or the first picture is missing.
     """
     readers = {"inshop": read_inshop, "sop": read_sop}
     if kind not in readers:
@@ -35,6 +35,8 @@ def convert(kind: str, root: Path, table: Path) -> int:
         prefix = root.resolve().relative_to(table.resolve().parent)
     except ValueError:
         raise FashionError(f"{table} should lie in {root} or above it, since its paths are relative to it.") from None
+    if rows:
+        prefix /= _above(root, rows[0]["path"]).relative_to(root)
     with replacing(table) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -80,6 +82,14 @@ def read_sop(root: Path) -> Iterator[Row]:
 def _split(product: str) -> str:
     """All pictures of a product in one split, whatever else the dataset holds."""
     return "validation" if share_of(product) < VALIDATION else "train"
+
+
+def _above(root: Path, picture: str) -> Path:
+    """`root`, or the folder in it, that a list's path to a picture starts from: In-shop's are below Img/."""
+    for folder in (root, *sorted(root.rglob("*/"))):
+        if (folder / picture).is_file():
+            return folder
+    raise FashionError(f"{picture} is not in {root}; unpack the dataset's pictures there, too (In-shop's img.zip).")
 
 
 def _lines(root: Path, name: str, width: int, required: bool = True) -> Iterator[tuple[int, list[str]]]:

@@ -9,7 +9,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO
 
-from fashion.data.archives import CHUNK, ENDINGS, extract
+from fashion.data.archives import CHUNK, ENDINGS, extract, kind_of
 from fashion.errors import FashionError
 from fashion.files import explained, locked, write_text
 
@@ -36,7 +36,7 @@ def local_root(source: str, cache: Path) -> Path:
         return path.resolve()
     if not path.is_file():
         raise FashionError(f"data.source: {path} does not exist; name a folder, an archive or a URL.")
-    if not path.name.lower().endswith(ENDINGS):
+    if kind_of(path) is None:
         raise FashionError(f"data.source: {path} is neither a folder nor an archive ({', '.join(ENDINGS)}).")
     return extract(path, cache / "extracted")
 

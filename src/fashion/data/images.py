@@ -187,8 +187,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey of 16 bits and wider as 8 bits; Pillow's own conversion clips at 255 instead of scaling."""
-    top = 65535.0 if grey.max(initial=0) > 255 else 255.0
+    """Grey of 16 bits and wider, or of 0…1, as 8 bits; Pillow's own conversion clips at 255 instead of scaling."""
+    most = grey.max(initial=0)
+    top = 65535.0 if most > 255 else 1.0 if most <= 1 and grey.dtype.kind == "f" else 255.0
     values, scaled = grey.reshape(-1), np.empty(grey.size, np.uint8)
     for at in range(0, grey.size, BAND):
         scaled[at : at + BAND] = (values[at : at + BAND].astype(np.float64) / top * 255).clip(0, 255)

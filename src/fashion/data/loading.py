@@ -81,15 +81,19 @@ def keep_good(
     results: Iterable[T | BadPictureError],
     policy: str,
     skipped: Callable[[int, BadPictureError], None],
+    key: str = "on_bad_image",
 ) -> Iterator[tuple[int, T]]:
     """(position, picture or what was made of it) of the readable ones.
 
     A bad one is raised (`fail`) or reported to `skipped` (`skip`).
+
+    Args:
+        key: what sets the policy, for the error.
     """
     for at, result in enumerate(results):
         if not isinstance(result, BadPictureError):
             yield at, result
         elif policy == "fail":
-            raise BadPictureError(f"{result} (on_bad_image=skip leaves such pictures out)")
+            raise BadPictureError(f"{result} ({key}=skip leaves such pictures out)")
         else:
             skipped(at, result)

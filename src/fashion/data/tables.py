@@ -84,7 +84,9 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _reader(path: Path, data: bytes) -> tuple[Any, str]:
-    """Python's reader of a CSV file, and what stands between its columns: as its first line says, a comma, ; or a tab.
+    """Python's reader of a CSV file, and what stands between its columns: a comma, ; or a tab.
+
+    It is what makes `path` a column of the first line, as others may be in columns' names.
 
     Raises:
         FashionError: if it is no UTF-8.
@@ -95,7 +97,8 @@ def _reader(path: Path, data: bytes) -> tuple[Any, str]:
         line = data.count(b"\n", 0, error.start) + 1
         raise FashionError(f"{path}, line {line}: this is no UTF-8; save the table as CSV in UTF-8.") from None
     first = content.partition("\n")[0]
-    comma = next((sign for sign in ";\t" if sign in first and "," not in first), ",")
+    other = next((sign for sign in ";\t" if sign in first and "," not in first), ",")
+    comma = next((sign for sign in ",;\t" if "path" in (name.strip(' "\r') for name in first.split(sign))), other)
     return python_csv.reader(io.StringIO(content, newline=""), delimiter=comma, strict=True), comma
 
 
