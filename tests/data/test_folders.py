@@ -62,6 +62,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
     (shop / "catalog/current").symlink_to("versions/000001")
     (shop / "catalog/pictures").mkdir()
     (shop / "catalog/pictures/added.jpg").touch()  # it is an item already
+    written(shop / "copied", "versions/000001/manifest.json", "pictures/added.jpg")  # a copy that lost its links
     found = [path.relative_to(shop).as_posix() for path in find_pictures(shop)]
     assert found == ["coat/a.jpg", "coat/deep/b.jpg", "dress/a.jpg", "dress/deep/b.jpg", "hat/c.jpg"]
 

@@ -651,6 +651,40 @@ def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_p
     assert Store(tmp_path / "c").keep == 2
 
 
+@pytest.mark.parametrize("forgets", ["rollback", "damage", "other type"])
+def test_how_many_versions_are_kept_is_remembered(engine, source, tmp_path, forgets):
+    for number in range(4):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, tmp_path / "c")
+    store = Store(tmp_path / "c", keep=6)
+    for number in range(4, 6):
+        (source / f"hat/{number}.png").unlink()
+        with store.writer():
+            engine.sync(engine.list_folder(source), store)
+    manifest = store.version(6) / "manifest.json"
+    with (store := Store(tmp_path / "c")).writer():
+        if forgets == "rollback":
+            store.use(3)  # of before six were asked for
+        else:
+            text = manifest.read_text()
+            manifest.write_text(text.replace('"keep": 6', '"keep": "x"') if forgets == "other type" else text[:-9])
+        engine.catalog = None
+        engine.sync(engine.list_folder(source), store, rebuild=True, first_id=18)
+    assert store.numbers() == [2, 3, 4, 5, 6, 7]
+    assert store.keep == 6
+
+
+def test_the_first_writer_may_be_killed_at_any_moment(engine, source, tmp_path, monkeypatch):
+    for point in ("_announce", "_point"):
+        folder = tmp_path / point
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, point, Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                sync(engine, source, folder)
+        sync(engine, source, folder)
+        assert len(Catalog.open(folder)) == 18
+
+
 def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):
     store = Store(tmp_path / "c")
     for number in range(3):

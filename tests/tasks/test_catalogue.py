@@ -213,6 +213,31 @@ def test_a_lost_version_is_gone_back_from(run_here, index):
         run_here("task=rollback", "catalog=c")
 
 
+def test_a_copy_that_lost_its_links_is_a_catalogue_still(run_here, index, tmp_path):
+    run_here(*index)
+    run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=A1")
+    for path in Path("c").rglob("*"):
+        if path.is_symlink():
+            path.unlink()  # as rsync -r leaves it
+    for options in (index, (index[0], *index[2:])):
+        with pytest.raises(FashionError, match="lost the link .*; go back to version 2 with task=rollback version=2"):
+            run_here(*options)
+    shutil.copytree("c", "other")
+    for options in ([], ["version=2"]):
+        shutil.rmtree("c")
+        shutil.copytree("other", "c")
+        assert run_here("task=rollback", "catalog=c", *options) == 2
+        assert Catalog.open("c").number("A1") == 8
+    Path("other/versions/000002/items.parquet").unlink()
+    with pytest.raises(FashionError, match=r"Version 2 of other is damaged; name another one \(kept: 1; after"):
+        run_here("task=rollback", "catalog=other", "version=2")
+    with pytest.raises(FashionError, match="lost the link .*; go back to version 1 with"):
+        Catalog.open("other")
+    shutil.copytree("c/versions", "again/versions")
+    assert run_here(*index[:3], "catalog=again", "rebuild=true") == 9
+    assert (Catalog.open("again").number("A1"), Catalog.open("again").version) == (8, 3)
+
+
 def test_one_does_not_go_back_to_a_damaged_version(run_here, index, caplog):
     run_here(*index)
     for name in ("hat/0.png", "hat/1.png"):

@@ -41,7 +41,9 @@ def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
 
 def _is_catalogue(folder: Path) -> bool:
     """Whether task=index made it: the pictures in it were added by requests, and are items of it already."""
-    return (folder / "versions").is_dir() and os.path.lexists(folder / "current")
+    # A copy may have lost the link to the current version.
+    versions = folder / "versions"
+    return versions.is_dir() and (os.path.lexists(folder / "current") or any(versions.glob("[0-9]*/manifest.json")))
 
 
 def _place(folder: Path) -> Place:

@@ -81,7 +81,12 @@ def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, An
 def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
     path = current / "manifest.json"
     if current != folder and not current.exists():
-        raise CatalogError(f"{folder} lacks its current version, {current.relative_to(folder)}; {way_out(folder)}.")
+        lost = (
+            f"lacks its current version, {current.relative_to(folder)}"
+            if current != Store(folder).version(0)
+            else "has lost the link that says which version is current (a copy needs its links: cp -a)"
+        )
+        raise CatalogError(f"{folder} {lost}; {way_out(folder)}.")
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
         raise CatalogError(
