@@ -50,6 +50,14 @@ def test_files_that_are_not_read_are_mentioned_in_one_line(tmp_path, caplog):
     assert not caplog.messages
 
 
+def test_what_runs_wrote_is_left_out_unless_it_is_named(tmp_path):
+    written(tmp_path, "a.jpg", "outputs/search/1/.hydra/config.yaml", "outputs/search/1/results.png")
+    written(tmp_path / "outputs/sweep", "multirun.yaml", "recall.png", "0/.hydra/config.yaml", "0/report/curves.png")
+    assert find_pictures(tmp_path) == [tmp_path / "a.jpg"]
+    run = tmp_path / "outputs/search/1"
+    assert find_pictures(run) == [run / "results.png"]
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
     for name in ("disk/a.jpg", "disk/deep/b.jpg", "shop/hat/c.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
