@@ -674,6 +674,28 @@ def test_how_many_versions_are_kept_is_remembered(engine, source, tmp_path, forg
     assert store.keep == 6
 
 
+def test_files_that_are_only_touched_push_out_no_version(engine, source, tmp_path):
+    def touched() -> None:
+        for _ in range(3):
+            for path in source.rglob("*.png"):
+                os.utime(path, ns=(time.time_ns(), time.time_ns()))
+            assert sync(engine, source, store.folder).unchanged == 17
+
+    store = Store(tmp_path / "c")
+    sync(engine, source, store.folder)
+    (source / "hat/0.png").unlink()
+    sync(engine, source, store.folder)
+    touched()
+    assert store.listed() == "1, 5"
+    assert len(Catalog.open(store.folder, version=1)) == 18
+    assert sync(engine, source, store.folder).unchanged == 17
+    assert store.number() == 5  # the times are noted
+    add_items(engine, store, [source / "hat/1.png"], [{"external_id": "A1"}])
+    touched()
+    assert store.listed() == "1, 5; after changes of single items 9"
+    assert store.ancestors() == [9, 5, 1]
+
+
 def test_the_first_writer_may_be_killed_at_any_moment(engine, source, tmp_path, monkeypatch):
     for point in ("_announce", "_point"):
         folder = tmp_path / point

@@ -154,12 +154,16 @@ class Store:
             time.sleep(0.05)
 
     @contextmanager
-    def new_version(self) -> Iterator[Path]:
+    def new_version(self, instead: bool = False) -> Iterator[Path]:
         """Within `writer`: an empty folder that becomes the current version when the block ends well.
+
+        Args:
+            instead: it takes the place of the current one, which is removed.
 
         Raises:
             FashionError: if the disk is full; the old version stays current.
         """
+        before = self.number()
         with explained(self.folder):
             versions = self.folder / "versions"
             versions.mkdir(exist_ok=True)
@@ -177,6 +181,8 @@ class Store:
                 self._point(final)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
+        if instead:
+            shutil.rmtree(self.version(before), ignore_errors=True)
         self._prune()
 
     def use(self, number: int) -> None:
