@@ -35,8 +35,8 @@ class Store:
 
     Args:
         keep: how many versions stay that `task=index` wrote, and as many again of changes of single items, the current
-            one among them; None: as many as the newest manifest says, or 3.  Kept apart, so that a few new prices do not push
-            out the last good import.
+            one among them; None: as many as the newest manifest says, or 3.  Kept apart, so that a few new prices do
+            not push out the last good import.
         patience: seconds to wait for another writer.  A server's changes take a fraction of one.
     """
 

@@ -17,10 +17,10 @@ from fashion.search.guarding import added, check_given, check_shrink, filled
 from fashion.search.listing import Listing, content_hash, content_key
 from fashion.search.plan import Changes, Plan, plan
 from fashion.search.store import Store
+from fashion.search.table import joined
 
 FILE = ("file_size", "file_mtime_ns")
 """Columns that say nothing of an item, only of its file: with them, the next sync needs not read it."""
-from fashion.search.table import joined
 
 
 def synced(
