@@ -337,6 +337,22 @@ def test_a_file_system_without_locks_is_no_other_writer(tmp_path, monkeypatch):
         pass
 
 
+def test_a_full_disk_is_a_sentence_where_a_version_is_gone_back_to(engine, source, tmp_path, monkeypatch):
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    sync(engine, source, tmp_path / "c")
+    delete_items(engine, Store(tmp_path / "c"), ["hat/0.png"])
+    with monkeypatch.context() as patch:
+        patch.setattr("fashion.search.store.os.write", full)
+        with (store := Store(tmp_path / "c")).writer():
+            store.use(1)
+    assert full.called
+    assert len(Catalog.open(tmp_path / "c")) == 18
+    monkeypatch.setattr(Path, "symlink_to", full)
+    with pytest.raises(OutageError, match=r"No space left on device.* free some space"), store.writer():
+        store.use(2)
+    assert len(Catalog.open(tmp_path / "c")) == 18
+
+
 def test_the_same_id_twice_is_refused(engine, source, tmp_path):
     listing = engine.list_folder(source)
     twice = Listing(source, listing.paths, {"external_id": ["a"] * len(listing.paths)})

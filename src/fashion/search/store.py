@@ -131,10 +131,11 @@ class Store:
                     f"{self.folder} cannot be locked ({error.strerror}), so two could write it at a time; put the "
                     "catalogue on a file system that has locks."
                 ) from error
-            lock.truncate(0)
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-            lock.flush()
+            note = f"process {os.getpid()} on {socket.gethostname()} since {now}\n"
+            with suppress(OSError):  # it is for others' messages only; unbuffered, or closing would fail, too
+                lock.truncate(0)
+                os.write(lock.fileno(), note.encode())
             self._clean()
             yield
 
@@ -189,9 +190,10 @@ class Store:
         """Within `writer`: make another of the kept versions the current one.
 
         Raises:
-            FashionError: if that version is not kept.
+            FashionError: if that version is not kept, or the disk is full.
         """
-        self._point(self.kept(number))
+        with explained(self.folder):
+            self._point(self.kept(number))
 
     def _point(self, version: Path) -> None:
         for path in version.iterdir():
