@@ -50,6 +50,14 @@ def test_files_that_are_not_read_are_mentioned_in_one_line(tmp_path, caplog):
     assert not caplog.messages
 
 
+def test_what_runs_wrote_is_left_out_unless_it_is_named(tmp_path):
+    written(tmp_path, "a.jpg", "outputs/search/1/.hydra/config.yaml", "outputs/search/1/results.png")
+    written(tmp_path / "outputs/sweep", "multirun.yaml", "recall.png", "0/.hydra/config.yaml", "0/report/curves.png")
+    assert find_pictures(tmp_path) == [tmp_path / "a.jpg"]
+    run = tmp_path / "outputs/search/1"
+    assert find_pictures(run) == [run / "results.png"]
+
+
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
     for name in ("disk/a.jpg", "disk/deep/b.jpg", "shop/hat/c.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +70,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path):
     (shop / "catalog/current").symlink_to("versions/000001")
     (shop / "catalog/pictures").mkdir()
     (shop / "catalog/pictures/added.jpg").touch()  # it is an item already
+    written(shop / "copied", "versions/000001/manifest.json", "pictures/added.jpg")  # a copy that lost its links
     found = [path.relative_to(shop).as_posix() for path in find_pictures(shop)]
     assert found == ["coat/a.jpg", "coat/deep/b.jpg", "dress/a.jpg", "dress/deep/b.jpg", "hat/c.jpg"]
 

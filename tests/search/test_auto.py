@@ -56,8 +56,26 @@ def test_what_does_not_fit_is_compressed_or_refused():
     vectors = clustered(12_000)  # 3.2 MB flat
     index = build_auto(vectors, np.arange(12_000), recall=0.5, memory_mb=1)
     assert index.kind == "ivfpq"
-    with pytest.raises(FashionError, match="Raise index.memory_mb"):
+    with pytest.raises(FashionError, match=r"into 0\.01 MB: flat takes 0\.2 MB\. Raise index\.memory_mb\.$"):
         build_auto(unit(500), np.arange(500), memory_mb=0.01)
+    assert build_auto(unit(500), np.arange(500), memory_mb=0.2).kind == "flat"
+    with pytest.raises(FashionError, match=r"flat takes 3\.2 MB\. Raise index\.memory_mb, or lower index\.recall"):
+        build_auto(vectors, np.arange(12_000), recall=1, memory_mb=1)
+    with pytest.raises(FashionError, match=r"flat takes 3\.2 MB, ivfpq takes 0\.4 MB\. Raise index\.memory_mb\.$"):
+        build_auto(vectors, np.arange(12_000), memory_mb=0.1)
+
+
+def test_a_recall_that_compressed_vectors_cannot_reach_is_said_and_not_searched_for(caplog):
+    vectors = clustered(12_000)
+    index = build_auto(vectors, np.arange(12_000), memory_mb=1)
+    assert index.recall < 0.9
+    said = f"within index.memory_mb=1 reaches index.recall=0.95: that of ivfpq is {index.recall:.3f}"
+    assert said in caplog.text
+    assert index.settings["nprobe"] < 200
+    assert index.recall == index.measure_recall(vectors)  # of the effort that stayed
+    caplog.clear()
+    build_auto(vectors, np.arange(12_000), recall=0.3, memory_mb=1)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,15 @@ def test_a_damaged_manifest_is_refused(engine, tmp_path, text, words):
         Catalog.open(tmp_path / "c")
 
 
+@pytest.mark.parametrize(("key", "value"), [("next_id", None), ("next_id", "9"), ("root", None), ("index", {})])
+def test_a_manifest_with_a_value_of_another_type_is_damaged(engine, tmp_path, key, value):
+    engine.catalog.write(tmp_path / "c")
+    path = tmp_path / "c/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(FashionError, match=r"manifest\.json is damaged \('(next_id|root|kind)'.*make it anew"):
+        Catalog.open(tmp_path / "c")
+
+
 def test_a_version_that_is_gone_is_named(engine, tmp_path):
     engine.catalog.write(tmp_path / "c")
     shutil.rmtree(tmp_path / "c/versions/000001")
@@ -408,8 +417,12 @@ def test_bad_pictures_fail_or_are_skipped(run_folder, pictures):
     engine = VisualSearchEngine(run_folder)
     with pytest.raises(BadPictureError, match=r"hat/3\.png"):
         engine.embed_dataset(pictures / "train")
-    assert len(engine.embed_dataset(pictures / "train", on_bad_image="skip")) == 35
+    catalog = engine.embed_dataset(pictures / "train", on_bad_image="skip")
+    assert len(catalog) == 35
     assert len(engine.skipped) == 1
+    with pytest.raises(BadPictureError, match=r"hat/3\.png"):
+        engine.embed_dataset(pictures / "train")
+    assert engine.catalog is catalog  # what was searchable still is
 
 
 def test_a_folder_of_bad_pictures_is_refused(run_folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from helpers import ROOT
 
 from fashion.errors import FashionError
 from fashion.search.milvus import MilvusIndex
+from fashion.timing import search_ms
 
 
 def test_milvus_without_its_extra_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -23,6 +25,17 @@ def test_timing_loads_no_index():
     script = "import sys, fashion.timing; print('faiss' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_slow_searches_are_timed_for_a_second_only():
+    calls: list[int] = []
+
+    def search(query: np.ndarray, k: int) -> None:
+        calls.append(k)
+        time.sleep(0.3)
+
+    assert 300 <= search_ms(search, np.eye(64, dtype=np.float32)) < 900
+    assert len(calls) <= 4
 
 
 def test_a_table_is_indexed_without_torch(run_folder: Path, bundle: Path, pictures: Path, tmp_path: Path):

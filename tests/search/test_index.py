@@ -86,9 +86,10 @@ def test_approximate_indexes_find_more_when_they_look_longer(kind, more, less):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivfpq"])
-def test_an_approximate_index_is_scored_as_it_is_built(kind):
+def test_an_approximate_index_is_scored_as_it_is_built(kind, capfd):
     vectors = unit(3000)
     index = built(vectors, kind)
+    assert capfd.readouterr() == ("", "")  # FAISS warns of few vectors otherwise
     assert index.recall == pytest.approx(recall(index, vectors, vectors[:500]), abs=0.08)
     assert built(vectors).recall is None
 
@@ -152,6 +153,33 @@ def test_the_exact_search_behind_a_filter_gives_ties_to_the_lowest_ids_too():
     allowed = np.arange(100) >= 5
     _, found = built(vectors, "hnsw", ids).search(unit(1)[0], 7, allowed)
     assert found.tolist() == np.sort(ids[40:])[:7].tolist()
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+@pytest.mark.parametrize("share", [1, 0.9, 0.2])
+def test_of_many_equal_scores_the_lowest_ids_are_found_in_one_pass(kind, share, monkeypatch):
+    """As where a third of a shop's pictures is one placeholder."""
+    random = np.random.default_rng(0)
+    vectors = unit(6000)
+    vectors[random.permutation(6000)[:4500]] = vectors[0]
+    ids, allowed = random.permutation(6000), random.random(6000) < share
+    index = built(vectors, kind, ids, **({"m": 4, "ef_construction": 8} if kind == "hnsw" else {}))
+    most: list[int] = []
+    real = searching.nearest
+    monkeypatch.setattr(
+        searching, "nearest", lambda *given, **more: most.append(given[3] * len(given[2])) or real(*given, **more)
+    )
+    queries = np.concatenate([vectors[:1], unit(40, 1), vectors[:1]])
+    mask = allowed if share < 1 or kind == "hnsw" else None
+    scores, found = index.search(queries, 7, mask)
+    same = np.sort(ids[(vectors == vectors[0]).all(axis=1) & allowed])[:7]
+    assert found[0].tolist() == found[-1].tolist() == same.tolist()
+    assert (scores[0] == scores[0, 0]).all()
+    assert max(most) <= 42 * 8  # not thousands, and not for those without ties
+    for at in (0, 20):
+        alone = index.search(queries[at], 7, mask)
+        np.testing.assert_array_equal(alone[1], found[at])
+        np.testing.assert_allclose(alone[0], scores[at], atol=1e-6)
 
 
 def test_a_mapped_index_answers_as_one_in_memory(tmp_path):

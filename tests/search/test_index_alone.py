@@ -191,6 +191,7 @@ def test_an_index_is_as_it_was_once_ids_are_refused():
         ("hnsw", {"efsearch": 3}, "index=hnsw has no setting 'efsearch'; it has ef_search"),
         ("hnsw", {"m": 3}, "no setting 'm'"),  # of the graph, which is built
         ("hnsw", {"ef_search": 0}, "index.ef_search is 0"),
+        ("hnsw", {"ef_search": 2**31}, "index.ef_search is 2147483648; it should be 2147483647 at most"),
         ("ivf", {"nprobe": 2.5}, "index.nprobe is 2.5"),
         ("flat", {"ef_search": 3}, "index=flat has no setting 'ef_search'; it has none"),
     ],

@@ -337,6 +337,22 @@ def test_a_file_system_without_locks_is_no_other_writer(tmp_path, monkeypatch):
         pass
 
 
+def test_a_full_disk_is_a_sentence_where_a_version_is_gone_back_to(engine, source, tmp_path, monkeypatch):
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    sync(engine, source, tmp_path / "c")
+    delete_items(engine, Store(tmp_path / "c"), ["hat/0.png"])
+    with monkeypatch.context() as patch:
+        patch.setattr("fashion.search.store.os.write", full)
+        with (store := Store(tmp_path / "c")).writer():
+            store.use(1)
+    assert full.called
+    assert len(Catalog.open(tmp_path / "c")) == 18
+    monkeypatch.setattr(Path, "symlink_to", full)
+    with pytest.raises(OutageError, match=r"No space left on device.* free some space"), store.writer():
+        store.use(2)
+    assert len(Catalog.open(tmp_path / "c")) == 18
+
+
 def test_the_same_id_twice_is_refused(engine, source, tmp_path):
     listing = engine.list_folder(source)
     twice = Listing(source, listing.paths, {"external_id": ["a"] * len(listing.paths)})
@@ -649,6 +665,62 @@ def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_p
         engine.sync(engine.list_folder(source), fewer)
     assert Store(tmp_path / "c").numbers() == [1, 6, 7, 8]
     assert Store(tmp_path / "c").keep == 2
+
+
+@pytest.mark.parametrize("forgets", ["rollback", "damage", "other type"])
+def test_how_many_versions_are_kept_is_remembered(engine, source, tmp_path, forgets):
+    for number in range(4):
+        (source / f"hat/{number}.png").unlink()
+        sync(engine, source, tmp_path / "c")
+    store = Store(tmp_path / "c", keep=6)
+    for number in range(4, 6):
+        (source / f"hat/{number}.png").unlink()
+        with store.writer():
+            engine.sync(engine.list_folder(source), store)
+    manifest = store.version(6) / "manifest.json"
+    with (store := Store(tmp_path / "c")).writer():
+        if forgets == "rollback":
+            store.use(3)  # of before six were asked for
+        else:
+            text = manifest.read_text()
+            manifest.write_text(text.replace('"keep": 6', '"keep": "x"') if forgets == "other type" else text[:-9])
+        engine.catalog = None
+        engine.sync(engine.list_folder(source), store, rebuild=True, first_id=18)
+    assert store.numbers() == [2, 3, 4, 5, 6, 7]
+    assert store.keep == 6
+
+
+def test_files_that_are_only_touched_push_out_no_version(engine, source, tmp_path):
+    def touched() -> None:
+        for _ in range(3):
+            for path in source.rglob("*.png"):
+                os.utime(path, ns=(time.time_ns(), time.time_ns()))
+            assert sync(engine, source, store.folder).unchanged == 17
+
+    store = Store(tmp_path / "c")
+    sync(engine, source, store.folder)
+    (source / "hat/0.png").unlink()
+    sync(engine, source, store.folder)
+    touched()
+    assert store.listed() == "1, 5"
+    assert len(Catalog.open(store.folder, version=1)) == 18
+    assert sync(engine, source, store.folder).unchanged == 17
+    assert store.number() == 5  # the times are noted
+    add_items(engine, store, [source / "hat/1.png"], [{"external_id": "A1"}])
+    touched()
+    assert store.listed() == "1, 5; after changes of single items 9"
+    assert store.ancestors() == [9, 5, 1]
+
+
+def test_the_first_writer_may_be_killed_at_any_moment(engine, source, tmp_path, monkeypatch):
+    for point in ("_announce", "_point"):
+        folder = tmp_path / point
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, point, Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                sync(engine, source, folder)
+        sync(engine, source, folder)
+        assert len(Catalog.open(folder)) == 18
 
 
 def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):

@@ -493,7 +493,7 @@ def test_pictures_that_have_moved_are_missed(bundle, run_here, tmp_path, caplog)
 def test_a_current_version_that_vanishes_has_no_number(served_folder):
     service = make_service(served_folder, None, Settings())
     aside = (served_folder / "current").rename(served_folder / "aside")
-    with pytest.raises(FashionError, match="is no catalogue"):
+    with pytest.raises(FashionError, match="has lost the link that says which version"):
         service.reload()
     assert service.unused_version is None
     aside.rename(served_folder / "current")

@@ -124,6 +124,50 @@ def test_an_item_that_is_added_again_is_replaced(run_here, index, tmp_path, capl
         assert words in caplog.text
 
 
+def test_a_picture_that_is_added_among_the_sources_becomes_its_item(run_here, index, tmp_path):
+    run_here(*index)
+    shop = write_pictures(tmp_path / "shop", {".": {"skirt": 2}})
+    disk = write_pictures(tmp_path / "disk", {".": {"poncho": 1}})
+    (shop / "linked").symlink_to(disk / "poncho")
+    run_here("task=items", "catalog=c", "add=[shop/skirt/0.png,shop/linked/0.png]")
+    run_here("task=items", "catalog=c", f"add={shop}/../shop/skirt/1.png")
+    run_here("task=items", "catalog=c", "add=disk/poncho/0.png")
+    before = dict(zip(*Catalog.open("c").items.select(["external_id", "id"]).to_pydict().values(), strict=True))
+    added = ["skirt/0.png", "linked/0.png", "skirt/1.png", f"{disk}/poncho/0.png"]
+    assert [before[name] for name in added] == [8, 9, 10, 11]
+    assert run_here(*index) == 12
+    items = {item["external_id"]: item for item in Catalog.open("c").items.to_pylist()}
+    assert {name: item["id"] for name, item in items.items()} == before
+    assert [items[name]["origin"] for name in added] == ["source", "source", "source", "added"]
+    assert items["skirt/0.png"]["label"] == "skirt"
+
+
+def test_a_new_column_is_mentioned_as_it_may_be_misspelt(run_here, index, caplog):
+    run_here(*index)
+    for column, words in (
+        ("price=25", "'price' is a new column of the catalogue."),
+        ("prize=26", "'prize' is a new column of the catalogue; did you mean price?"),
+        ("price=27", None),
+    ):
+        caplog.clear()
+        run_here("task=items", "catalog=c", "update=hat/0.png", f"+columns.{column}")
+        assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == ([words] if words else [])
+
+
+def test_values_that_were_meant_otherwise_say_how_they_are_written(run_here, index):
+    run_here(*index)
+    update = ("task=items", "catalog=c", "update=hat/0.png")
+    with pytest.raises(FashionError, match=r"""'label' is text; write 501 as text: \+columns\.label="'501'"\."""):
+        run_here(*update, "+columns.label=501")
+    with pytest.raises(FashionError, match=r'"\+columns=\{model\.name: …\}"'):
+        run_here(*update, "+columns.model.name=x")
+    run_here(*update, "+columns.label='501'")
+    run_here(*update, "+columns={model.name: x}")
+    run_here(*update, "+columns.product_id=7")
+    item = Catalog.open("c").item(Catalog.open("c").number("hat/0.png"))
+    assert (item["label"], item["model.name"], item["product_id"]) == ("501", "x", "7")
+
+
 def test_a_pattern_that_matches_nothing_is_called_what_it_is(run_here, index):
     run_here(*index)
     with pytest.raises(FashionError, match=r"add=nothing\*\.jpg matches no file"):
@@ -211,6 +255,31 @@ def test_a_lost_version_is_gone_back_from(run_here, index):
     shutil.rmtree("c/versions")
     with pytest.raises(FashionError, match="c keeps no version before 2; make it anew"):
         run_here("task=rollback", "catalog=c")
+
+
+def test_a_copy_that_lost_its_links_is_a_catalogue_still(run_here, index, tmp_path):
+    run_here(*index)
+    run_here("task=items", "catalog=c", f"add={tmp_path}/shop/hat/0.png", "external_id=A1")
+    for path in Path("c").rglob("*"):
+        if path.is_symlink():
+            path.unlink()  # as rsync -r leaves it
+    for options in (index, (index[0], *index[2:])):
+        with pytest.raises(FashionError, match="lost the link .*; go back to version 2 with task=rollback version=2"):
+            run_here(*options)
+    shutil.copytree("c", "other")
+    for options in ([], ["version=2"]):
+        shutil.rmtree("c")
+        shutil.copytree("other", "c")
+        assert run_here("task=rollback", "catalog=c", *options) == 2
+        assert Catalog.open("c").number("A1") == 8
+    Path("other/versions/000002/items.parquet").unlink()
+    with pytest.raises(FashionError, match=r"Version 2 of other is damaged; name another one \(kept: 1; after"):
+        run_here("task=rollback", "catalog=other", "version=2")
+    with pytest.raises(FashionError, match="lost the link .*; go back to version 1 with"):
+        Catalog.open("other")
+    shutil.copytree("c/versions", "again/versions")
+    assert run_here(*index[:3], "catalog=again", "rebuild=true") == 9
+    assert (Catalog.open("again").number("A1"), Catalog.open("again").version) == (8, 3)
 
 
 def test_one_does_not_go_back_to_a_damaged_version(run_here, index, caplog):

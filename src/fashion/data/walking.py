@@ -12,7 +12,7 @@ Place = tuple[int, int]
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files below `folder`, hidden files and folders left out, and catalogues among them.
+    """The files below `folder`, hidden files and folders left out, and catalogues and runs among them.
 
     Links are followed, except to a folder that the path came through already.  What may not be read is left out with a
     warning.
@@ -31,7 +31,7 @@ def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
             if path.is_file():
                 yield path
                 continue
-            place = path.is_dir() and not _is_catalogue(path) and _place(path)
+            place = path.is_dir() and not _is_ours(path) and _place(path)
         except PermissionError:
             log.warning("%s may not be read; it is left out.", path)
             continue
@@ -39,9 +39,16 @@ def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
             yield from _below(path, passed | {place})
 
 
-def _is_catalogue(folder: Path) -> bool:
-    """Whether task=index made it: the pictures in it were added by requests, and are items of it already."""
-    return (folder / "versions").is_dir() and os.path.lexists(folder / "current")
+def _is_ours(folder: Path) -> bool:
+    """Whether a run wrote it, or a sweep, or it is a catalogue.
+
+    Pictures in a run's folder are drawn from others; those in a catalogue were added by requests, and are its items.
+    """
+    if (folder / ".hydra").is_dir() or (folder / "multirun.yaml").exists():
+        return True
+    # A copy may have lost the link to the current version.
+    versions = folder / "versions"
+    return versions.is_dir() and (os.path.lexists(folder / "current") or any(versions.glob("[0-9]*/manifest.json")))
 
 
 def _place(folder: Path) -> Place:

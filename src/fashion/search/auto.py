@@ -1,5 +1,7 @@
 """`index=auto`: the kind of index and its search effort, chosen by the number of items, the memory and the recall."""
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,8 @@ from fashion.search.index import FAISSIndex
 from fashion.search.milvus import MilvusIndex
 from fashion.search.numbered import MANY
 
+log = logging.getLogger(__name__)
+
 EXACT_UP_TO = 1_000_000
 """An exact search of so many items takes 10 to 20 ms on one core; with fewer, no other kind is worth its misses."""
 
@@ -20,6 +24,9 @@ AUTO: dict[str, Any] = {"recall": 0.95, "memory_mb": None}
 
 HARDEST = 1024
 """The largest `ef_search` (hnsw) or `nprobe` (ivfpq) tried: beyond it a search is no faster than an exact one."""
+
+GAIN = 0.002
+"""Recall that twice the effort should add: where it adds less, what is missed is lost in compressed vectors."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +57,28 @@ def build_auto(
         FashionError: if no kind fits.
     """
     count = len(ids)  # type: ignore[arg-type]
-    fitting = [
-        kind for kind in _preferred(count, recall) if memory_mb is None or _size_mb(kind, count, dimension) <= memory_mb
-    ]
-    if not fitting:
+
+    def fitting(recall: float) -> list[str]:
+        kinds = _preferred(count, recall)
+        return [one for one in kinds if memory_mb is None or _size_mb(one, count, dimension) <= memory_mb]
+
+    if not fitting(recall):
+        # Rounded up, so that an index fits into what is named.
+        sizes = {one: math.ceil(10 * _size_mb(one, count, dimension)) / 10 for one in _preferred(count, recall)}
+        lower = f", or lower index.recall, which is {recall:g}" if fitting(0.99 * recall) else ""
         raise FashionError(
-            f"No index of {count:,} items at recall {recall:g} fits into {memory_mb:g} MB: flat takes "
-            f"{_size_mb('flat', count, dimension):,.0f} MB. Raise index.memory_mb, or lower index.recall."
+            f"No index of {count:,} items at recall {recall:g} fits into {memory_mb:g} MB: "
+            f"{', '.join(f'{one} takes {size:,.1f} MB' for one, size in sizes.items())}. Raise index.memory_mb{lower}."
         )
-    for kind in fitting:
+    for kind in fitting(recall):
         index = _of_kind(kind, embeddings, ids, dimension, before)
         if reach(index, embeddings, recall):
-            break
-    return index  # the last one, where none reaches the recall
+            return index
+    log.warning(
+        "No index within index.memory_mb=%g reaches index.recall=%g: that of %s is %.3f. Raise index.memory_mb.",
+        memory_mb, recall, index.kind, index.recall,
+    )  # fmt: skip
+    return index
 
 
 def _preferred(count: int, recall: float) -> list[str]:
@@ -80,15 +96,20 @@ def _size_mb(kind: str, count: int, dimension: int) -> float:
 
 
 def reach(index: FAISSIndex, embeddings: ArrayLike, recall: float) -> bool:
-    """Double the search effort of an approximate index until it has that recall; whether it has."""
+    """Double the search effort of an approximate index until it has that recall, or gains none; whether it has it."""
     if index.kind == "flat":
         return True
     name = {"hnsw": "ef_search", "ivfpq": "nprobe"}[index.kind]
     if (index.recall or 0) < recall:
         index.recall = index.measure_recall(embeddings)  # after a change it was measured on few items
-    while (index.recall or 0) < recall and index.settings[name] < HARDEST:
-        index.set_search_params(**{name: 2 * index.settings[name]})
+    while (index.recall or 0) < recall and (effort := index.settings[name]) < HARDEST:
+        before = index.recall or 0
+        index.set_search_params(**{name: 2 * effort})
         index.recall = index.measure_recall(embeddings)
+        if index.recall < min(recall, before + GAIN):
+            index.set_search_params(**{name: effort})
+            index.recall = before
+            break
     return (index.recall or 0) >= recall
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -185,11 +185,17 @@ class Catalog:
         given = str(item["path"])
         return str(self.picture(item)) if given.startswith("/") else f"{self.root}/{given}"
 
-    def holds(self, items: pa.Table, listing: Listing, index: Mapping[str, Any], model: Path) -> bool:
-        """Whether it has exactly these items, from that source and model, in an index of these settings (in full)."""
+    def holds(
+        self, items: pa.Table, listing: Listing, index: Mapping[str, Any], model: Path, but: Sequence[str] = ()
+    ) -> bool:
+        """Whether it has exactly these items, from that source and model, in an index of these settings (in full).
+
+        Args:
+            but: columns that are not compared.
+        """
         same = self.root.resolve() == listing.root.resolve() and listing.made_from in ({}, self.made_from)
-        same = same and self.model.resolve() == model.resolve()
-        return same and self.asked == index and items.equals(self.items)
+        same = same and self.model.resolve() == model.resolve() and self.asked == index
+        return same and items.drop_columns([*but]).equals(self.items.drop_columns([*but]))
 
     def encoder_path(self) -> Path:
         """Where the model lies that made the embeddings.
@@ -218,14 +224,15 @@ class Catalog:
         with store.writer():
             return self.commit(store)
 
-    def commit(self, store: Store, written_by: str = "index") -> int:
+    def commit(self, store: Store, written_by: str = "index", instead: bool = False) -> int:
         """`write`, for callers that hold the store's writer lock already.
 
         Args:
             written_by: `index`, or `items` for a change of single ones; versions of either kind are kept apart.
+            instead: the current version goes, which says the same: no older one should for that.
         """
         files = files_of(self.index.kind)
-        with dropping(store, self.index), store.new_version() as part:
+        with dropping(store, self.index), store.new_version(instead) as part:
             parquet.write_table(self.items, part / "items.parquet", row_group_size=ROW_GROUP)
             write_array(part / "embeddings.npy", self.embeddings)
             self.index.save(part / files[2])

@@ -94,10 +94,10 @@ class VisualSearchEngine:
         return self.encoder(np.stack([as_picture(picture, size, centre) for picture in pictures]))
 
     def embed_dataset(self, folder: str | Path, *, on_bad_image: str = "fail") -> Catalog:
-        """Make every picture below `folder` searchable, in memory; replaces `self.catalog`."""
-        listing = self.list_folder(folder)
-        self.catalog = None
-        self.sync(listing, on_bad_image=on_bad_image)
+        """Make every picture below `folder` searchable, in memory; replaces `self.catalog`, unless it fails."""
+        listing, index = self.list_folder(folder), self.index or {"kind": "flat"}
+        self.catalog, changes = synced(self.encoder, None, listing, index, on_bad_image=on_bad_image)
+        self.skipped = changes.skipped
         return self.opened
 
     @staticmethod

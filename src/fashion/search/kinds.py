@@ -36,6 +36,9 @@ TYPES: dict[type, str] = {
 LEAST = {"m": 2}
 """Settings whose minimum is not 1: FAISS crashes on a graph of one neighbour an item."""
 
+LARGEST = 2**31 - 1
+"""What FAISS's own integers hold."""
+
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
     """`value`, a whole number of any type.
@@ -65,6 +68,8 @@ def checked(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in full.items():
         if not (value == "auto" and name == "lists"):
             full[name] = whole_number(f"index.{name}", value, LEAST.get(name, 1))
+            if full[name] > LARGEST:
+                raise FashionError(f"index.{name} is {value}; it should be {LARGEST} at most.")
     return full
 
 
@@ -93,6 +98,8 @@ def empty(kind: str, settings: Mapping[str, Any], dimension: int, count: int) ->
         index = faiss.IndexIVFPQ(centres, dimension, lists, settings["subquantizers"], settings["bits"], metric)
     index.nprobe = min(settings["nprobe"], lists)
     index.cp.min_points_per_centroid = 1  # else FAISS warns about small catalogues
+    if kind == "ivfpq":
+        index.pq.cp.min_points_per_centroid = 1
     return index
 
 

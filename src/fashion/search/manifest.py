@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 
+NEEDED = {"sha256": dict, "index": dict, "root": str, "fingerprint": str, "model": str, "next_id": int}
+"""Keys without which nothing is read, and the type of each."""
+
 
 def files_of(kind: str) -> tuple[str, str, str]:
     """The files of a version whose index is of that kind."""
@@ -81,7 +84,12 @@ def manifest_of(catalog: Catalog, store: Store, written_by: str) -> dict[str, An
 def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
     path = current / "manifest.json"
     if current != folder and not current.exists():
-        raise CatalogError(f"{folder} lacks its current version, {current.relative_to(folder)}; {way_out(folder)}.")
+        lost = (
+            f"lacks its current version, {current.relative_to(folder)}"
+            if current != Store(folder).version(0)
+            else "has lost the link that says which version is current (a copy needs its links: cp -a)"
+        )
+        raise CatalogError(f"{folder} {lost}; {way_out(folder)}.")
     if not path.is_file() or current == folder:
         what = "is no catalogue" if folder.exists() else "does not exist"
         raise CatalogError(
@@ -90,8 +98,10 @@ def read_manifest(folder: Path, current: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["schema_version"]
-        for key in ("sha256", "index", "root", "fingerprint", "model", "next_id"):
-            manifest[key]
+        for key, kind in NEEDED.items():
+            if not isinstance(manifest[key], kind):
+                raise TypeError(f"{key!r} is {manifest[key]!r}")
+        manifest["index"]["kind"]
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"{folder / 'manifest.json'} is damaged ({error}); {way_out(folder)}.") from error
     if version not in (1, SCHEMA_VERSION):

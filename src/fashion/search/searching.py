@@ -96,6 +96,18 @@ def nearest(
     return _exact(index, vectors, k, rows)
 
 
+def above(index: Any, kind: str, vector: NDArray[np.float32], score: float, rows: NDArray[np.int64] | None) -> Found:
+    """Scores and row numbers of all that score higher with `vector` [1,dimension], in any order; flat and hnsw only.
+
+    Args:
+        index, kind, rows: as for `nearest`.
+    """
+    flat = faiss.downcast_index(index.storage) if kind == "hnsw" else index
+    search = getattr(flat, "range_search_numpy", flat.range_search)
+    _, scores, found = search(vector, score, params=faiss.SearchParameters(sel=selector(index.ntotal, rows)))
+    return scores, found
+
+
 def singly(count: int) -> bool:
     """Whether so many queries are searched on one thread, each by itself: fewer than there are threads, or one."""
     return count < max(faiss.omp_get_max_threads(), 2) <= FEW_THREADS

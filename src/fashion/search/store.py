@@ -35,8 +35,8 @@ class Store:
 
     Args:
         keep: how many versions stay that `task=index` wrote, and as many again of changes of single items, the current
-            one among them; None: as many as its manifest says, or 3.  Kept apart, so that a few new prices do not push
-            out the last good import.
+            one among them; None: as many as the newest manifest says, or 3.  Kept apart, so that a few new prices do
+            not push out the last good import.
         patience: seconds to wait for another writer.  A server's changes take a fraction of one.
     """
 
@@ -51,24 +51,33 @@ class Store:
         return self.asked or self._noted_keep() or 3
 
     def keeps_otherwise(self) -> bool:
-        """Whether another number of versions was asked for than the current one notes."""
+        """Whether another number of versions was asked for than is noted."""
         return self.asked not in (None, self._noted_keep())
 
     def _noted_keep(self) -> int | None:
-        return self.manifest(self.number()).get("keep")
+        # Not as the current version notes it, which may be an older one, or damaged.
+        return next((keep for keep in reversed(self._noted("keep")) if keep > 0), None)
+
+    def _noted(self, key: str) -> list[int]:
+        """The whole numbers that the kept versions' manifests note there, of the oldest version first."""
+        found = (self.manifest(number).get(key) for number in self.numbers())
+        return [value for value in found if type(value) is int]
 
     def current(self) -> Path | None:
-        """The folder of the current version; None where nothing was ever written."""
-        link = self.folder / "current"
+        """The folder of the current version; None where nothing was ever written.
+
+        That of version 0, which there never is, in a copy without links: it does not say which version was current.
+        """
+        link, fresh = self.folder / "current", self.folder / ".current"
         if link.is_symlink():
             return self.folder / link.readlink()
-        if not link.is_dir():  # none, or `_point` was killed as it replaced a copied folder
-            fresh = self.folder / ".current"
-            return self.folder / fresh.readlink() if fresh.is_symlink() else None
+        if not link.is_dir() and fresh.is_symlink() and fresh.exists():  # a writer was killed as it made the link
+            return self.folder / fresh.readlink()
         # A copy that followed links: the version that it is a copy of.
         said = read_json(link / "manifest.json")
         same = (number for number in reversed(self.numbers()) if said and self.manifest(number) == said)
-        return next(map(self.version, same), None)
+        lost = self.version(0) if any(map(self.manifest, self.numbers())) else None
+        return next(map(self.version, same), lost)
 
     def numbers(self) -> list[int]:
         """The versions that are kept, oldest first."""
@@ -122,10 +131,11 @@ class Store:
                     f"{self.folder} cannot be locked ({error.strerror}), so two could write it at a time; put the "
                     "catalogue on a file system that has locks."
                 ) from error
-            lock.truncate(0)
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-            lock.flush()
+            note = f"process {os.getpid()} on {socket.gethostname()} since {now}\n"
+            with suppress(OSError):  # it is for others' messages only; unbuffered, or closing would fail, too
+                lock.truncate(0)
+                os.write(lock.fileno(), note.encode())
             self._clean()
             yield
 
@@ -145,12 +155,16 @@ class Store:
             time.sleep(0.05)
 
     @contextmanager
-    def new_version(self) -> Iterator[Path]:
+    def new_version(self, instead: bool = False) -> Iterator[Path]:
         """Within `writer`: an empty folder that becomes the current version when the block ends well.
+
+        Args:
+            instead: it takes the place of the current one, which is removed.
 
         Raises:
             FashionError: if the disk is full; the old version stays current.
         """
+        before = self.number()
         with explained(self.folder):
             versions = self.folder / "versions"
             versions.mkdir(exist_ok=True)
@@ -161,21 +175,25 @@ class Store:
                 for path in part.iterdir():
                     flush(path)
                 flush(part)
-                final = versions / f"{max([0, *self.numbers()]) + 1:06d}"
+                final = self.version(max([0, *self.numbers()]) + 1)
+                self._announce(final)  # or a kill of the first writer would look like a copy without links
                 part.rename(final)
                 flush(versions)
                 self._point(final)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
+        if instead:
+            shutil.rmtree(self.version(before), ignore_errors=True)
         self._prune()
 
     def use(self, number: int) -> None:
         """Within `writer`: make another of the kept versions the current one.
 
         Raises:
-            FashionError: if that version is not kept.
+            FashionError: if that version is not kept, or the disk is full.
         """
-        self._point(self.kept(number))
+        with explained(self.folder):
+            self._point(self.kept(number))
 
     def _point(self, version: Path) -> None:
         for path in version.iterdir():
@@ -183,9 +201,7 @@ class Store:
             if not link.is_symlink():
                 link.unlink(missing_ok=True)  # a copy's
                 link.symlink_to(Path("current") / path.name)
-        fresh = self.folder / ".current"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(version.relative_to(self.folder))
+        fresh = self._announce(version)
         copied, aside = self.folder / "current", self.folder / ".copied"
         if copied.is_dir() and not copied.is_symlink():
             shutil.rmtree(aside, ignore_errors=True)
@@ -193,6 +209,13 @@ class Store:
         fresh.replace(copied)
         shutil.rmtree(aside, ignore_errors=True)
         flush(self.folder)
+
+    def _announce(self, version: Path) -> Path:
+        """Make the link that is to replace `current`."""
+        fresh = self.folder / ".current"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(version.relative_to(self.folder))
+        return fresh
 
     def ancestors(self) -> list[int]:
         """The kept versions that led to the current one, itself first: not those that were rolled back."""
@@ -258,7 +281,7 @@ class Store:
 
     def next_id(self) -> int:
         """The lowest id that no version ever gave, also those that were rolled back, or cannot be read any more."""
-        noted = [self.manifest(number).get("next_id") or 0 for number in self.numbers()]
+        noted = self._noted("next_id")
         with suppress(OSError, ValueError):  # older catalogues have no such file
             noted.append(int((self.folder / NEXT_ID).read_text(encoding="utf-8")))
         return max(noted, default=0)

@@ -19,6 +19,9 @@ from fashion.search.plan import Changes, Plan, plan
 from fashion.search.store import Store
 from fashion.search.table import joined
 
+FILE = ("file_size", "file_mtime_ns")
+"""Columns that say nothing of an item, only of its file: with them, the next sync needs not read it."""
+
 
 def synced(
     encoder: Encoder,
@@ -79,12 +82,15 @@ def synced(
     new = old
     # A version that says nothing new would push an older one out.
     keeps_otherwise = store is not None and store.keeps_otherwise()
-    if rebuild or keeps_otherwise or old is None or not old.holds(items, listing, settings, encoder.source):
+    said = (items, listing, settings, encoder.source)
+    if rebuild or keeps_otherwise or old is None or not old.holds(*said):
         like = None if rebuild else old
         new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id, like=like)
         new.made_from, new.given = dict(listing.made_from), filled(planned.items)
         if store is not None:
-            new.commit(store)
+            number = store.number()
+            touched = not rebuild and old is not None and old.version == number and old.holds(*said, but=FILE)
+            new.commit(store, "items" if touched and store.of_items(number) else "index", instead=touched)
     journal.clear()
     return new, changes
 

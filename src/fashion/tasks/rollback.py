@@ -37,7 +37,8 @@ def run(cfg: DictConfig) -> int:
         if number is None:
             number = _intact(store, older)
         elif number in store.numbers() and not is_intact(store, number):
-            raise FashionError(f"Version {number} of {store.folder} is damaged; it stays at {store.number()}.")
+            stays = f"it stays at {store.number()}" if store.number() else "name another one"
+            raise FashionError(f"Version {number} of {store.folder} is damaged; {stays} (kept: {store.listed()}).")
         store.use(number)
     log.info("%s is at version %d again (kept: %s)", store.folder, store.number(), store.listed())
     return store.number()
