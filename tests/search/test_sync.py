@@ -342,7 +342,7 @@ def test_a_full_disk_is_a_sentence_where_a_version_is_gone_back_to(engine, sourc
     sync(engine, source, tmp_path / "c")
     delete_items(engine, Store(tmp_path / "c"), ["hat/0.png"])
     with monkeypatch.context() as patch:
-        patch.setattr("fashion.search.store.os.write", full)
+        patch.setattr("fashion.search.locking.os.write", full)
         with (store := Store(tmp_path / "c")).writer():
             store.use(1)
     assert full.called

@@ -5,23 +5,17 @@
 either happened or did not, whatever kills the process.  Readers never wait, and what they have open stays.
 """
 
-import fcntl
-import logging
 import os
 import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from fashion.errors import BusyError, FashionError, OutageError
+from fashion.errors import FashionError
 from fashion.files import UMASK, explained, flush, read_json, write_text
-
-log = logging.getLogger(__name__)
+from fashion.search.locking import only_writer
 
 NEXT_ID = ".next_id"
 """The file that notes the lowest id that was never given: manifests may be damaged."""
@@ -114,45 +108,9 @@ class Store:
             OutageError: if the file system has no locks, or cannot be written.
         """
         self.check()
-        with explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("a+", encoding="utf-8")
-        with lock:
-            try:
-                self._take(lock)
-            except BlockingIOError:
-                lock.seek(0)
-                raise BusyError(
-                    f"{self.folder} is being written by {lock.read().strip() or 'another process'}; wait until it is "
-                    "done, or stop it."
-                ) from None
-            except OSError as error:
-                raise OutageError(
-                    f"{self.folder} cannot be locked ({error.strerror}), so two could write it at a time; put the "
-                    "catalogue on a file system that has locks."
-                ) from error
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            note = f"process {os.getpid()} on {socket.gethostname()} since {now}\n"
-            with suppress(OSError):  # it is for others' messages only; unbuffered, or closing would fail, too
-                lock.truncate(0)
-                os.write(lock.fileno(), note.encode())
+        with only_writer(self.folder, self.patience):
             self._clean()
             yield
-
-    def _take(self, lock: IO[str]) -> None:
-        """Lock it, as soon as no other writer has it; raise BlockingIOError where patience ends."""
-        end, said = time.monotonic() + self.patience, False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise
-            if not said:
-                log.info("Waiting for another writer of %s", self.folder)
-                said = True
-            time.sleep(0.05)
 
     @contextmanager
     def new_version(self, instead: bool = False) -> Iterator[Path]:
