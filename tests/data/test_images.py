@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fashion.data import images
 from fashion.data.images import BadPictureError, load_picture, open_picture
@@ -54,12 +54,32 @@ def test_draft_changes_little():
     assert np.abs(load_picture(data, 64).astype(int) - full).mean() < 1
 
 
-def test_exif_orientation_is_applied():
-    image = gradient()
+@pytest.mark.parametrize("centre", [1.0, 0.5])
+def test_a_jpeg_is_decoded_at_twice_the_size_that_is_looked_at(monkeypatch, centre):
+    seen = []
+    squared = images.squared
+    monkeypatch.setattr(images, "squared", lambda image, *how: (seen.append(image.size), squared(image, *how))[1])
+    for side in (512, 1000, 2048):
+        load_picture(saved(gradient(side, side), "JPEG"), 64, centre=centre)
+    assert min(min(size) for size in seen) >= 2 * 64 / centre
+    assert max(seen[-1]) < 2048
+
+
+def test_the_longer_side_decides_where_it_is_asked_for():
+    data = saved(gradient(2400, 800), "JPEG")
+    assert open_picture(data, longest=600).size == (600, 200)
+    assert open_picture(data, longest=601).size == (1200, 400)  # 600 is less
+    assert open_picture(saved(gradient(533, 800), "JPEG"), longest=400).size == (267, 400)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_every_orientation_is_pillows(number):
     exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate 90° clockwise to display"
-    turned = open_picture(saved(image, "PNG", exif=exif))
-    np.testing.assert_array_equal(np.asarray(turned), np.asarray(image.rotate(-90, expand=True)))
+    exif[0x0112] = number
+    data = saved(gradient(), "PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(np.asarray(open_picture(data)), expected)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -90,6 +110,14 @@ def test_a_box_looks_at_a_part():
         load_picture(data, 16, box=(50, 50, 60, 60))
 
 
+def test_a_box_of_a_large_jpeg_is_in_its_own_pixels():
+    image = Image.new("RGB", (1600, 1600), "black")
+    image.paste("white", (800, 800, 1600, 1600))
+    data = saved(image, "JPEG", quality=95)
+    assert (load_picture(data, 16, box=(800, 800, 1600, 1600)) > 250).all()
+    assert (load_picture(data, 16, box=(0, 0, 790, 790)) < 5).all()
+
+
 def test_the_middle_is_what_is_cut_out_and_stretched():
     image = gradient(200, 100)
     middle = image.crop((20, 10, 180, 90)).resize((16, 16), Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -106,6 +134,13 @@ def test_too_many_pixels_are_refused_before_decoding(side):
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     with pytest.raises(BadPictureError, match="more than the 64,000,000 pixels"):
         load_picture(bomb, 64)
+
+
+def test_as_many_pixels_as_may_be_are_decoded(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 40)
+    assert open_picture(saved(gradient(60, 40), "PNG")).size == (60, 40)
+    with pytest.raises(images.BadPictureError, match="more than"):
+        open_picture(saved(gradient(61, 40), "PNG"))
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG"])
