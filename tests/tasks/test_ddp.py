@@ -36,7 +36,7 @@ def test_two_processes_train_and_evaluate_every_picture_once(task, more, picture
 def test_processes_that_torchrun_starts_make_one_run(pictures, tmp_path):
     """Each names a folder by the moment; the first one's stays."""
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29713", ROOT / "run.py",
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", ROOT / "run.py",
          "task=classify", *SMALL, f"data.source={pictures}", *TWO, "data.batch_size=6", f"cache_dir={tmp_path}/cache"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
