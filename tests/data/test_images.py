@@ -45,10 +45,11 @@ def test_formats_give_the_same_picture(kind):
 
 
 def test_draft_changes_little():
-    large = gradient(1200, 1600)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 150, 3), dtype=np.uint8)
+    large = Image.fromarray(noise).resize((600, 800), Image.Resampling.BICUBIC)
     data = saved(large, "JPEG", quality=95)
     full = np.asarray(open_picture(data).resize((64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert open_picture(data, draft=128).width < 1200
+    assert open_picture(data, draft=128).size == (150, 200)
     phones = saved(large, "MPO", save_all=True, append_images=[gradient()], quality=95)  # with a second picture behind
     np.testing.assert_array_equal(load_picture(phones, 64), load_picture(data, 64))
     assert np.abs(load_picture(data, 64).astype(int) - full).mean() < 1
@@ -157,8 +158,7 @@ def test_a_head_whose_entries_share_one_region_takes_little_memory(kind):
         data = plain[:33] + chunk(b"eXIf", data) + plain[33:]
     tracemalloc.start()
     try:
-        with contextlib.suppress(BadPictureError):
-            load_picture(data, 16)
+        assert load_picture(data, 16).shape == (3, 16, 16)
         assert tracemalloc.get_traced_memory()[1] < 10 * len(data)
     finally:
         tracemalloc.stop()
@@ -166,16 +166,19 @@ def test_a_head_whose_entries_share_one_region_takes_little_memory(kind):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
 def test_damaged_files_give_one_sentence_or_a_picture(kind):
-    """Never another exception: every cut, and random flips, of each format."""
+    """Never another exception: random flips of each format, whole and cut off."""
     whole = saved(gradient(), kind)
     random = np.random.default_rng(0)
-    for _ in range(60):
-        data = bytearray(whole[: random.integers(0, len(whole))])
+    good = 0
+    for tried in range(60):
+        data = bytearray(whole[: random.integers(0, len(whole))] if tried % 2 else whole)
         for at in random.integers(0, max(len(data), 1), 3):
             if data:
                 data[at] = random.integers(256)
         with contextlib.suppress(BadPictureError):
             assert load_picture(bytes(data), 16).shape == (3, 16, 16)
+            good += 1
+    assert 0 < good < 60
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
