@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from helpers import ROOT, SMALL, command
 
@@ -55,17 +54,3 @@ def test_a_multirun_may_spawn_its_processes(pictures, tmp_path):
         content = json.loads((tmp_path / f"outputs/sweeps/s/{job}/metrics.json").read_text())
         assert content["epochs"] == 2
         assert content["train_seconds"] > 0
-
-
-def test_the_sampler_gives_each_process_its_own_pictures():
-    from torch.utils.data import DistributedSampler
-
-    from fashion.data.samplers import PKBatchSampler
-
-    members = {label: np.arange(12 * label, 12 * label + 12) for label in range(3)}
-    batches = [list(PKBatchSampler(members, 3, 2, 0, rank, 2)) for rank in (0, 1)]
-    assert len(batches[0]) == len(batches[1])
-    seen = [{index for batch in part for index in batch} for part in batches]
-    assert not seen[0] & seen[1]
-    halves = [set(DistributedSampler(range(36), 2, rank, shuffle=True)) for rank in (0, 1)]
-    assert not halves[0] & halves[1]
