@@ -279,11 +279,15 @@ def test_a_version_that_is_still_being_copied_is_taken_up_when_it_is_whole(serve
     version = Store(served_folder).current()
     assert version is not None
     whole = version.rename(tmp_path / "whole")
-    for names in ((), ("items.parquet", "embeddings.npy"), ("manifest.json",)):
+    for names, words in (
+        ((), "is no catalogue"),
+        (("items.parquet", "embeddings.npy"), "is no catalogue"),
+        (("manifest.json",), "index.faiss is missing"),
+    ):
         version.mkdir(exist_ok=True)
         for name in names:
             shutil.copy2(whole / name, version)
-        with pytest.raises(FashionError):
+        with pytest.raises(FashionError, match=words):
             service.reload()
         assert service.unused_version == 2
         assert not service.reload()
