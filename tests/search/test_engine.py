@@ -398,9 +398,9 @@ def test_near_duplicates_are_folded_on_request(run_folder, pictures, tmp_path):
 
 
 def test_what_is_folded_is_nearly_identical(engine):
-    """0.998 is another picture, 0.9995 the same one."""
+    """0.9989 is another picture, 0.9991 the same one."""
     base, other = np.eye(64, dtype=np.float32)[:2]
-    vectors = np.stack([base, *(c * base + (1 - c**2) ** 0.5 * other for c in (0.9995, 0.998))]).astype(np.float32)
+    vectors = np.stack([base, *(c * base + (1 - c**2) ** 0.5 * other for c in (0.9991, 0.9989))]).astype(np.float32)
     engine.catalog = catalogue_of(engine, vectors)
     (hits,) = engine.nearest(base[None], Choice(3, fold_duplicates=True))
     assert [hit.id for hit in hits] == [0, 2]
