@@ -155,6 +155,7 @@ def test_a_number_too_large_for_an_integer_is_one_for_a_float_column():
         ("price = 'red'", "compares the column 'price'"),
         ("label < 3", "compares the column 'label'"),
         ("sale = 1", "compares the column 'sale'"),
+        ("stock = true", "compares the column 'stock'"),
         ("price < 1e999", "'1e999' is beyond all numbers"),
         ("price in (3, -1e999)", "'-1e999' is beyond all numbers"),
         ("label = 'x'" * 500, "characters"),
