@@ -100,6 +100,14 @@ def interruptible(*arguments: str, cwd: Path, **settings: Any) -> subprocess.Pop
         signal.signal(signal.SIGINT, before)
 
 
+def until(true: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait for something that happens elsewhere, however busy the machine is."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"it has not come about in {seconds:g} s"
+        time.sleep(0.02)
+
+
 def at_once(call: Callable[[], Any], count: int = 3) -> list[Any]:
     """What `call` answers to several who ask at the same time."""
     with ThreadPoolExecutor(count) as pool:

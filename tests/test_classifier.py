@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from fashion.classifier import ClassifierModule, mix
 from fashion.distillation import distillation_loss
+from fashion.errors import FashionError
 
 NAMES = ("dress", "hat", "shoes")
 BACKBONE = {"name": "tiny", "stem": 8, "blocks": [[1, 8, 1, 2], [2, 16, 1, 2], [2, 24, 1, 2]]}
@@ -82,9 +83,32 @@ def test_teaching_is_the_share_of_imitation(batch, teaching):
     assert loss.item() == pytest.approx(((1 - teaching) * named + teaching * imitated).item(), rel=1e-5)
 
 
+def test_a_teacher_sees_what_the_student_sees_and_maybe_larger():
+    pictures = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    seen = []
+    module = ClassifierModule(
+        BACKBONE, NAMES, 32, mixup=1.0, teacher=lambda shown: seen.append(shown) or teacher(shown)
+    )
+    module.log = lambda *args, **options: None
+    parts = module.network.parts
+    module.network.parts = lambda shown: seen.append(shown) or parts(shown)
+    torch.manual_seed(0)
+    module.training_step((pictures, torch.tensor([0, 1, 2, 0])), 0)
+    (own, its) = seen
+    assert own.shape == (4, 3, 32, 32)
+    assert its.shape == (4, 3, 64, 64)
+    assert not torch.equal(its, pictures.float())  # mixed
+    torch.testing.assert_close(own.mean(dim=(1, 2, 3)), its.mean(dim=(1, 2, 3)), atol=1.0, rtol=0)
+
+
 def test_a_margin_makes_the_own_class_harder_to_name(batch):
     loss, logits = loss_and_logits(batch, margin=0.3, label_smoothing=0)
     assert loss.item() > F.cross_entropy(logits, batch[1]).item() + 0.1
+
+
+def test_a_teacher_is_imitated_without_the_margin(batch):
+    loss, logits = loss_and_logits(batch, margin=0.3, teacher=teacher, teaching=1.0)
+    assert loss.item() == pytest.approx(distillation_loss(logits, teacher(logits)).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("chances", [(1.0, 0.0), (0.0, 1.0)], ids=["mixup", "cutmix"])
@@ -97,6 +121,28 @@ def test_targets_are_mixed_as_the_pictures_are(chances, seed):
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), targets @ torch.arange(4.0))
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(4))
     assert mixed.shape == pictures.shape
+
+
+def test_mixup_blends_whole_pictures_and_cutmix_patches_them():
+    pictures = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 3, 16, 16)
+    torch.manual_seed(0)
+    blended = torch.stack([mix(pictures, torch.eye(4), 1.0, 0.0)[0] for _ in range(10)])
+    assert (blended.amax(dim=(2, 3, 4)) - blended.amin(dim=(2, 3, 4)) < 1e-5).all()
+    patched = torch.stack([mix(pictures, torch.eye(4), 0.0, 1.0)[0] for _ in range(10)])
+    assert set(patched.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
+    assert (patched.amax(dim=(2, 3, 4)) > patched.amin(dim=(2, 3, 4))).any()
+
+
+def test_mixup_and_cutmix_share_out_the_batches():
+    pictures, kinds = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 3, 16, 16), []
+    torch.manual_seed(0)
+    for _ in range(300):
+        mixed, _ = mix(pictures, torch.eye(4), 0.2, 0.5)
+        kinds.append("none" if mixed is pictures else "cutmix" if (mixed == mixed.round()).all() else "mixup")
+    assert 60 < kinds.count("none") < 120  # 0.3 of 300
+    assert 110 < kinds.count("cutmix") < 190
+    with pytest.raises(FashionError, match="mixup 0.6 and cutmix 0.5 are probabilities of one or the other"):
+        ClassifierModule(BACKBONE, NAMES, 32, mixup=0.6, cutmix=0.5)
 
 
 def test_nothing_is_mixed_where_nothing_is_asked_for():

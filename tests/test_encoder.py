@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -18,7 +19,7 @@ from fashion.encoder import OnnxEncoder, TorchEncoder, load_encoder, softmax
 from fashion.errors import FashionError
 from fashion.export import bundle as bundle_module
 from fashion.export import int8
-from fashion.export.bundle import check_agreement, write_bundle
+from fashion.export.bundle import check_agreement, check_heads, write_bundle
 from fashion.files import sha256
 from fashion.model_files import figures_of, find_model
 
@@ -90,6 +91,10 @@ def test_any_number_of_pictures(run_folder, bundle, count):
         assert probabilities.shape == (count, 3)
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_probabilities_of_large_logits_are_numbers():
+    np.testing.assert_allclose(softmax(np.array([[1000.0, 0, -1000], [0, 0, 0]])), [[1, 0, 0], [1 / 3] * 3])
 
 
 USED = """
@@ -200,13 +205,28 @@ def test_figures_go_with_the_checkpoint_they_are_of(run_folder, tmp_path):
     assert figures_of(run / "checkpoints/best.ckpt") is None
 
 
-def test_disagreement_on_neighbours_is_noticed():
-    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0].astype(np.float32)
-    vectors[20:] = vectors[:20] * 0.999
-    probabilities = np.ones((40, 1))
-    check_agreement((vectors, probabilities), (vectors, probabilities))
-    with pytest.raises(FashionError, match="differ"):
-        check_agreement((vectors, probabilities), (vectors[::-1], probabilities))
+def test_other_neighbours_are_noticed_where_no_number_differs_by_much():
+    query = np.full((64, 1), 1 / 8)
+    axes = np.linalg.qr(np.hstack([query, np.random.default_rng(0).normal(size=(64, 63))]))[0]
+    cosines = np.array([1.0] + [0.9] * 8 + [0.5, 0.4996])  # the last is the eleventh nearest to the first
+    one = (cosines * query + np.sqrt(1 - cosines**2) * axes[:, 1:12]).T
+    other = one.copy()
+    other[10] += 0.9e-4  # which makes it the tenth
+    logits = np.ones((11, 3))
+    check_agreement((one, logits), (one, logits))
+    with pytest.raises(FashionError, match="finds other neighbours"):
+        check_agreement((one, logits), (other, logits))
+    with pytest.raises(FashionError, match="exported logits differ .* by up to 0.5"):
+        check_agreement((one, logits), (one, logits + 0.5))
+
+
+def test_a_head_that_says_something_else_is_noticed(bundle):
+    pictures = noise(3)
+    embeddings, logits = OnnxEncoder(bundle).raw(pictures)
+    check_heads(bundle, pictures, (embeddings, logits))
+    for changed, name in (((embeddings + 0.01, logits), "embedder"), ((embeddings, logits + 1), "classifier")):
+        with pytest.raises(FashionError, match=f"{name}.onnx differs"):
+            check_heads(bundle, pictures, changed)
 
 
 def test_int8_is_compared_on_all_pictures(bundle, tmp_path):
@@ -221,6 +241,27 @@ def test_int8_is_compared_on_all_pictures(bundle, tmp_path):
     difference = np.abs(one - other)
     assert difference.max() > difference[0].max()
     assert int8.judge(folder, pictures, pictures).difference == pytest.approx(difference.max())
+
+
+@pytest.mark.parametrize(
+    ("speed", "accuracy", "top1", "kept"),
+    [(2, 0.9, 0.8, True), (2, 0.896, 0.81, True), (2, 0.89, 0.8, False), (2, 0.9, 0.79, False), (1, 0.9, 0.8, False)],
+)
+def test_int8_is_kept_only_where_it_is_faster_and_as_good(tmp_path, monkeypatch, speed, accuracy, top1, kept):
+    (tmp_path / int8.NAME).write_bytes(b"")
+    figures = iter([(0.9, 0.8), (accuracy, top1)])
+
+    def evaluated(*_, **__):
+        named, found = next(figures)
+        return SimpleNamespace(metrics={"accuracy": named, "gallery/top1": found}, embeddings=np.zeros((2, 64)))
+
+    monkeypatch.setattr(int8, "OnnxEncoder", lambda *_, **__: None)
+    monkeypatch.setattr(int8, "evaluate", evaluated)
+    monkeypatch.setattr(int8, "interleaved", lambda *_, **__: {"fp32": None, "int8": None})
+    monkeypatch.setattr(int8, "ratio", lambda *_: speed)
+    pictures = SimpleNamespace(pictures=noise(2), labels=np.arange(2))
+    assert int8.judge(tmp_path, pictures, pictures).kept is kept
+    assert (tmp_path / int8.NAME).exists() is kept
 
 
 def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):

@@ -1,9 +1,12 @@
+import math
+from collections import Counter
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from fashion.errors import FashionError
-from fashion.losses import MINERS, TripletLoss, Triplets, hinge, pairwise_distances
+from fashion.losses import MINERS, TripletLoss, Triplets, hinge, mine_semihard, pairwise_distances
 
 
 @pytest.fixture
@@ -45,6 +48,12 @@ def test_miners_agree_with_loops(batch, miner):
     torch.testing.assert_close(torch.tensor(ours), torch.tensor(triplets_by_hand(embeddings, labels, miner)))
 
 
+def test_a_negative_as_near_as_the_positive_is_not_semihard():
+    distances = torch.tensor([[0, 1, 1, 1.5], [1, 0, 1, 1.5], [1, 1, 0, 2], [1.5, 1.5, 2, 0]])
+    mined = mine_semihard(distances, torch.tensor([0, 0, 1, 2]))
+    assert mined.negative.tolist() == [1.5, 1.5]
+
+
 def test_random_gives_each_pair_one_of_its_negatives(batch):
     embeddings, labels = batch
     distances = pairwise_distances(embeddings)
@@ -56,13 +65,29 @@ def test_random_gives_each_pair_one_of_its_negatives(batch):
         assert negative in distances[a][labels != labels[a]]
 
 
-def test_given_takes_thirds_and_refuses_other_batches():
+def test_random_draws_all_of_the_negatives():
+    torch.manual_seed(0)
+    embeddings, classes = F.normalize(torch.randn(6, 8)), torch.tensor([0, 0, 1, 1, 2, 2])
+    distances = pairwise_distances(embeddings)
+    drawn = Counter(MINERS["random"](distances, classes).negative[0].item() for _ in range(200))
+    assert set(drawn) == set(distances[0, 2:].tolist())
+    assert min(drawn.values()) > 20  # of 50 that each would get
+
+
+def test_given_takes_thirds_as_anchors_positives_and_negatives():
+    torch.manual_seed(0)
     embeddings = F.normalize(torch.randn(6, 4))
     mined = MINERS["given"](pairwise_distances(embeddings), torch.tensor([0, 1, 0, 1, 2, 0]))
     torch.testing.assert_close(mined.positive, (embeddings[:2] - embeddings[2:4]).norm(dim=1))
     torch.testing.assert_close(mined.negative, (embeddings[:2] - embeddings[4:]).norm(dim=1))
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 0, 1, 2, 0, 2], [0, 1, 0, 1, 0, 2], [0, 1, 1, 1, 2, 0]])
+def test_given_refuses_what_are_no_triplets(classes):
+    """A picture too many; a negative of the anchor's class; a positive of another."""
+    embeddings = F.normalize(torch.randn(len(classes), 4))
     with pytest.raises(FashionError, match="task.batches.mode=explicit"):
-        TripletLoss(miner="given")(embeddings, torch.tensor([0, 0, 0, 1, 1, 1]))
+        MINERS["given"](pairwise_distances(embeddings), torch.tensor(classes))
 
 
 def test_hinge_averages_over_active_triplets_only():
@@ -84,6 +109,13 @@ def test_batches_without_triplets_give_zero_and_a_gradient(miner, labels):
     loss = TripletLoss(miner=miner)(embeddings, torch.tensor(labels))
     loss.backward()
     assert loss.item() == 0
+
+
+def test_the_triplets_for_logging_keep_no_graph():
+    loss = TripletLoss()
+    loss(F.normalize(torch.randn(6, 8)).requires_grad_(), torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert not loss.triplets.positive.requires_grad
+    assert not loss.triplets.negative.requires_grad
 
 
 @pytest.mark.parametrize("miner", ["random", "all", "semihard", "hard"])
@@ -139,7 +171,11 @@ def test_training_on_the_loss_separates_classes(miner):
     assert distances[same].max() < distances[~same].min()
 
 
-@pytest.mark.parametrize(("options", "words"), [({"miner": "esay"}, "loss.miner"), ({"margin": 3.0}, "loss.margin")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"miner": "esay"}, "loss.miner")]
+    + [({"margin": margin}, "loss.margin") for margin in (0.0, -0.5, 2.1, math.nan)],
+)
 def test_bad_settings_are_refused(options, words):
     with pytest.raises(FashionError, match=words):
         TripletLoss(**options)

@@ -1,4 +1,4 @@
-"""The moving average of weights, against one that is kept in plain Python."""
+"""The moving average of weights, against one that is kept in plain Python; which weights are stepped how."""
 
 import pytest
 import torch
@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion.callbacks import Averaging
+from fashion.muon import Muon
+from fashion.optim import OneCycle, optimizer
 
 QUIET = {
     "accelerator": "cpu",
@@ -77,3 +79,45 @@ def test_an_average_that_goes_on_is_the_one_that_was_never_stopped(tmp_path):
     whole, _ = trained(4, tmp_path / "whole")
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, msg=name)
+
+
+class Parts(nn.Module):
+    """A weight of each kind, and one that does not learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.depthwise = nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=8, bias=False)
+        self.norm, self.linear = nn.BatchNorm2d(8), nn.Linear(8, 2)
+        self.scale, self.frozen = nn.Parameter(torch.tensor(1.0)), nn.Linear(2, 2).requires_grad_(False)
+
+
+@pytest.mark.parametrize("muon", [None, 3.0])
+def test_what_is_decayed_and_what_is_orthogonal(muon):
+    module = Parts()
+    found = optimizer(module, 0.01, 0.05, muon)
+    names = {id(p): name for name, p in module.named_parameters()}
+    groups = {group["name"]: group for group in found.param_groups}
+    assert {name: [names[id(p)] for p in group["params"]] for name, group in groups.items()} == {
+        "mixing": ["conv.weight"],
+        "others": ["depthwise.weight", "linear.weight"],
+        "vectors": ["scale", "conv.bias", "norm.weight", "norm.bias", "linear.bias"],
+    }
+    assert {name: group["weight_decay"] for name, group in groups.items()} == {
+        "mixing": 0.05, "others": 0.05, "vectors": 0.0,
+    }  # fmt: skip
+    assert isinstance(found, torch.optim.AdamW if muon is None else Muon)
+    if muon:
+        assert [groups[name]["orthogonal"] for name in ("mixing", "others", "vectors")] == [True, False, False]
+        assert groups["mixing"]["scale"] == muon
+
+
+def test_a_longer_run_follows_the_longer_cycle():
+    def cycle(steps):
+        return OneCycle(torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.01), 0.01, total_steps=steps)
+
+    short, longer = cycle(10), cycle(40)
+    for _ in range(4):
+        short.optimizer.step()
+        short.step()
+    longer.load_state_dict(short.state_dict())
+    assert longer.total_steps == 40

@@ -85,3 +85,62 @@ def test_no_loss_reaches_the_axes_of_looks():
     step(module, torch.tensor([0, 0, 1, 1])).backward()
     assert module.network.kind.weight.grad.abs().max() > 0
     assert module.network.axes.weight.grad is None
+
+
+def logged_by_a_step(
+    module: TripletModule, labels: torch.Tensor, pictures: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
+    logged: dict[str, torch.Tensor] = {}
+    module.log = lambda *args, **options: None
+    module.log_dict = lambda values, **options: logged.update(values)
+    if pictures is None:
+        pictures = torch.randint(0, 256, (len(labels), 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    module.training_step((pictures.float(), labels), 0)
+    return logged
+
+
+def test_what_a_training_logs_is_of_the_mined_triplets():
+    torch.manual_seed(0)
+    module = TripletModule(TINY, ["a", "b", "c"], loss=TripletLoss(margin=0.2, miner="all"))
+    logged = logged_by_a_step(module, torch.tensor([0, 0, 1, 1, 2, 2]))
+    positive, negative = module.loss.triplets
+    assert logged["train/active"].item() == pytest.approx((positive + 0.2 > negative).float().mean().item())
+    assert logged["train/active"] > (positive > negative).float().mean()
+    assert logged["train/positive_distance"] == positive.mean()
+    assert logged["train/negative_distance"] == negative.mean()
+
+
+def test_the_spread_is_nothing_where_all_pictures_have_one_kind():
+    torch.manual_seed(0)
+    module = TripletModule(TINY, ["a", "b"])
+    same = torch.full((4, 3, 64, 64), 100)
+    module.eval()
+    logged = logged_by_a_step(module, torch.tensor([0, 0, 1, 1]), same)
+    assert logged["train/spread"].item() == pytest.approx(0, abs=1e-5)
+    module.on_train_epoch_end()
+    assert module.collapsed
+    module.network.parts = lambda _: (torch.eye(4, 32, requires_grad=True), None)  # at right angles: their mean is ½
+    logged = logged_by_a_step(module, torch.tensor([0, 0, 1, 1]))
+    assert logged["train/spread"].item() == pytest.approx(0.75)
+
+
+def test_without_a_cross_entropy_what_it_teaches_is_frozen():
+    module = TripletModule(TINY, ["a", "b"], classification=0.0)
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+    assert frozen == {"network.directions", "network.log_scale", "network.axes.weight", "network.axes.bias"}
+
+
+def test_an_evaluation_searches_the_second_loader_and_forgets_it():
+    torch.manual_seed(0)
+    module = TripletModule(TINY, ["a", "b"])
+    module.eval()
+    logged = {}
+    module.log = lambda name, value, **options: logged.__setitem__(name, float(value))
+    one, other = torch.full((2, 3, 64, 64), 20.0), torch.full((2, 3, 64, 64), 220.0)
+    one[1], other[1] = other[1].clone(), one[1].clone()  # the gallery holds the same two, the other way round
+    for truth in ([0, 1], [1, 0]):  # once all are found, once none first
+        with torch.no_grad():
+            module.validation_step((one, torch.tensor([0, 1])), 0, 0)
+            module.validation_step((other, torch.tensor(truth)[[1, 0]]), 0, 1)
+        module.log_scores("val")
+        assert logged["val/top1"] == float(truth == [0, 1])

@@ -3,11 +3,12 @@
 import base64
 import io
 
-from helpers import COLOURS
+import httpx
+from helpers import COLOURS, until
 from PIL import Image
 
 KEY = {"X-API-Key": "open-sesame"}
-"""Of the fixture `keyed_server`."""
+"""Of the fixtures `keyed_server` and `hasty_server`."""
 
 
 def jpeg(colour: str = "hat", size: tuple[int, int] = (60, 80)) -> bytes:
@@ -33,6 +34,11 @@ def scans(width: int, height: int) -> bytes:
     head += b"".join(segment(0xC4, kind + b"\x01" + bytes(15) + b"\x00") for kind in (b"\x00", b"\x10"))
     blocks = bytes(-(-2 * -(-width // 8) * -(-height // 8) // 8))
     return head + b"".join(segment(0xDA, bytes([1, at, 0, 0, 63, 0])) + blocks for at in (1, 2, 3)) + b"\xff\xd9"
+
+
+def until_in_work(url: str, count: int) -> None:
+    """Wait until the server at `url` has begun so many requests, or has no more left."""
+    until(lambda: f"fashion_requests_in_work {count}.0" in httpx.get(f"{url}/metrics").text)
 
 
 def text(data: bytes) -> str:

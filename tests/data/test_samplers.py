@@ -4,7 +4,8 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 
-from fashion.data.samplers import PKBatchSampler
+from fashion.data import samplers
+from fashion.data.samplers import PKBatchSampler, shuffled
 from fashion.errors import FashionError
 
 
@@ -34,6 +35,14 @@ def test_pictures_are_drawn_without_replacement_until_exhausted():
     drawn = Counter(chain.from_iterable(PKBatchSampler(groups, 3, 4)))
     assert set(drawn.values()) == {1}
     assert len(drawn) == 36
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_new_shuffle_repeats_nothing_within_a_batch(seed):
+    """Seven pictures and three classes are no multiples of what a batch takes of them."""
+    for batch in islice(PKBatchSampler(members(7, 7, 7), 2, 4, seed=seed)._batches(1), 20):
+        assert len(set(batch)) == 8
+        assert len({index // 7 for index in batch}) == 2
 
 
 def test_classes_come_equally_often_whatever_their_size():
@@ -71,9 +80,25 @@ def test_passes_differ_and_seeds_repeat():
     assert list(sampler) != first
 
 
+def test_seeds_draw_other_batches():
+    one, other = (list(PKBatchSampler(members(16, 16), 2, 4, seed=seed)) for seed in (0, 1))
+    assert one != other
+
+
 @pytest.mark.parametrize(
     ("classes", "pictures", "words"), [(3, 4, "set it to 2 or less"), (1, 4, "two"), (2, 1, "two")]
 )
 def test_impossible_batches_are_refused(classes, pictures, words):
     with pytest.raises(FashionError, match=words):
         PKBatchSampler(members(5, 5), classes, pictures)
+
+
+def test_processes_share_out_one_shuffle(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(samplers, "rank_and_world_size", lambda rank=rank: (rank, 2))
+        parts.append(list(shuffled(range(37))))
+    assert [len(part) for part in parts] == [18, 18]  # as many steps in each process, or the last would wait for ever
+    assert not set(parts[0]) & set(parts[1])
+    assert parts[0] + parts[1] != sorted(parts[0] + parts[1])

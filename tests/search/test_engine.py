@@ -208,6 +208,13 @@ def test_a_full_disk_or_ctrl_c_leaves_the_old_catalogue_unharmed(engine, tmp_pat
     assert not list((tmp_path / "c").rglob(".new-*"))
 
 
+def catalogue_of(engine: VisualSearchEngine, vectors: np.ndarray, **columns) -> Catalog:
+    """One that is searched exactly, of items without pictures."""
+    names = [str(number) for number in range(len(vectors))]
+    items = {"id": np.arange(len(vectors)), "external_id": names, "path": names, "label": names, **columns}
+    return Catalog.build(pa.table(items), vectors, engine.encoder, Path(), {"kind": "flat"})
+
+
 def brute(engine, query, allowed) -> list[int]:
     scores = np.asarray(engine.catalog.embeddings) @ engine.embed_image(query)
     order = np.argsort(-np.where(allowed, scores, -2), kind="stable")
@@ -276,6 +283,15 @@ def test_a_graph_is_changed_with_its_items_and_not_built_anew(engine, pictures, 
         assert "N" not in [hit.name for hit in found]
     delete_items(engine, store, [f"hat/{number}.png" for number in range(10)])
     assert builds == [26]
+
+
+def test_a_new_listing_keeps_the_kind_of_index_that_the_catalogue_has(engine, pictures):
+    engine.index = {"kind": "hnsw"}
+    listing = engine.list_folder(pictures / "train")
+    engine.embed_dataset(pictures / "train")
+    engine.index = None
+    engine.sync(listing, allow_shrink=True, rebuild=True)
+    assert engine.catalog.index.kind == "hnsw"
 
 
 @pytest.fixture(scope="module")
@@ -349,12 +365,20 @@ def test_groups_are_found_without_passing_over_all_items(engine, pictures, monke
     assert [hit.id for hit in folded] == brute(engine, query, np.ones(36, bool))
 
 
+def test_items_without_a_group_are_found_beyond_a_large_one(engine):
+    """Eleven of one product come first, then items of none, each of which is a hit of its own."""
+    angles = np.linspace(0, 1, 30)
+    base, other = np.eye(64, dtype=np.float32)[:2]
+    vectors = (np.cos(angles)[:, None] * base + np.sin(angles)[:, None] * other).astype(np.float32)
+    engine.catalog = catalogue_of(engine, vectors, product_id=["a"] * 11 + [None] * 19)
+    (hits,) = engine.nearest(base[None], Choice(3, "product_id"))
+    assert [hit.id for hit in hits] == [0, 11, 12]
+
+
 @pytest.mark.parametrize("k", [3, 10])
 def test_of_many_placeholders_one_is_enough(engine, k):
     vectors = unit(5, 3).repeat(4000, axis=0)
-    names = [str(number) for number in range(20_000)]
-    items = pa.table({"id": np.arange(20_000), "external_id": names, "path": names, "label": names})
-    engine.catalog = Catalog.build(items, vectors, engine.encoder, Path(), {"kind": "flat"})
+    engine.catalog = catalogue_of(engine, vectors)
     (hits,) = engine.nearest(vectors[:1], Choice(k, fold_duplicates=True))
     firsts = np.arange(0, 20_000, 4000)
     assert [hit.id for hit in hits] == sorted(firsts, key=lambda row: -vectors[row] @ vectors[0])[:k]
@@ -382,16 +406,39 @@ def test_near_duplicates_are_folded_on_request(run_folder, pictures, tmp_path):
     assert (vectors @ vectors.T - np.eye(5)).max() < 0.999
 
 
+def test_what_is_folded_is_nearly_identical(engine):
+    """0.9989 is another picture, 0.9991 the same one."""
+    base, other = np.eye(64, dtype=np.float32)[:2]
+    vectors = np.stack([base, *(c * base + (1 - c**2) ** 0.5 * other for c in (0.9991, 0.9989))]).astype(np.float32)
+    engine.catalog = catalogue_of(engine, vectors)
+    (hits,) = engine.nearest(base[None], Choice(3, fold_duplicates=True))
+    assert [hit.id for hit in hits] == [0, 2]
+
+
 def test_more_like_an_item_leaves_the_item_out(engine):
     hits = engine.more_like(7, k=36)
-    alike = engine.like_item(7, k=36)
-    assert (alike.hits, alike.picture) == (hits, str(engine.item_picture(7)))
+    alike = engine.like_item(7, k=5)
+    assert (alike.hits, alike.picture) == (hits[:5], str(engine.item_picture(7)))
     assert [hit.id for hit in hits] == [
         int(n) for n in np.argsort(-(engine.catalog.embeddings @ engine.catalog.embeddings[7]), kind="stable") if n != 7
     ]
     assert {hit.label for hit in engine.more_like(7, filter="label = 'hat'")} == {"hat"}
     with pytest.raises(FashionError, match="no item 99"):
         engine.more_like(99)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_more_like_an_item_gives_as_many_as_asked_for_ranked_from_one(engine, kind):
+    """Its twins with lower ids come first, so that the item itself is beyond the k + 1 that are looked for."""
+    items, plain = engine.catalog.items, np.asarray(engine.catalog.embeddings)
+    twins = plain.copy()
+    twins[:5] = plain[7]
+    for vectors in (plain, twins):
+        engine.catalog = Catalog.build(items, vectors, engine.encoder, Path(), {"kind": kind})
+        hits = engine.more_like(7, k=3)
+        assert [hit.rank for hit in hits] == [1, 2, 3]
+        assert 7 not in [hit.id for hit in hits]
+    assert [hit.id for hit in hits] == [0, 1, 2]
 
 
 def test_several_pictures_of_one_item_are_one_query(engine, pictures):
@@ -402,11 +449,21 @@ def test_several_pictures_of_one_item_are_one_query(engine, pictures):
     assert [hit.id for hit in result.hits] == expected.tolist()
 
 
+def test_several_pictures_are_named_together_and_scored_by_cosine(engine, pictures):
+    queries = [pictures / "test/hat/0.png", pictures / "test/dress/0.png"]
+    (result,) = engine.search(queries, k=1, together=True)
+    vectors, probabilities = engine.encode(queries)
+    mean = vectors.mean(axis=0)
+    item = engine.catalog.embeddings[engine.catalog.row(result.hits[0].id)]
+    assert result.hits[0].score == pytest.approx(float(item @ mean / np.linalg.norm(mean)), abs=1e-5)
+    assert result.probability == pytest.approx(float(probabilities.mean(axis=0).max()), abs=1e-5)
+
+
 def test_no_match_is_said_by_the_calibrated_threshold(engine, pictures):
     query = pictures / "test/hat/0.png"
     assert engine.search(query)[0].match is None
     best = engine.search(query)[0].hits[0].score
-    for threshold, match in ((best - 0.01, True), (best + 0.01, False)):
+    for threshold, match in ((best - 0.01, True), (best, True), (best + 0.01, False)):
         engine.encoder.no_match = threshold
         assert engine.search(query)[0].match is match
     assert engine.search(query, filter="label is null")[0].match is False

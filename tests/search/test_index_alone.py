@@ -179,7 +179,7 @@ def test_ids_may_be_negative_or_of_another_type():
 
 def test_an_index_is_as_it_was_once_ids_are_refused():
     index = built(unit(5))
-    with pytest.raises(FashionError):
+    with pytest.raises(FashionError, match="whole numbers"):
         index.build(unit(9, 1), ["a"] * 9)
     assert len(index) == 5
     assert index.search(unit(5)[3], 1)[1].tolist() == [3]

@@ -4,13 +4,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import unit, write_pictures
+from helpers import unit, until, write_pictures
 
 from fashion import FAISSIndex, VisualSearchEngine
 from fashion.errors import FashionError
@@ -32,12 +31,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                "--data-dir", str(folder / "data")]  # fmt: skip
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+
+        def listens() -> bool:
             assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.1)
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens)
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         process.wait(20)

@@ -96,6 +96,18 @@ def test_only_what_is_new_or_changed_is_embedded(engine, source, tmp_path):
     consistent(engine, tmp_path / "c")
 
 
+def test_of_two_copies_that_are_gone_the_older_one_was_renamed(engine, source, tmp_path):
+    shutil.copy(source / "hat/0.png", source / "hat/copy.png")
+    sync(engine, source, tmp_path / "c")
+    before = ids(tmp_path / "c")
+    assert before["hat/0.png"] < before["hat/copy.png"]
+    (source / "hat/copy.png").unlink()
+    (source / "hat/0.png").rename(source / "hat/new.png")
+    changes = sync(engine, source, tmp_path / "c")
+    assert (changes.renamed, changes.removed) == (["hat/new.png"], ["hat/copy.png"])
+    assert ids(tmp_path / "c")["hat/new.png"] == before["hat/0.png"]
+
+
 def test_ids_are_never_used_again(engine, source, tmp_path):
     sync(engine, source, tmp_path / "c")
     (source / "shoes/5.png").unlink()  # the highest id

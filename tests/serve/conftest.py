@@ -39,6 +39,14 @@ def server(bundle: Path, shop: Path, tmp_path_factory: pytest.TempPathFactory) -
 def keyed_server(bundle: Path, shop: Path, tmp_path: Path) -> Iterator[Server]:
     """With an API key, small limits, and one worker."""
     overrides = ("server.api_key=open-sesame", "server.max_upload_mb=0.2", "server.max_pixels=250000",
-                 "server.workers=1", "server.queue=1", "server.reload_s=0.1", "server.read_timeout_s=1")  # fmt: skip
+                 "server.workers=1", "server.queue=1", "server.reload_s=0.1", "server.read_timeout_s=30")  # fmt: skip
     with Server(catalogue(bundle, shop, tmp_path / "catalog"), *overrides) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def hasty_server(bundle: Path, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With an API key, and soon tired of waiting: on a busy machine even for an ordinary request."""
+    folder = tmp_path_factory.mktemp("hasty") / "catalog"
+    with Server(catalogue(bundle, shop, folder), "server.api_key=open-sesame", "server.read_timeout_s=1") as started:
         yield started

@@ -4,14 +4,13 @@ import asyncio
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 from unittest.mock import Mock
 
 import faiss
 import httpx
 import pytest
-from helpers import write_pictures
+from helpers import until, write_pictures
 from uploads import KEY, jpeg, saved, text
 
 from fashion import VisualSearchEngine
@@ -280,11 +279,15 @@ def test_a_version_that_is_still_being_copied_is_taken_up_when_it_is_whole(serve
     version = Store(served_folder).current()
     assert version is not None
     whole = version.rename(tmp_path / "whole")
-    for names in ((), ("items.parquet", "embeddings.npy"), ("manifest.json",)):
+    for names, words in (
+        ((), "is no catalogue"),
+        (("items.parquet", "embeddings.npy"), "is no catalogue"),
+        (("manifest.json",), "index.faiss is missing"),
+    ):
         version.mkdir(exist_ok=True)
         for name in names:
             shutil.copy2(whole / name, version)
-        with pytest.raises(FashionError):
+        with pytest.raises(FashionError, match=words):
             service.reload()
         assert service.unused_version == 2
         assert not service.reload()
@@ -382,7 +385,9 @@ def test_a_reload_waits_for_the_change_under_way(served_folder):
                 Catalog.open(served_folder).write(served_folder)
                 await asyncio.sleep(0.2)
                 assert service.catalog.version == 1
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(60):
+                while service.catalog.version == 1:
+                    await asyncio.sleep(0.01)
             assert service.catalog.version == 2
 
     asyncio.run(changing())
@@ -392,11 +397,8 @@ def test_readyz_and_the_index_tell_of_a_version_that_is_not_used(keyed_server):
     stranger = Catalog.open(keyed_server.catalog)
     stranger.fingerprint = "another"
     stranger.write(keyed_server.catalog)
-    for _ in range(200):
-        ready = httpx.get(f"{keyed_server.url}/readyz").json()
-        if ready["unused_version"]:
-            break
-        time.sleep(0.05)
+    until(lambda: httpx.get(f"{keyed_server.url}/readyz").json()["unused_version"])
+    ready = httpx.get(f"{keyed_server.url}/readyz").json()
     assert (ready["catalog_version"], ready["unused_version"]) == (1, 2)
     assert httpx.get(f"{keyed_server.url}/v1/index").json()["unused_version"] == 2
     assert add(keyed_server, item("a")).json()["error"]["code"] == "newer_version"

@@ -8,14 +8,13 @@ import json
 import re
 import socket
 import struct
-import time
 import zlib
 
 import httpx
 import pytest
 from fastapi import Request
 from PIL import Image
-from uploads import KEY, jpeg, saved, scans, text
+from uploads import KEY, jpeg, saved, scans, text, until_in_work
 
 from fashion.benchmark.server import Server
 from fashion.client import Client
@@ -34,7 +33,7 @@ ROUTES = [("POST", "/v1/search"), ("POST", "/v1/embed"), ("POST", "/v1/items"), 
 
 
 def opened(server: Server, head: str, body: bytes = b"") -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     connection.sendall(head.replace("\n", "\r\n").encode() + body)
     return connection
 
@@ -72,15 +71,19 @@ def test_each_route_says_the_same_of_the_same_mistake(keyed_server, method, path
     assert code(content=b"{", headers=JSON) == (400, "bad_json")
     assert code(content=b"x", headers={"content-type": "text/plain"}) == (415, "unsupported")
     assert code(json={}) == (422, "invalid")
-    with upload(keyed_server, method, path) as stalled:
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_body_that_does_not_end_is_hung_up_on(hasty_server, method, path):
+    with upload(hasty_server, method, path) as stalled:
         status, error = answer(stalled)
         assert (status, error["code"]) == (408, "too_slow")
         assert stalled.recv(1) == b""
 
 
 @pytest.mark.parametrize("head", ["GET /healthz HTTP/1.1\nHost: localhost\nX-A: ", "\n\n", ""])
-def test_a_head_that_does_not_end_is_hung_up_on(keyed_server, head):
-    with opened(keyed_server, head) as stalled:
+def test_a_head_that_does_not_end_is_hung_up_on(hasty_server, head):
+    with opened(hasty_server, head) as stalled:
         received = stalled.recv(1000)
         assert received.startswith(b"HTTP/1.1 408 " if head.strip() else b"")
         assert received == b"" or stalled.recv(1000) == b""
@@ -105,9 +108,9 @@ def test_requests_before_one_that_is_refused_are_answered(server, second, status
     assert re.findall(rb"HTTP/1.1 (\d+) ", received) == [b"200", b"200", str(status).encode()]
 
 
-def test_a_body_has_one_deadline_however_it_drips(keyed_server):
+def test_a_body_has_one_deadline_however_it_drips(hasty_server):
     """Each byte came in time, and the whole never did."""
-    with upload(keyed_server, length=100_000) as dripping:
+    with upload(hasty_server, length=100_000) as dripping:
         dripping.settimeout(0.2)
         received = b""
         for _ in range(50):
@@ -118,41 +121,33 @@ def test_a_body_has_one_deadline_however_it_drips(keyed_server):
         assert b" 408 " in received
 
 
-def until_in_work(server: Server, count: int) -> None:
-    for _ in range(200):
-        if f"fashion_requests_in_work {count}.0" in httpx.get(f"{server.url}/metrics").text:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"there are never {count} requests in work")
-
-
 def test_a_place_is_taken_before_the_body_is_read(served_folder):
     """Two places: the third upload is sent away at once, and a place comes back when an upload ends."""
     settings = ("server.workers=1", "server.queue=1", "server.read_timeout_s=30", "server.api_key=open-sesame")
     with Server(served_folder, *settings) as server:
         with upload(server) as first, upload(server, path="/v1/items") as second:
-            until_in_work(server, 2)
+            until_in_work(server.url, 2)
             with upload(server) as third:
                 status, error = answer(third)
             assert (status, error["code"]) == (503, "busy")
             adding = httpx.post(f"{server.url}/v1/items", json={"items": []}, headers=KEY)
             assert (adding.status_code, adding.headers["retry-after"]) == (503, "1")
             first.close()
-            until_in_work(server, 1)
+            until_in_work(server.url, 1)
             assert httpx.post(f"{server.url}/v1/search", files={"file": jpeg()}).status_code == 200
             second.close()
-        until_in_work(server, 0)
+        until_in_work(server.url, 0)
 
 
 def test_changes_that_wait_leave_places_to_searches(served_folder):
     settings = ("server.workers=1", "server.queue=3", "server.read_timeout_s=30", "server.api_key=open-sesame")
     with Server(served_folder, *settings) as server:
         with upload(server, path="/v1/items"), upload(server, path="/v1/items"):
-            until_in_work(server, 2)
+            until_in_work(server.url, 2)
             adding = httpx.post(f"{server.url}/v1/items", json={"items": []}, headers=KEY)
             assert (adding.status_code, adding.headers["retry-after"]) == (503, "1")
             assert httpx.post(f"{server.url}/v1/search", files={"file": jpeg()}).status_code == 200
-        until_in_work(server, 0)
+        until_in_work(server.url, 0)
 
 
 def test_the_key_is_asked_for_before_anything_is_read(keyed_server):
@@ -253,9 +248,27 @@ def test_a_rate_is_each_addresss_own():
     assert len(rates.buckets) == 2
 
 
+def test_a_quiet_address_saves_up_five_seconds_and_a_refusal_costs_nothing():
+    rates = Rates(2)
+    assert rates.refusal("a", now=0) is None
+    answers = [rates.refusal("a", now=1000) for _ in range(12)]
+    assert [one is None for one in answers] == [True] * 10 + [False] * 2
+    assert rates.refusal("a", now=1000.5) is None  # one token came, and the two refusals took none
+    slow = Rates(0.1)  # less than one in five seconds
+    assert slow.refusal("a", now=0) is None
+    assert slow.refusal("a", now=0).headers == {"Retry-After": "10"}
+
+
+def test_the_address_that_was_quiet_longest_is_forgotten_first(monkeypatch):
+    monkeypatch.setattr("fashion.serve.rates.ADDRESSES", 2)
+    rates = Rates(0.2)  # one request, then wait
+    assert [rates.refusal(name, now=0) is None for name in ("a", "b", "a", "c")] == [True, True, False, True]
+    assert set(rates.buckets) == {"a", "c"}
+
+
 def test_a_server_with_a_rate_limit_says_429(served_folder):
-    with Server(served_folder, "server.rate_limit=2") as server, httpx.Client(base_url=server.url) as client:
-        answers = [client.get("/v1/index") for _ in range(40)]
+    with Server(served_folder, "server.rate_limit=0.5") as server, httpx.Client(base_url=server.url) as client:
+        answers = [client.get("/v1/index") for _ in range(10)]
         for path in ("/healthz", "/readyz", "/metrics"):  # what watches the server is not refused
             assert client.get(path).status_code == 200
     assert {one.status_code for one in answers} == {200, 429}
@@ -265,9 +278,9 @@ def test_a_server_with_a_rate_limit_says_429(served_folder):
 
 
 def test_the_client_waits_for_as_long_as_it_is_told(served_folder):
-    with Server(served_folder, "server.rate_limit=2") as server:
+    with Server(served_folder, "server.rate_limit=0.5") as server:
         client, hasty = Client(server.url), Client(server.url, patience=0)
-        assert all(client.item(number)["id"] == number for number in range(14))
+        assert all(client.item(number)["id"] == number for number in range(3))  # two and a half of them at once
         with pytest.raises(FashionError, match="answered 429"):
             list(map(hasty.item, range(14)))
 

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 from browser import needs_browser, page
+from helpers import until
 from uploads import KEY, jpeg
 
 from fashion.benchmark.server import Server
@@ -157,8 +158,7 @@ def test_figures_are_enough_for_an_alarm(served_folder):
         stranger = Catalog.open(served_folder)
         stranger.fingerprint = "another"
         stranger.write(served_folder)
-        while not client.index()["unused_version"]:
-            time.sleep(0.05)
+        until(lambda: client.index()["unused_version"])
         figures = {}
         for line in httpx.get(f"{server.url}/metrics").text.splitlines():
             if not line.startswith("#"):

@@ -138,12 +138,11 @@ def open_picture(
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            if box is not None:
-                draft = longest = None
+            least = None if draft is None else (draft, draft)
             if longest is not None:
-                draft = max(longest * min(image.size) // max(image.size), 1)
-            if draft is not None and image.format in JPEGS:
-                image.draft("RGB", (draft, draft))
+                least = (longest, 1) if image.width > image.height else (1, longest)
+            if least is not None and box is None and image.format in JPEGS:
+                image.draft("RGB", least)
             image.load()
             return upright(image) if box is None else _cut(upright(image), box, name)
     except Image.DecompressionBombError:
