@@ -836,3 +836,15 @@ def test_a_renamed_picture_keeps_its_id_beside_a_copy(engine, source, tmp_path):
     changes = sync(engine, source, tmp_path / "c")
     assert (changes.renamed, changes.added, changes.removed) == (["hat/renamed.png"], [], [])
     assert ids(tmp_path / "c")["hat/renamed.png"] == before["hat/0.png"]
+
+
+def test_copies_of_one_picture_are_items_of_their_own(engine, source, tmp_path):
+    shutil.copy(source / "dress/0.png", source / "shoes/copy.png")
+    assert sync(engine, source, tmp_path / "c").embedded == 18
+    before = ids(tmp_path / "c")
+    assert str(sync(engine, source, tmp_path / "c")) == "19 unchanged; 0 pictures embedded"
+    (source / "dress/0.png").rename(source / "hat/moved.png")
+    (source / "shoes/copy.png").unlink()
+    changes = sync(engine, source, tmp_path / "c")
+    assert (changes.renamed, changes.removed) == (["hat/moved.png"], ["shoes/copy.png"])
+    assert ids(tmp_path / "c")["hat/moved.png"] == before["dress/0.png"]  # the older of two that are gone
