@@ -63,3 +63,21 @@ def test_a_query_without_an_answer_leaves_the_groups_of_the_others():
     rights = [np.ones(200, bool)] * 2
     grouped, alone = (compared(results, rights, one)["gallery/map"] for one in (groups, None))
     assert grouped["high"] - grouped["low"] > 1.3 * (alone["high"] - alone["low"])
+
+
+def test_which_model_comes_first_changes_the_sign_alone():
+    random = np.random.default_rng(0)
+    worse, better = random.random(60), random.random(60) + 0.1
+    one, other = paired_bootstrap(worse, better, samples=500), paired_bootstrap(better, worse, samples=500)
+    assert one["p"] == other["p"] < 0.5
+    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
+
+
+def test_no_difference_at_all_is_no_sign_of_one():
+    assert paired_bootstrap(np.ones(30), np.ones(30), samples=200)["p"] == 1
+
+
+def test_the_interval_is_that_of_a_normal_mean():
+    gain = np.random.default_rng(0).normal(size=400)
+    found = paired_bootstrap(np.zeros(400), gain, samples=4000)
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * gain.std() / 20, rel=0.08)
