@@ -77,3 +77,10 @@ def test_an_average_that_goes_on_is_the_one_that_was_never_stopped(tmp_path):
     whole, _ = trained(4, tmp_path / "whole")
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, msg=name)
+
+
+@pytest.mark.parametrize(("epochs", "options"), [(1, {"max_steps": 1}), (5, {})])
+def test_an_average_of_one_step_is_that_step_and_of_many_decays_as_asked(tmp_path, epochs, options):
+    ended, by_hand = trained(epochs, tmp_path, **options)
+    for name, value in ended.items():
+        torch.testing.assert_close(value, by_hand[name], msg=name)
