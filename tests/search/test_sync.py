@@ -848,3 +848,29 @@ def test_copies_of_one_picture_are_items_of_their_own(engine, source, tmp_path):
     changes = sync(engine, source, tmp_path / "c")
     assert (changes.renamed, changes.removed) == (["hat/moved.png"], ["shoes/copy.png"])
     assert ids(tmp_path / "c")["hat/moved.png"] == before["dress/0.png"]  # the older of two that are gone
+
+
+def test_an_added_item_that_the_source_has_too_is_one_item_and_the_sources(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}}) / "skirt/0.png"
+    add_items(engine, store, [extra], [{"external_id": "hat/new.png"}])
+    shutil.copy(extra, source / "hat/new.png")
+    sync(engine, source, folder)
+    assert (Catalog.open(folder).ids.tolist(), ids(folder)["hat/new.png"]) == ([*range(19)], 18)
+    (source / "hat/new.png").unlink()
+    assert sync(engine, source, folder).removed == ["hat/new.png"]
+
+
+def test_a_dry_run_says_that_too_much_would_go(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    for label in ("hat", "shoes"):
+        shutil.rmtree(source / label)
+    with pytest.raises(FashionError, match="allow_shrink"):
+        sync(engine, source, tmp_path / "c", dry_run=True)
+
+
+def test_what_is_skipped_counts_as_nothing_else():
+    changes = Changes(added=["a"], changed=["b"], renamed=["c"], other_columns=["d", "e"])
+    changes.leave_out({"a", "b", "c", "d"}, ["why"])
+    assert str(changes) == "1 with other columns, 1 skipped, 0 unchanged; 0 pictures embedded"
