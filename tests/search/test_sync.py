@@ -874,3 +874,22 @@ def test_what_is_skipped_counts_as_nothing_else():
     changes = Changes(added=["a"], changed=["b"], renamed=["c"], other_columns=["d", "e"])
     changes.leave_out({"a", "b", "c", "d"}, ["why"])
     assert str(changes) == "1 with other columns, 1 skipped, 0 unchanged; 0 pictures embedded"
+
+
+def test_another_number_of_versions_is_noted_though_nothing_else_changes(engine, source, tmp_path):
+    for keep, numbers in ((5, [1]), (5, [1]), (2, [1, 2]), (2, [1, 2])):
+        with (store := Store(tmp_path / "c", keep=keep)).writer():
+            engine.sync(engine.list_folder(source), store)
+        assert (Store(tmp_path / "c").keep, store.numbers()) == (keep, numbers)
+
+
+def test_a_column_that_requests_alone_gave_is_none_of_the_sources(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}}) / "skirt/0.png"
+    add_items(engine, store, [extra], [{"external_id": "A1", "price": 3}])
+    (source / "hat/0.png").unlink()
+    sync(engine, source, folder)
+    update_items(engine, store, {"hat/1.png": {"price": 5}})
+    assert sync(engine, source, folder).other_columns == ["hat/1.png"]  # the source says so, and loses no column
+    assert Catalog.open(folder).items["price"].to_pylist() == [None] * 17 + [3]
