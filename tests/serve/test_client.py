@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from uploads import jpeg, saved
 
+from fashion import client as client_module
 from fashion import connection
 from fashion.client import Client
 from fashion.connection import TooLargeError
@@ -212,6 +213,15 @@ def test_requests_have_as_many_items_as_a_server_takes():
         assert [len(items) for _, _, items in notes.asked] == sizes
         assert [one["external_id"] for one in answer["items"]] == names
         assert answer["catalog_version"] == notes.version  # that of the last
+
+
+def test_requests_are_as_long_as_a_server_takes(monkeypatch):
+    monkeypatch.setattr(client_module, "LONGEST_QUERY", 50)  # three of 15 letters
+    monkeypatch.setattr(client_module, "LONGEST_BODY", 300)
+    client, notes = noted()
+    client.delete("A11", "A12", "A13", "A14", "A15", "A16", "A17")
+    client.update({"B1": {"text": "x" * 200}, "B2": {"text": "y" * 400}, "B3": {"text": ""}, "B4": {"text": ""}})
+    assert [len(items) for _, _, items in notes.asked] == [3, 3, 1, 1, 1, 2]
 
 
 def test_requests_that_are_too_long_are_halved_and_no_item_is_lost():
