@@ -9,6 +9,7 @@ import pytest
 from fastapi import Request
 from uploads import jpeg, saved, text
 
+from fashion.errors import FashionError
 from fashion.serve import changes, uploads
 from fashion.serve.errors import ApiError
 from fashion.serve.limits import Limits, check_writer
@@ -149,3 +150,33 @@ def test_a_changed_picture_is_on_the_disk_before_its_version_is(served_folder, m
     changes.updated(service.engine, service, [ChangedItem(external_id="hat/0.png", image=text(jpeg()))])
     (picture,) = (served_folder / "pictures").iterdir()
     assert {f"pictures/{picture.name}", "pictures"} <= {*flushed[: flushed.index("versions")]}
+
+
+def test_pictures_of_a_version_that_was_written_stay_whatever_fails_then(served_folder, monkeypatch):
+    service = make_service(served_folder, None, Settings())
+    add_items = changes.add_items
+
+    def failing(*arguments: Any) -> None:
+        add_items(*arguments)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(changes, "add_items", failing)
+    with pytest.raises(RuntimeError):
+        changes.added(service.engine, service, [NewItem(external_id="a", image=text(jpeg()))])
+    assert len(list((served_folder / "pictures").iterdir())) == 1
+
+
+def test_an_item_that_comes_twice_is_added_once(served_folder):
+    service = make_service(served_folder, None, Settings())
+    twice = [NewItem(external_id="a", image=text(jpeg(colour))) for colour in ("hat", "dress")]
+    answers = changes.added(service.engine, service, twice)
+    assert [(one.status, one.id) for one in answers] == [("added", 18), ("refused", None)]
+    assert "comes twice" in str(answers[1].message)
+    assert len(list((served_folder / "pictures").iterdir())) == 1
+
+
+def test_whole_numbers_have_64_bits():
+    changes.check_columns({"least": -(2**63), "most": 2**63 - 1})
+    for number in (-(2**63) - 1, 2**63):
+        with pytest.raises(FashionError, match="whole numbers have 64 bits"):
+            changes.check_columns({"n": number})
