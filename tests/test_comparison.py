@@ -96,3 +96,21 @@ def test_figures_of_the_same_queries_get_the_same_draws_once(monkeypatch):
             one, other = (result.retrievals[protocol].per_query()[name] for result in results)
             alone = bootstrapped(one, other) | {"a": one.mean(), "b": other.mean()}
             assert table[f"{prefix}/{name}"] == pytest.approx(alone, abs=1e-12)
+
+
+def test_which_model_comes_first_changes_the_sign_alone():
+    random = np.random.default_rng(0)
+    worse, better = random.random(60), random.random(60) + 0.1
+    one, other = bootstrapped(worse, better, samples=500), bootstrapped(better, worse, samples=500)
+    assert one["p"] == other["p"] < 0.5
+    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]))
+
+
+def test_no_difference_at_all_is_no_sign_of_one():
+    assert bootstrapped(np.ones(30), np.ones(30), samples=200)["p"] == 1
+
+
+def test_the_interval_is_that_of_a_normal_mean():
+    gain = np.random.default_rng(0).normal(size=400)
+    found = bootstrapped(np.zeros(400), gain, samples=4000)
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * gain.std() / 20, rel=0.08)

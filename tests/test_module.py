@@ -13,9 +13,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion.callbacks import Averaging
-from fashion.checkpoints import load_network
+from fashion.checkpoints import check_rebuilt, load_network, offline
 from fashion.classifier import ClassifierModule
 from fashion.data.datamodules import ImageDataModule
+from fashion.data.transforms import shrunk
 from fashion.data.triplets import TripletDataModule
 from fashion.encoder import load_encoder
 from fashion.errors import FashionError
@@ -170,3 +171,38 @@ def test_a_triplet_module_may_have_a_training_step_of_its_own(images, tmp_path):
     one.fit(module, datamodule=TripletDataModule(images, pictures_per_class=4))
     assert one.current_epoch == 1
     assert not module.collapsed
+
+
+def test_pictures_of_several_classes_weigh_as_much_as_their_shares():
+    module = ClassifierModule(TINY, CLASSES, class_weights=[1.0, 2.0, 5.0], label_smoothing=0.0)
+    logits, shares = torch.randn(4, 3), torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.4, 0.6], [1.0, 0, 0], [0.2, 0.2, 0.6]])
+    losses = -(shares * logits.log_softmax(1)).sum(1)
+    expected = (losses * torch.tensor([1.5, 3.8, 1.0, 3.6])).mean()
+    torch.testing.assert_close(module.naming_loss(logits, shares), expected)
+    assert "class_weights" not in module.state_dict()  # they are of the data, not of the model
+
+
+def test_looks_are_fitted_to_pictures_as_the_network_sees_them():
+    one, other = ClassifierModule(TINY, CLASSES), ClassifierModule(TINY, CLASSES)
+    other.load_state_dict(one.state_dict())
+    large, labels = torch.randint(0, 256, (20, 3, 128, 128), dtype=torch.uint8), torch.zeros(20)
+    one.fit_looks([(large, labels)])
+    other.fit_looks([(shrunk(large, 64), labels)])
+    torch.testing.assert_close(one.network.axes.weight, other.network.axes.weight, atol=1e-4, rtol=1e-4)
+    one.on_train_start()  # once more
+    saved: dict[str, Any] = {"state_dict": {}}
+    one.on_save_checkpoint(saved)
+    assert not saved["looks_fitted"]
+
+
+def test_a_network_is_made_again_without_changing_random_numbers():
+    module = ClassifierModule(TINY, CLASSES)
+    before = torch.get_rng_state()
+    check_rebuilt(module.network, module.hparams)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_that_is_read_downloads_no_weights():
+    given = {"backbone": {"name": "resnet18", "weights": "DEFAULT"}, "image_size": 64}
+    assert offline(given) == {"backbone": {"name": "resnet18", "weights": None}, "image_size": 64}
+    assert offline({"backbone": TINY}) == {"backbone": TINY}

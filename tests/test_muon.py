@@ -126,3 +126,25 @@ def test_what_has_no_gradient_stays() -> None:
     assert optimise.step(lambda: 3.0) == 3.0
     for one, other in zip(before, net.parameters(), strict=True):
         torch.testing.assert_close(one, other.detach(), rtol=0, atol=0)
+
+
+def test_each_group_has_its_own_decay_and_betas_which_may_change() -> None:
+    """A schedule moves the betas of the groups, as `one_cycle` does."""
+    torch.manual_seed(0)
+    start, weight = torch.randn(5), torch.nn.Parameter(torch.randn(4, 6))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    one = Muon([{"params": [ours], "weight_decay": 0.1}, {"params": [weight], "orthogonal": True}], lr=0.01)
+    other = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1)
+    momentum = torch.zeros(4, 6)
+    for beta in (0.95, 0.9, 0.8):
+        for group in (*one.param_groups, *other.param_groups):
+            group["betas"] = (beta, 0.999)
+        ours.grad, weight.grad = torch.randn(5), torch.randn(4, 6)
+        theirs.grad = ours.grad.clone()
+        before = weight.detach().clone()
+        one.step()
+        other.step()
+        torch.testing.assert_close(ours, theirs)
+        momentum = beta * momentum + weight.grad
+        step = newton_schulz((weight.grad + beta * momentum)[None])[0]
+        torch.testing.assert_close(weight.detach(), before - 0.01 * 2 * 6**0.5 * step)

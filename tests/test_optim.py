@@ -121,3 +121,10 @@ def test_a_longer_run_follows_the_longer_cycle():
         short.step()
     longer.load_state_dict(short.state_dict())
     assert longer.total_steps == 40
+
+
+@pytest.mark.parametrize(("epochs", "options"), [(1, {"max_steps": 1}), (5, {})])
+def test_an_average_of_one_step_is_that_step_and_of_many_decays_as_asked(tmp_path, epochs, options):
+    ended, by_hand = trained(epochs, tmp_path, **options)
+    for name, value in ended.items():
+        torch.testing.assert_close(value, by_hand[name], msg=name)

@@ -21,7 +21,8 @@ from pyarrow import parquet
 
 from fashion.data import archives, download
 from fashion.data.folders import find_pictures
-from fashion.data.sources import read_source
+from fashion.data.sources import Item, read_source
+from fashion.data.splitting import all_judged
 from fashion.errors import FashionError
 
 
@@ -516,6 +517,9 @@ def test_training_is_a_split_beside_splits_and_a_class_beside_classes(tmp_path):
     assert (source.class_names, len(source.split("train")), len(source.split("test"))) == (("dress", "hat"), 4, 1)
     (root / "__MACOSX").mkdir()
     assert len(read_source("folder", str(root), cache=tmp_path).split("train")) == 4
+    shutil.rmtree(root / "testing")
+    shutil.move(root / "__MACOSX", root / ".thumbnails")
+    assert read_source("folder", str(root), cache=tmp_path).class_names == ("dress", "hat")
     root = write_pictures(tmp_path / "q", {".": {"hat": 2, "dress": 2}})
     (root / "dress").rename(root / "training")
     assert read_source("folder", str(root), cache=tmp_path).class_names == ("hat", "training")
@@ -530,3 +534,20 @@ def test_folds_part_the_training_pictures(pictures, tmp_path):
     for part, out in zip(parts, held, strict=True):
         assert {item.path for item in part.split("train")} == {item.path for item in whole.split("train")} - out
         assert not part.split("test")
+
+
+def test_no_class_loses_its_last_training_picture_to_the_validation_of_another():
+    """Groups of two classes go to validation for one of them, and are missing in the training of the other."""
+    for groups in (
+        {"both": "hat coat", "lone": "hat"},
+        {"first": "hat dress", "hats": "hat", "second": "coat dress", "coats": "coat"},
+    ):
+        for salt in range(60):  # whatever their hashes say
+            items = [
+                Item(f"{group}{label}.png", label, "train", {"group": f"{group}{salt}"})
+                for group, labels in groups.items()
+                for label in labels.split()
+            ]
+            judged = all_judged(items)
+            assert {item.label for item in judged if item.split == "train"} == {item.label for item in items}
+            assert {item.split for item in judged} == {"train", "validation"}

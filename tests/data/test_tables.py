@@ -123,3 +123,17 @@ def test_a_quotation_mark_that_swallows_rows_is_refused(tmp_path, rest):
     with pytest.raises(FashionError, match=r"a\.csv, line 3: a quotation mark opens a value"):
         read(tmp_path, f'path,label\na.jpg,hat\nb.jpg,"Sommer\n{rest}')
     assert read(tmp_path, 'path,label\na.jpg,6" heels\n')[0]["label"] == '6" heels'
+
+
+def test_two_numbers_beside_each_other_are_no_decimal_comma(tmp_path):
+    found = read(tmp_path, "price,left\n9.5,3\n12,50\n")
+    assert found == [{"price": 9.5, "left": 3}, {"price": 12.0, "left": 50}]
+
+
+@pytest.mark.parametrize("sku", [" 00421", "-0421"])
+def test_a_sign_or_blank_before_a_zero_makes_no_number_of_a_name(tmp_path, sku):
+    assert read(tmp_path, f"path,sku\na.jpg,{sku}\nb.jpg,7\n")[0]["sku"] == sku
+
+
+def test_a_comma_in_the_head_line_divides_whatever_else_is_in_it(tmp_path):
+    assert read(tmp_path, "path,a;b\nx.jpg,1;2\n") == [{"path": "x.jpg", "a;b": "1;2"}]

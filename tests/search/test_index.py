@@ -373,3 +373,34 @@ assert index.search(vectors[20], 3)[1][0] == 20
 
 def test_others_may_load_what_replaces_faisss_search():
     subprocess.run([sys.executable, "-c", SEARCHES], check=True)
+
+
+def test_an_index_that_lost_items_looks_as_far_as_before():
+    vectors, stays = unit(3000), np.arange(3000) != 1500
+    old = built(vectors, "hnsw", m=4, ef_search=400)
+    new = old.changed(vectors[stays], np.flatnonzero(stays), stays[stays])
+    assert new.recall == pytest.approx(old.recall, abs=0.02)
+
+
+def test_a_search_without_ties_asks_once_for_one_more(monkeypatch):
+    index, asked = built(unit(500)), []
+    nearest = searching.nearest
+
+    def noting(inner, kind, vectors, k, *others):
+        asked.append(k)
+        return nearest(inner, kind, vectors, k, *others)
+
+    monkeypatch.setattr(searching, "nearest", noting)
+    index.search(unit(3, 1), 10)
+    assert asked == [11]
+
+
+def test_items_that_are_added_one_by_one_stand_on_several_levels_of_a_graph(tmp_path):
+    vectors, path = unit(140), tmp_path / "c.faiss"
+    built(vectors[:100], "hnsw", m=4).save(path)
+    for count in range(101, 141):
+        index = FAISSIndex.load(path, "hnsw", m=4)
+        changed(index, vectors[:count], np.arange(count), np.arange(count) < count - 1).save(path)
+    whole: Any = faiss.read_index(str(path))
+    levels = faiss.vector_to_array(faiss.downcast_index(whole.index).hnsw.levels)  # type: ignore[attr-defined]
+    assert 2 <= (levels[100:] > 1).sum() <= 20  # a quarter stand above the lowest

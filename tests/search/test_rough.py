@@ -226,3 +226,16 @@ def test_only_a_large_exact_index_that_is_searched_often_gets_one(monkeypatch, t
     mapped = FAISSIndex.load(tmp_path / "c.faiss", mmap=True)
     mapped.quicken()
     assert not has_one(mapped)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_nothing_is_lost_where_8_bits_tell_the_nearest_apart_badly(monkeypatch):
+    """On a circle hundreds of vectors share their 8 bits, which put them before or after others by their rounding."""
+    monkeypatch.setattr(numbered, "MANY", 1)
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, (COUNT, 1))
+    plain, quick = pair(np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32))
+    told = watched(monkeypatch)
+    for angle in np.linspace(0, 2 * np.pi, 40):
+        query = np.array([np.cos(angle), np.sin(angle)], np.float32)
+        assert quick.search(query, 10)[1].tolist() == plain.search(query, 10)[1].tolist()
+    assert sum(told) > 20

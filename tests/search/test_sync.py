@@ -920,3 +920,60 @@ def test_a_renamed_picture_keeps_its_id_beside_a_copy(engine, source, tmp_path):
     changes = sync(engine, source, tmp_path / "c")
     assert (changes.renamed, changes.added, changes.removed) == (["hat/renamed.png"], [], [])
     assert ids(tmp_path / "c")["hat/renamed.png"] == before["hat/0.png"]
+
+
+def test_copies_of_one_picture_are_items_of_their_own(engine, source, tmp_path):
+    shutil.copy(source / "dress/0.png", source / "shoes/copy.png")
+    assert sync(engine, source, tmp_path / "c").embedded == 18
+    before = ids(tmp_path / "c")
+    assert str(sync(engine, source, tmp_path / "c")) == "19 unchanged; 0 pictures embedded"
+    (source / "dress/0.png").rename(source / "hat/moved.png")
+    (source / "shoes/copy.png").unlink()
+    changes = sync(engine, source, tmp_path / "c")
+    assert (changes.renamed, changes.removed) == (["hat/moved.png"], ["shoes/copy.png"])
+    assert ids(tmp_path / "c")["hat/moved.png"] == before["dress/0.png"]  # the older of two that are gone
+
+
+def test_an_added_item_that_the_source_has_too_is_one_item_and_the_sources(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}}) / "skirt/0.png"
+    add_items(engine, store, [extra], [{"external_id": "hat/new.png"}])
+    shutil.copy(extra, source / "hat/new.png")
+    sync(engine, source, folder)
+    assert (Catalog.open(folder).ids.tolist(), ids(folder)["hat/new.png"]) == ([*range(19)], 18)
+    (source / "hat/new.png").unlink()
+    assert sync(engine, source, folder).removed == ["hat/new.png"]
+
+
+def test_a_dry_run_says_that_too_much_would_go(engine, source, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    for label in ("hat", "shoes"):
+        shutil.rmtree(source / label)
+    with pytest.raises(FashionError, match="allow_shrink"):
+        sync(engine, source, tmp_path / "c", dry_run=True)
+
+
+def test_what_is_skipped_counts_as_nothing_else():
+    changes = Changes(added=["a"], changed=["b"], renamed=["c"], other_columns=["d", "e"])
+    changes.leave_out({"a", "b", "c", "d"}, ["why"])
+    assert str(changes) == "1 with other columns, 1 skipped, 0 unchanged; 0 pictures embedded"
+
+
+def test_another_number_of_versions_is_noted_though_nothing_else_changes(engine, source, tmp_path):
+    for keep, numbers in ((5, [1]), (5, [1]), (2, [1, 2]), (2, [1, 2])):
+        with (store := Store(tmp_path / "c", keep=keep)).writer():
+            engine.sync(engine.list_folder(source), store)
+        assert (Store(tmp_path / "c").keep, store.numbers()) == (keep, numbers)
+
+
+def test_a_column_that_requests_alone_gave_is_none_of_the_sources(engine, source, tmp_path):
+    folder, store = tmp_path / "c", Store(tmp_path / "c")
+    sync(engine, source, folder)
+    extra = write_pictures(tmp_path / "extra", {".": {"skirt": 1}}) / "skirt/0.png"
+    add_items(engine, store, [extra], [{"external_id": "A1", "price": 3}])
+    (source / "hat/0.png").unlink()
+    sync(engine, source, folder)
+    update_items(engine, store, {"hat/1.png": {"price": 5}})
+    assert sync(engine, source, folder).other_columns == ["hat/1.png"]  # the source says so, and loses no column
+    assert Catalog.open(folder).items["price"].to_pylist() == [None] * 17 + [3]

@@ -1,16 +1,25 @@
 """The client says in one sentence what is wrong, whatever is at the other end of the line."""
 
+import io
+import json
 import socket
 import threading
+import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from uploads import jpeg, saved
 
+from fashion import client as client_module
+from fashion import connection
 from fashion.client import Client
+from fashion.connection import TooLargeError
 from fashion.errors import FashionError
 
 
@@ -163,3 +172,105 @@ def test_no_change_at_all_is_none(keyed_server):
     client = Client(keyed_server.url)  # not even a key is needed
     for answer in (client.add({}), client.update({}), client.delete()):
         assert answer == {"items": [], "catalog_version": 1}
+
+
+class Noted:
+    """Stands for the connection: notes what is asked, and answers as a server that takes so many items at once."""
+
+    def __init__(self, most: int = 1_000_000):
+        self.most, self.version = most, 1
+        self.asked: list[tuple[str, str, list[str]]] = []
+
+    def answer(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> dict[str, Any]:
+        found = parse_qs(urlsplit(path).query)
+        items = [one["external_id"] for one in json.loads(body)["items"]] if body else found.get("external_id", [])
+        self.asked.append((method, path, items))
+        if len(items) > self.most:
+            raise TooLargeError("answered 413")
+        self.version += 1
+        if "after" in found:
+            first = int(found["after"][0]) + 1
+            return {"items": [{"id": first}], "after": first if first < 2 else None}
+        return {"items": [{"external_id": name} for name in items], "catalog_version": self.version}
+
+
+def noted(most: int = 1_000_000) -> tuple[Client, Noted]:
+    client, notes = Client("http://127.0.0.1:1"), Noted(most)
+    client.connection = notes  # type: ignore[assignment]
+    return client, notes
+
+
+def test_requests_have_as_many_items_as_a_server_takes():
+    names = [f"A{at}" for at in range(70)]
+    for ask, sizes in (
+        (lambda client: client.add(dict.fromkeys(names, b"x")), [32, 32, 6]),
+        (lambda client: client.update({name: {"price": 1} for name in names}), [70]),
+        (lambda client: client.update({names[0]: {"price": 1}}, dict.fromkeys(names, b"x")), [32, 32, 6]),
+        (lambda client: client.delete(*names), [70]),
+    ):
+        client, notes = noted()
+        answer = ask(client)
+        assert [len(items) for _, _, items in notes.asked] == sizes
+        assert [one["external_id"] for one in answer["items"]] == names
+        assert answer["catalog_version"] == notes.version  # that of the last
+
+
+def test_requests_are_as_long_as_a_server_takes(monkeypatch):
+    monkeypatch.setattr(client_module, "LONGEST_QUERY", 50)  # three of 15 letters
+    monkeypatch.setattr(client_module, "LONGEST_BODY", 300)
+    client, notes = noted()
+    client.delete("A11", "A12", "A13", "A14", "A15", "A16", "A17")
+    client.update({"B1": {"text": "x" * 200}, "B2": {"text": "y" * 400}, "B3": {"text": ""}, "B4": {"text": ""}})
+    assert [len(items) for _, _, items in notes.asked] == [3, 3, 1, 1, 1, 2]
+
+
+def test_requests_that_are_too_long_are_halved_and_no_item_is_lost():
+    client, notes = noted(most=3)
+    names = [f"A{at}" for at in range(11)]
+    answer = client.add(dict.fromkeys(names, b"x"))
+    assert [one["external_id"] for one in answer["items"]] == names
+    assert answer["catalog_version"] == notes.version
+
+
+def test_names_are_sent_as_they_are_whatever_is_in_them():
+    strange = ["a&b=c", "50% + 1", "#é/ü?"]
+    client, notes = noted()
+    client.delete(*strange)
+    for name in strange:
+        client.item(name)
+        client.similar(name, k=3)
+    assert [items for _, _, items in notes.asked] == [strange, *([name] for name in strange for _ in range(2))]
+
+
+def test_items_are_listed_to_the_last():
+    client, _ = noted()
+    assert [item["id"] for item in client.items()] == [0, 1, 2]
+
+
+def refusals(monkeypatch: pytest.MonkeyPatch, status: int, retry_after: str) -> tuple[list[float], str]:
+    """How long the client waited before a server that is busy twice, and what it said or got."""
+    waited: list[float] = []
+    answers = iter([status, status, 200])
+
+    def opened(request: Any, timeout: float) -> Any:
+        code = next(answers)
+        if code == 200:
+            return io.BytesIO(b'{"a": 1}')
+        headers = Message()
+        headers["Retry-After"] = retry_after
+        raise urllib.error.HTTPError(request.full_url, code, "Busy", headers, io.BytesIO())
+
+    monkeypatch.setattr(connection._OPENER, "open", opened)
+    monkeypatch.setattr(connection.time, "sleep", waited.append)
+    try:
+        return waited, str(Client("http://127.0.0.1:1/").index())
+    except FashionError as error:
+        return waited, str(error)
+
+
+def test_a_busy_server_is_asked_again_when_it_says_and_within_patience(monkeypatch):
+    for status in (429, 503):
+        assert refusals(monkeypatch, status, "3") == ([3, 3], "{'a': 1}")
+    assert refusals(monkeypatch, 503, "0") == ([0.5, 0.5], "{'a': 1}")  # not at once, over and over
+    for status, retry_after in ((503, "21"), (503, "soon"), (500, "1")):
+        assert refusals(monkeypatch, status, retry_after) == ([], f"http://127.0.0.1:1 answered {status}: Busy")

@@ -1,6 +1,7 @@
 """Pictures of one photographer are not independent: intervals and tests go by whole groups."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,17 @@ def test_the_verdict_is_of_the_tests_that_there_are():
     assert "may be chance" in verdict([0.3])
     assert "hint" in verdict([0.01, 0.3])
     assert "cannot be tested" in verdict([])
+
+
+def test_a_query_without_an_answer_leaves_each_other_its_group(pictures, run_folder, tmp_path):
+    data = ImageDataModule("table", str(table(pictures, 12)), image_size=64, cache_dir=str(tmp_path))
+    queries = data.array("validation")
+    first, *others = queries.items
+    queries = replace(queries, items=(replace(first, extra=first.extra | {"pattern": "of its own"}), *others))
+    result = evaluate(load_encoder(run_folder), queries, data.array("train"), relevance="pattern")
+    searches, groups = result.retrievals["gallery"], groups_of(queries)
+    assert np.flatnonzero(searches.relevant == 0).tolist() == [0]
+    assert groups is not None
+    values = {f"gallery/{name}": each for name, each in searches.per_query().items()}
+    expected = bootstrap_intervals(values, groups=groups[1:])
+    assert {name: result.intervals[name] for name in expected} == expected
