@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion.errors import FashionError
 from fashion.pipes import outlive
-from fashion.quoting import as_typed, as_typed_list
+from fashion.quoting import as_typed, as_typed_list, keep_text
 from fashion.tasks.alone import run_alone
 from fashion.tasks.hints import hint, uncaught_hint
 from fashion.tasks.multirun import run_job, settings_key
@@ -96,6 +96,7 @@ if __name__ == "__main__":
     outlive(sys.stderr)
     check_flags(sys.argv[1:])
     check_overrides(sys.argv[1:])
+    sys.argv[1:] = map(keep_text, sys.argv[1:])
     OmegaConf.register_new_resolver("task_file", lambda: task_file(sys.argv[1:]))
     OmegaConf.register_new_resolver("settings_key", settings_key)
     if os.environ.get("FASHION_CACHE") == "":  # set to nothing is as good as not set

@@ -1,13 +1,19 @@
 """Every shipped configuration composes, and what it names exists."""
 
+import importlib
+import subprocess
+import sys
+
 import pytest
 from helpers import ROOT
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from fashion.errors import FashionError
+from fashion.quoting import TEXT, keep_text
 from fashion.tasks import TASKS, run_task
 from fashion.tasks.multirun import settings_key
 from fashion.tasks.options import Options, read_options
@@ -112,33 +118,40 @@ def test_a_task_whose_libraries_are_missing_names_the_extra(composed, monkeypatc
         run_task(composed("task=summary"))
 
 
-@pytest.mark.parametrize("typed", ["2026_01", "2024.10", "1e5", "true"])
-def test_text_that_looks_like_a_number_stays_as_it_was_typed(typed, run_here, monkeypatch):
-    from fashion.tasks.items import ItemsOptions
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("delete=12_3", "delete='12_3'"),  # or item 123 would go
+        ("delete=[a,12_3,'b,1_0', true,5]", "delete=[a,'12_3','b,1_0','true',5]"),
+        ("delete=1_0,2", "delete='1_0',2"),
+        ("data.source=2026_01", "data.source='2026_01'"),
+        ("pictures=2024.10", "pictures='2024.10'"),
+        ("server.api_key=12345e67", "server.api_key='12345e67'"),
+        *(
+            (same, same)
+            for same in ("like=12", "k=1_0", "+columns.price=1e5", "query=null", "query='1_0'", "note=at 1e5")
+        ),
+    ],
+)
+def test_text_that_looks_like_a_number_stays_as_it_was_typed(typed, kept):
+    assert keep_text(typed) == kept
+    read, quoted = (OverridesParser.create().parse_override(text).value() for text in (typed, kept))
+    assert typed == kept or read != quoted
 
-    seen = {}
-    monkeypatch.setattr("fashion.tasks.items.run", lambda cfg: seen.update(cfg=cfg))
-    run_here("task=items", f"catalog={typed}", f"delete=[a,{typed}]", f"external_id={typed}", "+columns.price=1e5")
-    options = read_options(seen["cfg"], ItemsOptions)
-    assert (options.catalog, options.delete, options.external_id) == (typed, ["a", typed], typed)
-    assert options.columns == {"price": 1e5}
+
+def test_all_options_that_take_text_are_known(composed):
+    for name in TASKS:
+        module = importlib.import_module(f"fashion.tasks.{name}")
+        own = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Options)]
+        for key, field in [pair for kind in own for pair in kind.model_fields.items()]:
+            if field.annotation in (str, str | None, list[str], str | list[str] | None):
+                assert key in TEXT | {"name", "precision"}, f"{name}: {key}"
 
 
-def test_a_number_stays_a_number_and_a_source_is_text(run_here, monkeypatch):
-    from fashion.tasks.index import IndexOptions
-    from fashion.tasks.search import SearchOptions
-
-    seen = {}
-    monkeypatch.setattr("fashion.tasks.search.run", lambda cfg: seen.update(search=cfg))
-    monkeypatch.setattr("fashion.tasks.index.run", lambda cfg: seen.update(index=cfg))
-    run_here("task=search", "query=null", "like=12_3", "k=1_0", "score_threshold=1e-1")
-    options = read_options(seen["search"], SearchOptions)
-    assert (options.query, options.like, options.k, options.score_threshold) == (None, "12_3", 10, 0.1)
-    run_here("task=search", "like=12")
-    assert read_options(seen["search"], SearchOptions).like == 12  # an id, as it prints itself the same
-    run_here("task=index", "data=folder", "data.source=2026_01")
-    read_options(seen["index"], IndexOptions)
-    assert seen["index"].data.source == "2026_01"
+def test_a_folder_named_like_a_number_is_looked_for(tmp_path):
+    command = [sys.executable, str(ROOT / "run.py"), "task=index", "pictures=2026_01", f"hydra.run.dir={tmp_path}/out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "2026_01: no such folder" in done.stderr
 
 
 def test_a_key_is_never_printed_nor_taken_for_a_number(composed):

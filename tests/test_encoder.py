@@ -272,6 +272,7 @@ def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):
 def test_a_bundle_is_overwritten_unless_something_else_lies_beside_it(run_folder, bundle, tmp_path):
     folder = shutil.copytree(bundle, tmp_path / "hub")
     (folder / int8.NAME).write_bytes(b"an earlier export's")
+    (folder / ".DS_Store").touch()
     write_bundle(run_folder / "checkpoints/last.ckpt", folder)
     assert {path.name for path in folder.iterdir()} == {path.name for path in bundle.iterdir()}
     (folder / ".git").mkdir()

@@ -50,10 +50,13 @@ def test_files_that_are_not_read_are_mentioned_in_one_line(tmp_path, caplog):
     assert not caplog.messages
 
 
-def test_what_runs_wrote_is_left_out_unless_it_is_named(tmp_path):
+def test_what_runs_wrote_is_left_out_unless_it_is_named(tmp_path, caplog):
+    caplog.set_level("INFO")
     written(tmp_path, "a.jpg", "outputs/search/1/.hydra/config.yaml", "outputs/search/1/results.png")
     written(tmp_path / "outputs/sweep", "multirun.yaml", "recall.png", "0/.hydra/config.yaml", "0/report/curves.png")
-    assert find_pictures(tmp_path) == [tmp_path / "a.jpg"]
+    written(tmp_path / "dress", "b.jpg", ".hydra/notes.txt")
+    assert find_pictures(tmp_path) == [tmp_path / "a.jpg", tmp_path / "dress/b.jpg"]
+    assert f"Left out, as runs or sweeps wrote what is there: {tmp_path}/outputs/search/1 and 1 more" in caplog.text
     run = tmp_path / "outputs/search/1"
     assert find_pictures(run) == [run / "results.png"]
 

@@ -396,6 +396,16 @@ def test_a_download_is_what_its_content_says(server, pictures, tmp_path, kind):
         assert len(read_source("folder", f"{address}/{name}", cache=tmp_path / name).items) == 57
 
 
+def test_a_tar_may_begin_with_the_sign_of_a_zip_and_other_files_are_refused(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "shop/PK\x03\x04")
+    made = shutil.make_archive(str(tmp_path / "made"), "tar", tmp_path / "shop", "PK\x03\x04")
+    assert len(read_source("folder", made, cache=tmp_path / "c").items) == 57
+    for name in ("items.csv.gz", "table.xlsx"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04" if name == "table.xlsx" else b"\x1f\x8b")
+        with pytest.raises(FashionError, match="is neither a folder nor an archive"):
+            read_source("folder", str(tmp_path / name), cache=tmp_path / "c")
+
+
 def test_a_download_that_is_no_archive_is_refused(server, tmp_path):
     served, _, address = server
     (served / "12345").write_text("<!DOCTYPE html><title>Sign in</title>")

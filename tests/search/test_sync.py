@@ -672,7 +672,7 @@ def test_a_change_keeps_as_many_versions_as_were_asked_for(engine, source, tmp_p
     assert Store(tmp_path / "c").numbers() == [1, 2, 3, 4, 5, 6]  # five of these, and what sync wrote
     update_items(engine, Store(tmp_path / "c"), {"hat/0.png": {"price": 5}})
     assert Store(tmp_path / "c").numbers() == [1, 3, 4, 5, 6, 7]
-    with (fewer := Store(tmp_path / "c", keep=2)).writer():  # that alone is a change, to be noted
+    with (fewer := Store(tmp_path / "c", keep=2)).writer():  # noted from then on
         engine.catalog = Catalog.open(tmp_path / "c")
         engine.sync(engine.list_folder(source), fewer)
     assert Store(tmp_path / "c").numbers() == [1, 6, 7, 8]
@@ -722,6 +722,22 @@ def test_files_that_are_only_touched_push_out_no_version(engine, source, tmp_pat
     touched()
     assert store.listed() == "1, 5; after changes of single items 9"
     assert store.ancestors() == [9, 5, 1]
+    with store.writer():
+        store.use(5)
+    touched()
+    assert store.listed() == "1, 5, 12; after changes of single items 9"  # 9 came from 5, and leads back to it
+
+
+def test_touched_files_remove_no_version_of_another_catalogue(engine, source, pictures, tmp_path):
+    sync(engine, source, tmp_path / "c")
+    sync(engine, pictures / "test", tmp_path / "other")
+    engine.catalog = Catalog.open(tmp_path / "c")
+    for path in source.rglob("*.png"):
+        os.utime(path, ns=(time.time_ns(), time.time_ns()))
+    other = Store(tmp_path / "other")
+    with other.writer():
+        engine.sync(engine.list_folder(source), other)
+    assert other.numbers() == [1, 2]
 
 
 def test_the_first_writer_may_be_killed_at_any_moment(engine, source, tmp_path, monkeypatch):
@@ -733,6 +749,14 @@ def test_the_first_writer_may_be_killed_at_any_moment(engine, source, tmp_path, 
                 sync(engine, source, folder)
         sync(engine, source, folder)
         assert len(Catalog.open(folder)) == 18
+
+
+def test_the_link_of_the_first_version_is_there_until_it_is_current(engine, source, tmp_path, monkeypatch):
+    """Killed between its removal and its making, the writer would leave what looks like a copy without links."""
+    made, link = [], Path.symlink_to
+    monkeypatch.setattr(Path, "symlink_to", lambda self, target: (made.append(self.name), link(self, target))[0])
+    sync(engine, source, tmp_path / "c")
+    assert made.count(".current") == 1
 
 
 def test_changes_of_single_items_push_out_no_import(engine, source, tmp_path):

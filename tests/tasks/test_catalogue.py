@@ -140,6 +140,8 @@ def test_a_picture_that_is_added_among_the_sources_becomes_its_item(run_here, in
     assert {name: item["id"] for name, item in items.items()} == before
     assert [items[name]["origin"] for name in added] == ["source", "source", "source", "added"]
     assert items["skirt/0.png"]["label"] == "skirt"
+    with pytest.raises(FashionError, match="skirt/0.png is an item of the source already; update=skirt/0.png sets its"):
+        run_here("task=items", "catalog=c", "add=shop/skirt/0.png")
 
 
 def test_a_new_column_is_mentioned_as_it_may_be_misspelt(run_here, index, caplog):
@@ -157,7 +159,9 @@ def test_a_new_column_is_mentioned_as_it_may_be_misspelt(run_here, index, caplog
 def test_values_that_were_meant_otherwise_say_how_they_are_written(run_here, index):
     run_here(*index)
     update = ("task=items", "catalog=c", "update=hat/0.png")
-    with pytest.raises(FashionError, match=r"""'label' is text; write 501 as text: \+columns\.label="'501'"\."""):
+    with pytest.raises(
+        FashionError, match=r"""'label' is text; put the value into two quotes: \+columns\.label="'…'"."""
+    ):
         run_here(*update, "+columns.label=501")
     with pytest.raises(FashionError, match=r'"\+columns=\{model\.name: …\}"'):
         run_here(*update, "+columns.model.name=x")

@@ -20,7 +20,13 @@ MAX_BYTES = 20 * 2**30
 """An archive may not unpack to more."""
 MAX_FILES = 2_000_000
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.xz", ".tar.bz2", ".zip")
-BEGINNINGS = {b"PK": ".zip", b"\x1f\x8b": ".tar.gz", b"\xfd7zXZ\0": ".tar.xz", b"BZh": ".tar.bz2"}
+BEGINNINGS = {
+    b"PK\x03\x04": ".zip",
+    b"PK\x05\x06": ".zip",
+    b"\x1f\x8b": ".tar.gz",
+    b"\xfd7zXZ\0": ".tar.xz",
+    b"BZh": ".tar.bz2",
+}
 """What files of these kinds begin with."""
 DAMAGED = (
     tarfile.TarError,
@@ -55,13 +61,15 @@ class BoundedHeader(tarfile.TarInfo):
 
 
 def kind_of(archive: Path) -> str | None:
-    """Which of `ENDINGS` suits the file, whatever it is called, as downloads may be; None: it is no archive."""
+    """Which of `ENDINGS` suits its content, as a download may be called anything; None: it is no archive."""
+    named = next((ending for ending in ENDINGS if archive.name.lower().endswith(ending)), None)
+    if archive.suffix and not named:
+        return None
     with archive.open("rb") as file:
         start = file.read(tarfile.BLOCKSIZE)
-    by_content = next((kind for sign, kind in BEGINNINGS.items() if start.startswith(sign)), None)
-    if by_content is None and start[257:262] == b"ustar":
-        by_content = ".tar"
-    return by_content or next((ending for ending in ENDINGS if archive.name.lower().endswith(ending)), None)
+    if start[257:262] == b"ustar":  # before the others, as it begins with a file's name
+        return ".tar"
+    return next((kind for sign, kind in BEGINNINGS.items() if start.startswith(sign)), named)
 
 
 def extract(archive: Path, folder: Path) -> Path:

@@ -197,7 +197,7 @@ def _near(
         different = bits[rows].sum(axis=1)[:, None] + bits.sum(axis=1) - 2 * bits[rows] @ bits.T
         hit = different <= (1 - NEAR) * bits.shape[1]
         if embeddings is not None:
-            hit |= embeddings[rows] @ embeddings.T >= ALIKE
+            hit |= (different <= (1 - NEAR_SEEN) * bits.shape[1]) & (embeddings[rows] @ embeddings.T >= ALIKE)
         hit = np.triu(hit, at + 1)  # each pair once
         for row in np.flatnonzero(hit.any(axis=1)):
             others = np.flatnonzero(hit[row])

@@ -17,10 +17,14 @@ def files_below(folder: Path) -> Iterator[Path]:
     Links are followed, except to a folder that the path came through already.  What may not be read is left out with a
     warning.
     """
-    return _below(folder, frozenset([_place(folder)]))
+    runs: list[Path] = []
+    yield from _below(folder, frozenset([_place(folder)]), runs)
+    if runs:
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        log.info("Left out, as runs or sweeps wrote what is there: %s%s", min(runs), more)
 
 
-def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
+def _below(folder: Path, passed: frozenset[Place], runs: list[Path]) -> Iterator[Path]:
     try:
         paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except PermissionError:
@@ -31,22 +35,26 @@ def _below(folder: Path, passed: frozenset[Place]) -> Iterator[Path]:
             if path.is_file():
                 yield path
                 continue
-            place = path.is_dir() and not _is_ours(path) and _place(path)
+            place = path.is_dir() and not _is_catalogue(path) and _place(path)
         except PermissionError:
             log.warning("%s may not be read; it is left out.", path)
             continue
-        if place and place not in passed:
-            yield from _below(path, passed | {place})
+        if place and _is_run(path):
+            runs.append(path)
+        elif place and place not in passed:
+            yield from _below(path, passed | {place}, runs)
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether a run wrote it, or a sweep, or it is a catalogue.
+def _is_run(folder: Path) -> bool:
+    """Whether a run or a sweep wrote it, so its pictures are drawn from others."""
+    return (folder / ".hydra/config.yaml").exists() or (folder / "multirun.yaml").exists()
 
-    Pictures in a run's folder are drawn from others; those in a catalogue were added by requests, and are its items.
+
+def _is_catalogue(folder: Path) -> bool:
+    """Whether task=index made it: the pictures in it were added by requests, and are items of it already.
+
+    A copy may have lost the link to the current version.
     """
-    if (folder / ".hydra").is_dir() or (folder / "multirun.yaml").exists():
-        return True
-    # A copy may have lost the link to the current version.
     versions = folder / "versions"
     return versions.is_dir() and (os.path.lexists(folder / "current") or any(versions.glob("[0-9]*/manifest.json")))
 

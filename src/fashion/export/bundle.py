@@ -33,6 +33,9 @@ TOLERANCE = 1e-4
 FILES = {"README.md", "manifest.json", "weights.safetensors", "encoder.onnx", "encoder.int8.onnx", *HEADS.values()}
 """All that a bundle may hold."""
 
+STRAY = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What file managers leave in folders that they show."""
+
 UNTOLD = ("machine", "confusion")
 """What a manifest leaves out of a run's figures."""
 
@@ -116,10 +119,10 @@ def check_replaceable(folder: Path) -> None:
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if (folder.exists() and not folder.is_dir()) or (held and "encoder.onnx" not in held):
         raise FashionError(f"{folder} exists and is no bundle, so it is not overwritten; name another folder.")
-    if held - FILES:
+    others = sorted(held - FILES - STRAY)
+    if others:
         raise FashionError(
-            f"{folder} holds more than a bundle ({briefly(sorted(held - FILES))}), which would be lost; set bundle to "
-            "another folder."
+            f"{folder} holds more than a bundle ({briefly(others)}), which would be lost; set bundle to another folder."
         )
 
 

@@ -170,9 +170,10 @@ class Store:
 
     def _announce(self, version: Path) -> Path:
         """Make the link that is to replace `current`."""
-        fresh = self.folder / ".current"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(version.relative_to(self.folder))
+        fresh, target = self.folder / ".current", version.relative_to(self.folder)
+        if not fresh.is_symlink() or fresh.readlink() != target:
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target)
         return fresh
 
     def ancestors(self) -> list[int]:

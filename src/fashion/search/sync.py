@@ -88,11 +88,16 @@ def synced(
         new = Catalog.build(items, embeddings, encoder, listing.root, settings, planned.next_id, like=like)
         new.made_from, new.given = dict(listing.made_from), filled(planned.items)
         if store is not None:
-            number = store.number()
-            touched = not rebuild and old is not None and old.version == number and old.holds(*said, but=FILE)
-            new.commit(store, "items" if touched and store.of_items(number) else "index", instead=touched)
+            instead = not rebuild and old is not None and _is_newest(old, store) and old.holds(*said, but=FILE)
+            new.commit(store, "items" if instead and store.of_items(store.number()) else "index", instead=instead)
     journal.clear()
     return new, changes
+
+
+def _is_newest(catalog: Catalog, store: Store) -> bool:
+    """Whether it is the store's current version and its last: no other was made from it, and would lead back to it."""
+    same = catalog.folder is not None and catalog.folder.resolve() == store.folder.resolve()
+    return same and catalog.version == store.number() == max(store.numbers(), default=0)
 
 
 def _contents_to_embed(old: Catalog | None, planned: Plan, rebuild: bool) -> set[str]:

@@ -114,11 +114,13 @@ def check_strangers(options: EvaluateOptions, strangers: Sequence[str]) -> None:
 
 def note_unanswerable(result: Evaluation, options: EvaluateOptions, gallery: str) -> None:
     """Say of which protocols there are no figures, as no query has anything to find; `gallery`: its name."""
-    nothing = {protocol == "leave-one-out" for protocol, found in result.retrievals.items() if not found.relevant.any()}
-    for alone in nothing:
-        where, other = ("among the other queries", "gallery") if alone else (f"in the {gallery}", "leave-one-out")
-        hint = "" if other in options.protocols else f"; try 'protocols=[{other}]'"
-        log.warning("No query has a picture of its %s %s%s.", options.relevance, where, hint)
+    places = {"gallery": f"in the {gallery}", "leave-one-out": "among the other queries"}
+    others = {"gallery": "leave-one-out", "leave-one-out": "gallery"}
+    for protocol, place in places.items():
+        if protocol in result.retrievals and not result.retrievals[protocol].relevant.any():
+            other = others[protocol]
+            hint = "" if other in options.protocols else f"; try 'protocols=[{other}]'"
+            log.warning("No query has a picture of its %s %s%s.", options.relevance, place, hint)
 
 
 def compare_baselines(

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from fashion.data.folders import expand
 from fashion.errors import FashionError
+from fashion.quoting import as_typed
 from fashion.search.catalog import Catalog
 from fashion.search.engine import VisualSearchEngine
 from fashion.search.items import FIXED, add_items, delete_items, update_items
@@ -46,7 +47,7 @@ def run(cfg: DictConfig) -> int:
         pictures = expand(options.add, "add")
         if options.external_id and len(pictures) > 1:
             raise FashionError(f"external_id={options.external_id} is one item's, and add names {len(pictures)}.")
-        names = [options.external_id] if options.external_id else [_named(path, before.root) for path in pictures]
+        names = [options.external_id] if options.external_id else [_named(path, before) for path in pictures]
         ids = add_items(engine, store, pictures, [{**options.columns, "external_id": name} for name in names])
         for name, number in zip(names, ids, strict=True):
             log.info("%s: %s (id %d)", "Replaced" if number in before else "Added", name, number)
@@ -92,8 +93,7 @@ def _check_values(columns: Mapping[str, Any], catalog: Catalog) -> None:
                 f'"+columns={{{name}.{next(iter(value), "…")}: …}}".'
             )
         if isinstance(value, int | float) and _is_text(name, catalog.items):
-            said = str(value).lower() if isinstance(value, bool) else value
-            raise FashionError(f"The column {name!r} is text; write {said} as text: +columns.{name}=\"'{said}'\".")
+            raise FashionError(f"The column {name!r} is text; put the value into two quotes: +columns.{name}=\"'…'\".")
 
 
 def _is_text(name: str, items: pa.Table) -> bool:
@@ -103,14 +103,20 @@ def _is_text(name: str, items: pa.Table) -> bool:
     return name in TEXT or (pa.types.is_string(items[name].type) and items[name].null_count < len(items))
 
 
-def _named(picture: Path, root: Path) -> str:
-    """The external_id of a picture that is given none: its path, as the source names it if it lies among its pictures.
+def _named(picture: Path, catalog: Catalog) -> str:
+    """The external_id of a picture that is given none: its path, as a folder's source names it if it lies there.
 
     So it is taken over by the next task=index, and no second item beside the source's.
+
+    Raises:
+        FashionError: if it is an item of the source already.
     """
     places = (picture.absolute(), picture.resolve())  # linked folders are named as they are reached
-    below = (path for path in places if path.is_relative_to(root) and ".." not in path.parts)
-    return next((path.relative_to(root).as_posix() for path in below), str(places[1]))
+    below = (path for path in places if path.is_relative_to(catalog.root) and ".." not in path.parts)
+    name = next((path.relative_to(catalog.root).as_posix() for path in below), str(places[1]))
+    if _from_source(catalog, [name]):
+        raise FashionError(f"{name} is an item of the source already; {as_typed('update', name)} sets its columns.")
+    return name
 
 
 def _note_new_columns(columns: Mapping[str, Any], before: Catalog) -> None:

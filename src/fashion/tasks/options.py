@@ -1,11 +1,11 @@
 """What each task reads from the configuration, checked once where it enters."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Iterable
+from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fashion.config import as_dict
@@ -59,47 +59,12 @@ def refuse_ignored(ignored: Iterable[str], beside: str) -> None:
         raise FashionError(f"{words} would be ignored beside {beside}=…; leave out {words}, or leave out {beside}=….")
 
 
-def keep_text(cfg: DictConfig, kind: type[Options]) -> None:
-    """Set keys that take text to the text that was typed where Hydra read it as another number: 12_3 as 123."""
-    if not HydraConfig.initialized():
-        return
-    for override in HydraConfig.get().overrides.task:
-        key, _, typed = override.lstrip("+").partition("=")
-        read = OmegaConf.select(cfg, key)
-        if not takes_text(kind, key.removeprefix("task.").split(".")):
-            continue
-        texts = [text.strip() for text in typed.strip("[]").split(",")]
-        if isinstance(read, ListConfig) and len(texts) == len(read):
-            OmegaConf.update(cfg, key, [_as_typed(*pair) for pair in zip(read, texts, strict=True)])
-        elif isinstance(read, bool | int | float):
-            OmegaConf.update(cfg, key, _as_typed(read, typed))
-
-
-def _as_typed(read: object, text: str) -> object:
-    return text if isinstance(read, bool | int | float) and str(read) != text else read
-
-
-def takes_text(kind: type[BaseModel], key: Sequence[str]) -> bool:
-    """Whether a key of these options, or the place of the pictures, may be text or a list of texts."""
-    if key == ["data", "source"]:
-        return True
-    field = kind.model_fields.get(key[0])
-    if field is None:
-        return False
-    if len(key) > 1:
-        inner: Any = field.annotation
-        return isinstance(inner, type) and issubclass(inner, BaseModel) and takes_text(inner, key[1:])
-    kinds = [field.annotation, *get_args(field.annotation)]
-    return any(one is str or str in get_args(one) for one in kinds)
-
-
 def read_options(cfg: DictConfig, kind: type[AnyOptions]) -> AnyOptions:
     """The task's own keys, those at the top level and those under `task`, as one checked object.
 
     Raises:
         FashionError: naming the key, its value, and what is wrong with it.
     """
-    keep_text(cfg, kind)
     values = as_dict(cfg)
     task = values.pop("task")
     flat = {key: value for key, value in values.items() if key not in GROUPS}
