@@ -1,4 +1,4 @@
-"""What messages quote: overrides as they are typed, which a shell reads first and then Hydra, and lists of names."""
+"""Overrides as they are typed, which a shell reads first and then Hydra; and lists of names in messages."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -10,9 +10,6 @@ PLAIN = re.compile(r"[A-Za-z0-9_./*-]+")
 PARTS = re.compile(r"""'(?:\\.|[^'])*'|"(?:\\.|[^"])*"|[^][,'"]+""")
 """The values of a list, or the only one: quoted, or plain."""
 
-NAMED = 5
-"""Names that a sentence lists; of more it says how many."""
-
 TEXT = {
     "add", "api_key", "baselines", "bundle", "cache_dir", "catalog", "classes", "columns", "delete", "dir",
     "embeddings", "encoder", "external_id", "filter", "folder", "format", "group_by", "host", "like", "metrics",
@@ -20,6 +17,9 @@ TEXT = {
     "server", "shard", "sort", "source", "sweep_name", "table", "teacher", "update",
 }  # fmt: skip
 """Last parts of keys that take text."""
+
+NAMED = 5
+"""Names that a sentence lists; of more it says how many."""
 
 CHOICES = 20
 """As many where one of them is to be chosen, or the difference is to be seen."""
