@@ -61,7 +61,10 @@ class BoundedHeader(tarfile.TarInfo):
 
 
 def kind_of(archive: Path) -> str | None:
-    """Which of `ENDINGS` suits its content, as a download may be called anything; None: it is no archive."""
+    """Which of `ENDINGS` suits it: by its content, as a download may be called anything, or else by its name.
+
+    None: it is no archive.
+    """
     named = next((ending for ending in ENDINGS if archive.name.lower().endswith(ending)), None)
     if archive.suffix and not named:
         return None
