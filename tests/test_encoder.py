@@ -269,6 +269,7 @@ def test_a_folder_that_is_no_bundle_is_not_overwritten(run_folder, pictures):
         write_bundle(run_folder / "checkpoints/last.ckpt", pictures)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_overwritten_unless_something_else_lies_beside_it(run_folder, bundle, tmp_path):
     folder = shutil.copytree(bundle, tmp_path / "hub")
     (folder / int8.NAME).write_bytes(b"an earlier export's")

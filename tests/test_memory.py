@@ -27,6 +27,7 @@ def faults(kept: bool) -> list[int]:
     return [int(count) for count in done.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_memory_is_not_fetched_anew():
     kept, fetched = faults(kept=True), faults(kept=False)

@@ -39,6 +39,7 @@ def rows(path) -> list[dict]:
     return list(csv.DictReader(path.open()))
 
 
+@pytest.mark.slow
 def test_inshop_trains_and_is_evaluated_by_its_own_queries_and_gallery(run_here, inshop, tmp_path):
     assert run_here("task=convert", "format=inshop", f"folder={inshop}") == 40
     table = rows(inshop / "items.csv")

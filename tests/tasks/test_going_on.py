@@ -124,6 +124,7 @@ def test_time_is_limited(run_here, data, tmp_path):
     assert json.loads((tmp_path / "more/metrics.json").read_text())["epochs"] == done + 1
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_pictures_and_the_loss_that_it_had(run_here, data, pictures, tmp_path, caplog):
     run = ("task=classify", *data, "task.epochs=1")
     run_here(*run, "data.fold=1/3", "task.module.mixup=0.5", "task.balance=true", out="first")
@@ -148,6 +149,7 @@ def test_a_run_goes_on_with_the_pictures_and_the_loss_that_it_had(run_here, data
     run_here(*goes_on[:-1], "data.fold=2/3", "task.module.mixup=0.5", "resume=old.ckpt", out="fourth")
 
 
+@pytest.mark.slow
 def test_a_triplet_run_goes_on_with_its_loss(run_here, data):
     run = ("task=triplet", *data, "loss._target_=pytorch_metric_learning.losses.TripletMarginLoss", "~loss.miner")
     run_here(*run, "task.epochs=1", "loss.margin=0.5", "+loss.swap=true", out="first")

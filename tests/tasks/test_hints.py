@@ -105,6 +105,7 @@ def test_one_configuration_is_shown_not_many(tmp_path, asked):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_of_configurations_is_no_showing(tmp_path):
     (tmp_path / "own").mkdir()
     assert command("-m", "-cd", "own", "task=summary", "model=tiny", cwd=tmp_path).returncode == 0

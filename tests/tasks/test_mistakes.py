@@ -72,6 +72,7 @@ def test_settings_that_cannot_be_are_named(run_here, data, override, words):
         run_here("task=classify", *data, "task.epochs=2", "trainer.check_val_every_n_epoch=3", override)
 
 
+@pytest.mark.slow
 def test_a_refused_command_leaves_the_settings_of_a_finished_run(tmp_path):
     (tmp_path / "run/.hydra").mkdir(parents=True)
     (tmp_path / "run/.hydra/config.yaml").write_text("seed: 7")
@@ -159,6 +160,7 @@ def test_figures_that_have_no_value_are_noticed_and_the_others_kept(run_here, ru
     assert f"{said}." in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "warmup", "steps"),
     [(12, 0, 3), (18, 0.5, 2)],  # a warm-up of one step is none
@@ -201,6 +203,7 @@ def test_a_run_goes_on_with_its_like_only(run_here, data, tmp_path):
             run_here(arguments[0], *data, *arguments[1:], f"resume={tmp_path / 'first'}", out="second")
 
 
+@pytest.mark.slow
 def test_a_folder_holds_one_run(run_here, data, tmp_path):
     for _ in range(2):
         run_here("task=classify", *data, "task.epochs=1", out="same")

@@ -276,6 +276,7 @@ def test_early_stopping_keeps_the_best_epoch(run_here, data, tmp_path):
     assert written["checkpoint"] == "best.ckpt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
     [
@@ -294,6 +295,7 @@ def test_triplets_train_with_any_loss(run_here, data, tmp_path, choice, caplog):
     assert 0 < loss < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "weights", "steps"),
     [
@@ -312,6 +314,7 @@ def test_classifier_options_train(run_here, data, tmp_path, choice, weights, ste
     assert 0 < loss < 10
 
 
+@pytest.mark.slow
 def test_a_run_may_have_callbacks_and_loggers_of_the_users(run_here, data, tmp_path):
     logger = ("+trainer.logger._target_=pytorch_lightning.loggers.CSVLogger", "+trainer.logger.save_dir=csv")
     impatient = "_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/acc, min_delta: 2, patience: 1"

@@ -273,6 +273,7 @@ def test_two_models_are_compared_on_the_same_pictures(run_here, pictures, run_fo
     assert "may be chance" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
     run_here, pictures, run_folder, tmp_path, caplog, monkeypatch
 ):
@@ -318,6 +319,7 @@ def test_a_run_is_evaluated_on_its_own_data_unless_others_are_named(
         assert data_settings(load_encoder(run)) is None
 
 
+@pytest.mark.slow
 def test_no_run_is_compared_on_pictures_that_it_was_trained_on(run_here, run_folder, pictures, tmp_path, caplog):
     caplog.set_level("INFO")
     settings = {"halves": {"fold": "1/2"}, "other": {"fold": "2/2"}, "thirds": {"fold": "1/3"}, "same": {"fold": "1/2"}}

@@ -21,6 +21,7 @@ def test_epochs_beside_the_trainers(run_here, pictures, caplog, epochs, noticed)
     assert said(caplog) == noticed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "noticed"), [((), ["model.name=resnet50"]), (("model.stem=9",), [])])
 def test_a_network_of_another_name(run_here, pictures, caplog, own, noticed):
     data = (*SMALL, f"data.source={pictures}")
@@ -29,6 +30,7 @@ def test_a_network_of_another_name(run_here, pictures, caplog, own, noticed):
     assert said(caplog) == 2 * noticed
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_needs_no_weights_to_start_from(run_here, pictures, tmp_path):
     data = (*SMALL, f"data.source={pictures}", "trainer=smoke")
     run_here("task=classify", *data, out="run")
