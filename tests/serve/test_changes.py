@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import shutil
-from pathlib import Path
 from unittest.mock import Mock
 
 import faiss
@@ -88,26 +86,6 @@ def test_what_makes_searches_faster_is_made_before_the_first_one(served_folder, 
     service = make_service(served_folder, None, Settings())
     service.use(service.catalog)
     assert service.catalog.index._held.rough is not None
-
-
-def test_pictures_are_on_the_disk_before_their_version_is(served_folder, monkeypatch):
-    from fashion.serve import changes
-    from fashion.serve.schemas import NewItem
-
-    service = make_service(served_folder, None, Settings())
-    flushed: list[str] = []
-    fsync = os.fsync
-
-    def noted(handle: int) -> None:
-        flushed.append(os.path.relpath(Path(f"/proc/self/fd/{handle}").readlink(), served_folder.resolve()))
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    changes.added(service.engine, service, [NewItem(**item("a"))])
-    (picture,) = (served_folder / "pictures").iterdir()
-    before = flushed[: flushed.index("versions")]
-    assert {f"pictures/{picture.name}", "pictures"} <= set(before)
-    assert any(Path(path).parent.name == "versions" for path in before)  # the version's own folder
 
 
 def test_a_folder_that_cannot_be_written_is_the_servers_fault(keyed_server):

@@ -137,7 +137,11 @@ def test_each_row_of_a_change_is_refused_for_itself_and_leaves_no_picture(served
     assert not list((served_folder / "pictures").iterdir())
 
 
-def test_a_changed_picture_is_on_the_disk_before_its_version_is(served_folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "item"), [(changes.added, NewItem(external_id="a", image=text(jpeg()))),
+                         (changes.updated, ChangedItem(external_id="hat/0.png", image=text(jpeg())))],
+)  # fmt: skip
+def test_pictures_are_on_the_disk_before_their_version_is(served_folder, monkeypatch, change, item):
     service = make_service(served_folder, None, Settings())
     flushed: list[str] = []
     fsync = os.fsync
@@ -147,9 +151,11 @@ def test_a_changed_picture_is_on_the_disk_before_its_version_is(served_folder, m
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
-    changes.updated(service.engine, service, [ChangedItem(external_id="hat/0.png", image=text(jpeg()))])
+    change(service.engine, service, [item])
     (picture,) = (served_folder / "pictures").iterdir()
-    assert {f"pictures/{picture.name}", "pictures"} <= {*flushed[: flushed.index("versions")]}
+    before = flushed[: flushed.index("versions")]
+    assert {f"pictures/{picture.name}", "pictures"} <= {*before}
+    assert any(Path(path).parent.name == "versions" for path in before)  # the version's own folder
 
 
 def test_pictures_of_a_version_that_was_written_stay_whatever_fails_then(served_folder, monkeypatch):
